@@ -1,0 +1,1 @@
+//! The coordinator: command line, run loop, gRPC service, trainer and local workers.

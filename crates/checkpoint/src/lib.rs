@@ -1,0 +1,1 @@
+//! Writes model weights as safetensors, atomically and verified.

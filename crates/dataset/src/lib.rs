@@ -1,0 +1,1 @@
+//! Training data: IDX files, download, generated digits and the order of examples.

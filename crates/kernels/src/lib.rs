@@ -1,0 +1,1 @@
+//! Forward and backward kernels of the convnet, and the scalar reference that defines their bits.

@@ -1,0 +1,1 @@
+//! The convnet: parameters, initial values, shard gradients, SGD and the weights digest.

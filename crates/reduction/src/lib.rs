@@ -1,0 +1,1 @@
+//! The fixed reduction tree: node addressing, covers of intervals and the accumulator.

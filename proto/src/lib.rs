@@ -1,0 +1,2 @@
+//! x
+#[allow(missing_docs)] mod wire { tonic::include_proto!("lockstep.v1"); }

@@ -1,0 +1,1 @@
+//! The worker: joins a coordinator and computes shard gradients.
