@@ -1,1 +1,19 @@
-//! The pure control plane: membership, assignment, steps and deadlines as a state machine.
+//! The control plane: who is a member, who holds which leaves, which task is complete, what happens next.
+//!
+//! A pure state machine: events and the time go in, commands come out. It has no float, no clock, no I/O, no
+//! randomness, no async. The coordinator's loop is its only caller; a simulator may be another.
+
+#![deny(clippy::float_arithmetic)]
+
+mod command;
+mod control;
+mod event;
+mod plan;
+mod work;
+
+pub use command::{
+    AssignReason, Command, CommitReason, DropReason, Outcome, Recipient, RejectReason, TimerReason,
+};
+pub use control::{Control, Settings};
+pub use event::{AssignmentId, Event, LeaveCause, Signal, Time, WorkerId};
+pub use plan::{Leaves, Plan, Task, TaskKind};

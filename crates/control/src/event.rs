@@ -1,0 +1,141 @@
+//! What the control plane is told.
+
+use std::fmt;
+use std::time::Duration;
+
+use lockstep_reduction::Node;
+
+use crate::Task;
+
+/// A point in time: microseconds since the coordinator started. Never a wall clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time {
+    /// Microseconds since the start.
+    pub microseconds: u64,
+}
+
+impl Time {
+    /// The point that lies `delay` later.
+    pub fn after(self, delay: Duration) -> Self {
+        let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        Self { microseconds: self.microseconds.saturating_add(delay) }
+    }
+}
+
+/// A member of the run, numbered from 1 in the order of joining; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkerId(pub u32);
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {}", self.0)
+    }
+}
+
+/// A handing out of leaves to a worker, numbered from 1 within a term; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AssignmentId(pub u64);
+
+impl fmt::Display for AssignmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Why a worker is no longer there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveCause {
+    /// Its stream ended in order.
+    Closed,
+    /// Its stream broke.
+    Reset,
+    /// It does not read what it is sent.
+    Stalled,
+    /// It sent what the protocol does not allow.
+    Protocol,
+}
+
+impl fmt::Display for LeaveCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "it closed its stream",
+            Self::Reset => "its stream broke",
+            Self::Stalled => "it does not read what it is sent",
+            Self::Protocol => "it broke the protocol",
+        })
+    }
+}
+
+/// What an operator stops a run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT, as by Ctrl-C.
+    Interrupt,
+    /// SIGTERM, as by a scheduler.
+    Terminate,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The loop begins; the first event.
+    Started,
+    /// A worker passed the join test.
+    Joined {
+        /// Who.
+        worker: WorkerId,
+        /// Its threads, at least 1: its share of the work.
+        threads: u32,
+    },
+    /// A worker is no longer there.
+    Left {
+        /// Who.
+        worker: WorkerId,
+        /// Why.
+        cause: LeaveCause,
+    },
+    /// A worker sent the sum over a node.
+    NodeReceived {
+        /// Who.
+        worker: WorkerId,
+        /// The assignment that it answers.
+        assignment: AssignmentId,
+        /// The task that it says it computed.
+        task: Task,
+        /// The node.
+        node: Node,
+    },
+    /// A committed task was carried out: for a step, the weights are updated and finite.
+    Updated {
+        /// The task.
+        task: Task,
+    },
+    /// A committed step gave a loss or weights that are not finite, and a recomputation agrees.
+    Diverged {
+        /// The step.
+        step: u64,
+    },
+    /// A committed step gave values that are not finite, and a recomputation shows that this worker's node is wrong.
+    Refuted {
+        /// Who sent it.
+        worker: WorkerId,
+        /// The wrong node.
+        node: Node,
+    },
+    /// The time of the last timer has come.
+    Timer,
+    /// The operator wants the run to end.
+    Stopped {
+        /// How.
+        signal: Signal,
+    },
+}

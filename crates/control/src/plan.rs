@@ -1,0 +1,140 @@
+//! The order of tasks: steps, a validation after each epoch, a test at the end. A pure function.
+
+use std::fmt;
+
+/// What is computed in a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TaskKind {
+    /// The gradient of one batch, and with it one step.
+    Train,
+    /// Loss and predictions of the validation set.
+    Validate,
+    /// Loss and predictions of the test set.
+    Test,
+}
+
+/// One tree of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Task {
+    /// What is computed.
+    pub kind: TaskKind,
+    /// Training: the step, from 1. Evaluation: the step after which it stands.
+    pub step: u64,
+}
+
+impl Task {
+    /// The step whose weights the task needs.
+    pub fn weights(self) -> u64 {
+        match self.kind {
+            TaskKind::Train => self.step - 1,
+            TaskKind::Validate | TaskKind::Test => self.step,
+        }
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            TaskKind::Train => write!(f, "step {}", self.step),
+            TaskKind::Validate => write!(f, "the validation after step {}", self.step),
+            TaskKind::Test => write!(f, "the test after step {}", self.step),
+        }
+    }
+}
+
+/// The tasks of a run and the leaves of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Steps of an epoch, at least 1.
+    pub steps_per_epoch: u64,
+    /// The last step of the run, at least 1.
+    pub steps: u64,
+    /// How each kind of task is cut.
+    pub train: Leaves,
+    /// The validation set; `None` if it is empty.
+    pub validate: Option<Leaves>,
+    /// The test set.
+    pub test: Leaves,
+}
+
+/// The leaves of one kind of task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaves {
+    /// All leaves: a power of two.
+    pub count: u32,
+    /// The most that one assignment may hold, at least 1.
+    pub per_assignment: u32,
+}
+
+impl Plan {
+    pub(crate) fn first(&self) -> Task {
+        Task { kind: TaskKind::Train, step: 1 }
+    }
+
+    /// The task that follows one, or `None` after the last.
+    pub(crate) fn after(&self, task: Task) -> Option<Task> {
+        let Task { kind, step } = task;
+        let kind = match kind {
+            TaskKind::Train if self.validate.is_some() && self.ends_epoch(step) => TaskKind::Validate,
+            TaskKind::Train | TaskKind::Validate if step == self.steps => TaskKind::Test,
+            TaskKind::Train | TaskKind::Validate => {
+                return Some(Task { kind: TaskKind::Train, step: step + 1 });
+            }
+            TaskKind::Test => return None,
+        };
+        Some(Task { kind, step })
+    }
+
+    /// The task that may be handed out while another is computed: nothing goes out beyond an evaluation, so that
+    /// the time it takes is not counted as training.
+    pub(crate) fn ahead_of(&self, task: Task) -> Option<Task> {
+        self.after(task).filter(|_| task.kind == TaskKind::Train)
+    }
+
+    /// The last epoch may end early, with the run.
+    fn ends_epoch(&self, step: u64) -> bool {
+        step == self.steps || step.is_multiple_of(self.steps_per_epoch)
+    }
+
+    pub(crate) fn leaves(&self, kind: TaskKind) -> Leaves {
+        match kind {
+            TaskKind::Train => self.train,
+            // Only planned where the set exists.
+            TaskKind::Validate => self.validate.unwrap_or(Leaves { count: 1, per_assignment: 1 }),
+            TaskKind::Test => self.test,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tasks(plan: Plan) -> Vec<String> {
+        std::iter::successors(Some(plan.first()), |task| plan.after(*task))
+            .map(|task| task.to_string())
+            .collect()
+    }
+
+    const LEAVES: Leaves = Leaves { count: 4, per_assignment: 4 };
+
+    #[test]
+    fn every_epoch_is_validated_and_the_run_tested() {
+        let plan = Plan { steps_per_epoch: 2, steps: 3, train: LEAVES, validate: Some(LEAVES), test: LEAVES };
+        let expected = [
+            "step 1",
+            "step 2",
+            "the validation after step 2",
+            "step 3",
+            "the validation after step 3",
+            "the test after step 3",
+        ];
+        assert_eq!(tasks(plan), expected);
+    }
+
+    #[test]
+    fn without_a_validation_set_only_the_test_is_evaluated() {
+        let plan = Plan { steps_per_epoch: 1, steps: 2, train: LEAVES, validate: None, test: LEAVES };
+        assert_eq!(tasks(plan), ["step 1", "step 2", "the test after step 2"]);
+    }
+}
