@@ -1,2 +1,39 @@
-//! x
-#[allow(missing_docs)] mod wire { tonic::include_proto!("lockstep.v1"); }
+//! The lockstep.v1 protocol: the generated service, and messages parsed once, at the edge, into types that cannot
+//! be wrong. No other crate sees the generated message types.
+
+mod message;
+
+/// Generated from `proto/lockstep/v1/lockstep.proto`.
+#[allow(missing_docs, clippy::all, unused_qualifications)]
+mod wire {
+    tonic::include_proto!("lockstep.v1");
+}
+
+pub use message::{
+    Assignment, Fence, Finish, FromWorker, Hello, MalformedMessage, NodeResult, NodeValue, RunId, TaskKind,
+    ToWorker, Token, TokenError, Weights, Welcome,
+};
+/// What travels to a worker; made from a [`ToWorker`].
+pub use wire::CoordinatorMessage;
+/// What travels to the coordinator; made from a [`FromWorker`].
+pub use wire::WorkerMessage;
+pub use wire::lockstep_client::LockstepClient;
+pub use wire::lockstep_server::{Lockstep, LockstepServer};
+
+/// Raised whenever a peer of an older version would misunderstand a message.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// HTTP/2 frames of this size halve the cost of a message of 130 kB, both ends set it.
+pub const MAX_FRAME_BYTES: u32 = 1 << 20;
+
+/// The largest message that a coordinator takes from a worker: one gradient of 132,776 bytes and its header.
+pub const MAX_WORKER_MESSAGE_BYTES: usize = 256 << 10;
+
+/// The largest message that a worker takes from the coordinator: the pixels of one assignment.
+pub const MAX_COORDINATOR_MESSAGE_BYTES: usize = 64 << 20;
+
+/// Messages that wait for a worker that does not read; then it is dropped. A step needs three.
+pub const MAX_QUEUED_MESSAGES: usize = 32;
+
+/// Assignments that a worker holds at once; the control plane hands out two tasks ahead and one portion of each.
+pub const MAX_HELD_ASSIGNMENTS: usize = 16;
