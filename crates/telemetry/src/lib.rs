@@ -1,1 +1,21 @@
-//! The per-batch and per-epoch records and the sinks that consume them.
+//! What a run tells about itself: the records of steps, epochs and events, the summary, and the sinks that take them.
+//!
+//! The trainer fills in one record and hands it to the [`Recorder`]; a sink per file decides what becomes of it. No
+//! sink has a clock (times are in the records), none changes a number, and none can end a run: a sink that fails is
+//! switched off and reported.
+
+mod console;
+mod jsonl;
+mod record;
+mod sink;
+mod summary;
+mod terminal;
+mod tracing_sink;
+
+pub use console::ConsoleSink;
+pub use jsonl::{EventsSink, MetricsSink};
+pub use record::{EpochRecord, EventRecord, SCHEMA_VERSION, StepRecord};
+pub use sink::{Recorder, Sink, SinkError};
+pub use summary::{SchemaVersion, Status, Summary};
+pub use terminal::{LogWriter, Terminal};
+pub use tracing_sink::TracingSink;
