@@ -9,8 +9,14 @@
 
 #![warn(unreachable_pub)]
 
+pub mod block;
+pub mod conv2d;
 pub mod cpu;
+pub mod dense;
 pub mod fma;
+pub mod max_pool2d;
 pub mod reference;
+pub mod softmax_cross_entropy;
 
+pub use block::AlignedBuffer;
 pub use cpu::Cpu;

@@ -1,0 +1,782 @@
+//! Convolution 3x3 without padding, with the ReLU and the pooling behind it: forward beside backward.
+//!
+//! `x [N, H, W, C]`, `w [3, 3, C, F]`, `b [F]`. Forward lanes are filters; a tile of places times filters stays in
+//! registers while the 9 x C terms run past it. Backward lanes are input channels: behind a max pool and a ReLU only
+//! one place in four has a gradient at all, so the backward pass walks over *events*, one for each (window, filter)
+//! whose gradient is not zero, and each event adds nine blocks of weights to `dx` and nine blocks of `x` to `dw`.
+//! For that, weights and their gradient are *filter-major*: `[C / 16, F, 3, 3, 16]`.
+
+use ndarray::{ArrayView1, ArrayView4, ArrayView5, ArrayViewMut1, ArrayViewMut4, ArrayViewMut5};
+
+use crate::block::{LANES, Lanes, blocks, blocks_mut, elements, elements_mut, fma};
+use crate::cpu::{Cpu, InstructionSet, Kernel};
+use crate::max_pool2d::{relu_backward, relu_max, route};
+use crate::reference::KERNEL_SIDE;
+
+/// Places under a convolution kernel.
+const TAPS: usize = KERNEL_SIDE * KERNEL_SIDE;
+
+/// `x [N, H, W, C]` to `y [N, H-2, W-2, F]`: convolution and ReLU.
+///
+/// # Panics
+/// If the shapes do not belong together, an array is not in standard layout, or `F` is neither 16 nor 32.
+pub fn forward_relu(
+    cpu: Cpu,
+    x: ArrayView4<f32>,
+    w: ArrayView4<f32>,
+    b: ArrayView1<f32>,
+    mut y: ArrayViewMut4<f32>,
+) {
+    let shape = Shape::of_forward(&x, &w, &b, y.dim(), 1);
+    assert_eq!(shape.rows + 2, shape.height, "rows of the output");
+    assert_eq!(shape.columns + 2, shape.width, "columns of the output");
+    cpu.run(ForwardRelu {
+        shape,
+        x: elements(&x),
+        w: elements(&w),
+        b: elements(&b),
+        y: elements_mut(&mut y),
+    });
+}
+
+/// `x [N, H, W, C]` to `y [N, R, S, F]` and the winning `places` (0 to 3): convolution, ReLU, max pooling 2x2.
+///
+/// Only `R` rows of `S` windows are computed, from the upper left corner; nobody reads the rest.
+///
+/// # Panics
+/// If the shapes do not belong together, `x` has no room for the windows, an array is not in standard layout, or `F`
+/// is neither 16 nor 32.
+pub fn forward_relu_pool(
+    cpu: Cpu,
+    x: ArrayView4<f32>,
+    w: ArrayView4<f32>,
+    b: ArrayView1<f32>,
+    mut y: ArrayViewMut4<f32>,
+    mut places: ArrayViewMut4<u32>,
+) {
+    let shape = Shape::of_forward(&x, &w, &b, y.dim(), 2);
+    assert_eq!(places.dim(), y.dim(), "shape of the winning places");
+    cpu.run(ForwardReluPool {
+        shape,
+        x: elements(&x),
+        w: elements(&w),
+        b: elements(&b),
+        y: elements_mut(&mut y),
+        places: elements_mut(&mut places),
+    });
+}
+
+/// Gradients of [`forward_relu`] for a layer with `C` a multiple of 16.
+///
+/// From `x`, the outputs `y [N, H-2, W-2, F]`, their gradient `dy` and the filter-major weights: adds to the
+/// filter-major `dw [C/16, F, 3, 3, 16]` and to `db [F]`, overwrites `dx [N, H, W, C]`.
+///
+/// # Panics
+/// As [`backward_relu_pool`].
+#[allow(clippy::too_many_arguments)] // One argument for each array of the layer.
+pub fn backward_relu(
+    cpu: Cpu,
+    x: ArrayView4<f32>,
+    w: ArrayView5<f32>,
+    y: ArrayView4<f32>,
+    dy: ArrayView4<f32>,
+    events: &mut Events,
+    mut dw: ArrayViewMut5<f32>,
+    mut db: ArrayViewMut1<f32>,
+    mut dx: ArrayViewMut4<f32>,
+) {
+    let shape = Shape::of_backward(&x, &w, &y, &dy, &dw, &db, &dx, 1);
+    cpu.run(Backward::<false> {
+        shape,
+        x: elements(&x),
+        w: elements(&w),
+        y: elements(&y),
+        places: &[],
+        dy: elements(&dy),
+        events,
+        dw: elements_mut(&mut dw),
+        db: elements_mut(&mut db),
+        dx: elements_mut(&mut dx),
+    });
+}
+
+/// Gradients of [`forward_relu_pool`] for a layer with `C` a multiple of 16.
+///
+/// From `x`, the outputs `y [N, R, S, F]`, their `places` and gradient `dy`, and the filter-major weights: adds to the
+/// filter-major `dw [C/16, F, 3, 3, 16]` and to `db [F]`, overwrites `dx [N, H, W, C]`.
+///
+/// # Panics
+/// If the shapes do not belong together, an array is not in standard layout, `C` or `F` is not a multiple of 16, or
+/// `events` is too small.
+#[allow(clippy::too_many_arguments)] // One argument for each array of the layer.
+pub fn backward_relu_pool(
+    cpu: Cpu,
+    x: ArrayView4<f32>,
+    w: ArrayView5<f32>,
+    y: ArrayView4<f32>,
+    places: ArrayView4<u32>,
+    dy: ArrayView4<f32>,
+    events: &mut Events,
+    mut dw: ArrayViewMut5<f32>,
+    mut db: ArrayViewMut1<f32>,
+    mut dx: ArrayViewMut4<f32>,
+) {
+    let shape = Shape::of_backward(&x, &w, &y, &dy, &dw, &db, &dx, 2);
+    assert_eq!(places.dim(), y.dim(), "shape of the winning places");
+    cpu.run(Backward::<true> {
+        shape,
+        x: elements(&x),
+        w: elements(&w),
+        y: elements(&y),
+        places: elements(&places),
+        dy: elements(&dy),
+        events,
+        dw: elements_mut(&mut dw),
+        db: elements_mut(&mut db),
+        dx: elements_mut(&mut dx),
+    });
+}
+
+/// Gradients of [`forward_relu_pool`] for the first layer, whose input has one channel and needs no gradient.
+///
+/// From `x [N, H, W, 1]`, the outputs `y [N, R, S, 16]`, their `places` and gradient `dy`: adds to
+/// `dw [3, 3, 1, 16]` and `db [16]`.
+///
+/// # Panics
+/// If the shapes do not belong together or an array is not in standard layout.
+pub fn backward_first_relu_pool(
+    cpu: Cpu,
+    x: ArrayView4<f32>,
+    y: ArrayView4<f32>,
+    places: ArrayView4<u32>,
+    dy: ArrayView4<f32>,
+    mut dw: ArrayViewMut4<f32>,
+    mut db: ArrayViewMut1<f32>,
+) {
+    let (examples, height, width, channels) = x.dim();
+    let (_, rows, columns, filters) = y.dim();
+    assert_eq!((channels, filters), (1, LANES), "channels and filters of the first layer");
+    assert_eq!(y.dim().0, examples, "examples of the output");
+    assert!(2 * rows + 2 <= height && 2 * columns + 2 <= width, "windows beyond the input");
+    assert_eq!(places.dim(), y.dim(), "shape of the winning places");
+    assert_eq!(dy.dim(), y.dim(), "shape of the output's gradient");
+    assert_eq!(dw.dim(), (KERNEL_SIDE, KERNEL_SIDE, 1, LANES), "shape of the kernel's gradient");
+    assert_eq!(db.len(), LANES, "length of the bias's gradient");
+    cpu.run(BackwardFirst {
+        shape: Shape { height, width, channels, filters, rows, columns },
+        x: elements(&x),
+        y: elements(&y),
+        places: elements(&places),
+        dy: elements(&dy),
+        dw: elements_mut(&mut dw),
+        db: elements_mut(&mut db),
+    });
+}
+
+/// Scratch memory of a backward pass: for each filter the places of one example that have a gradient.
+#[derive(Debug)]
+pub struct Events {
+    /// `[F][windows]`, of which the first `counts[f]` are valid.
+    of_filter: Box<[Event]>,
+    counts: Box<[usize]>,
+    windows: usize,
+}
+
+/// A gradient that is not zero, and the element of `x` under the upper left corner of its kernel.
+#[derive(Clone, Copy, Debug, Default)]
+struct Event {
+    offset: u32,
+    dz: f32,
+}
+
+impl Events {
+    /// Memory for layers of up to `windows` windows and `filters` filters.
+    pub fn new(windows: usize, filters: usize) -> Self {
+        Self {
+            of_filter: vec![Event::default(); windows * filters].into(),
+            counts: vec![0; filters].into(),
+            windows,
+        }
+    }
+}
+
+/// The sizes of a layer; rows and columns count windows (places, where no pooling follows).
+#[derive(Clone, Copy)]
+struct Shape {
+    height: usize,
+    width: usize,
+    channels: usize,
+    filters: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl Shape {
+    fn of_forward(
+        x: &ArrayView4<f32>,
+        w: &ArrayView4<f32>,
+        b: &ArrayView1<f32>,
+        y: (usize, usize, usize, usize),
+        window: usize,
+    ) -> Self {
+        let (examples, height, width, channels) = x.dim();
+        let filters = b.len();
+        let (_, rows, columns, _) = y;
+        assert_eq!(w.dim(), (KERNEL_SIDE, KERNEL_SIDE, channels, filters), "shape of the convolution kernel");
+        assert_eq!((y.0, y.3), (examples, filters), "examples and filters of the output");
+        assert!(window * rows + 2 <= height && window * columns + 2 <= width, "windows beyond the input");
+        assert!(filters == LANES || filters == 2 * LANES, "16 or 32 filters, not {filters}");
+        Self { height, width, channels, filters, rows, columns }
+    }
+
+    #[allow(clippy::too_many_arguments)] // One argument for each array of the layer.
+    fn of_backward(
+        x: &ArrayView4<f32>,
+        w: &ArrayView5<f32>,
+        y: &ArrayView4<f32>,
+        dy: &ArrayView4<f32>,
+        dw: &ArrayViewMut5<f32>,
+        db: &ArrayViewMut1<f32>,
+        dx: &ArrayViewMut4<f32>,
+        window: usize,
+    ) -> Self {
+        let (examples, height, width, channels) = x.dim();
+        let (_, rows, columns, filters) = y.dim();
+        let filter_major = (channels / LANES, filters, KERNEL_SIDE, KERNEL_SIDE, LANES);
+        assert_eq!(channels % LANES, 0, "channels come in blocks of {LANES}");
+        assert_eq!(filters % LANES, 0, "filters come in blocks of {LANES}");
+        assert_eq!(w.dim(), filter_major, "shape of the filter-major kernel");
+        assert_eq!(dw.dim(), filter_major, "shape of the filter-major kernel's gradient");
+        assert_eq!(y.dim().0, examples, "examples of the output");
+        assert!(window * rows + 2 <= height && window * columns + 2 <= width, "windows beyond the input");
+        assert_eq!(dy.dim(), y.dim(), "shape of the output's gradient");
+        assert_eq!(db.len(), filters, "length of the bias's gradient");
+        assert_eq!(dx.dim(), x.dim(), "shape of the input's gradient");
+        Self { height, width, channels, filters, rows, columns }
+    }
+
+    /// Elements of one example's `x`.
+    #[inline(always)]
+    fn input(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Elements of one example's `y`.
+    #[inline(always)]
+    fn output(&self) -> usize {
+        self.rows * self.columns * self.filters
+    }
+}
+
+/// `PLACES` places times `BLOCKS` blocks of filters: the sums, without their final `+ 0.0`.
+///
+/// `x` is one example, `offsets` are the elements of `x` under the upper left corners of the kernel, `row` is the
+/// number of terms in a row of the kernel (3 C).
+#[inline(always)]
+fn tile<S: InstructionSet, const PLACES: usize, const BLOCKS: usize, const TOTAL: usize>(
+    x: &[f32],
+    stride: usize,
+    row: usize,
+    offsets: [usize; PLACES],
+    w: &[[Lanes<LANES>; TOTAL]],
+    b: &[Lanes<LANES>; TOTAL],
+    first_block: usize,
+) -> [[Lanes<LANES>; BLOCKS]; PLACES] {
+    let mut sums = [[[0.0; LANES]; BLOCKS]; PLACES];
+    for place in 0..PLACES {
+        for block in 0..BLOCKS {
+            sums[place][block] = b[first_block + block];
+        }
+    }
+    for ky in 0..KERNEL_SIDE {
+        let w = &w[ky * row..][..row];
+        let mut under = [[].as_slice(); PLACES];
+        for place in 0..PLACES {
+            under[place] = &x[offsets[place] + ky * stride..][..row];
+        }
+        for term in 0..row {
+            for place in 0..PLACES {
+                for block in 0..BLOCKS {
+                    fma::<S, LANES>(
+                        under[place][term],
+                        &w[term][first_block + block],
+                        &mut sums[place][block],
+                    );
+                }
+            }
+        }
+    }
+    sums
+}
+
+struct ForwardRelu<'a> {
+    shape: Shape,
+    x: &'a [f32],
+    w: &'a [f32],
+    b: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for ForwardRelu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: InstructionSet>(self) {
+        match (self.shape.filters == LANES, S::WIDE) {
+            (true, true) => self.filters::<S, 9, 1, 1>(),
+            (true, false) => self.filters::<S, 3, 1, 1>(),
+            (false, true) => self.filters::<S, 9, 2, 2>(),
+            (false, false) => self.filters::<S, 3, 2, 2>(),
+        }
+    }
+}
+
+impl ForwardRelu<'_> {
+    #[inline(always)]
+    fn filters<S: InstructionSet, const PLACES: usize, const BLOCKS: usize, const TOTAL: usize>(self) {
+        let shape = self.shape;
+        let stride = shape.width * shape.channels;
+        let w: &[[Lanes<LANES>; TOTAL]] = blocks(blocks(self.w));
+        let b: &[Lanes<LANES>; TOTAL] = blocks(self.b).first_chunk().expect("a bias for every filter");
+        let places = shape.rows * shape.columns;
+        let at = |place: usize| (place / shape.columns) * stride + (place % shape.columns) * shape.channels;
+        for (x, y) in self.x.chunks_exact(shape.input()).zip(self.y.chunks_exact_mut(shape.output())) {
+            let y: &mut [[Lanes<LANES>; TOTAL]] = blocks_mut(blocks_mut(y));
+            for first_block in (0..TOTAL).step_by(BLOCKS) {
+                let mut first = 0;
+                while places - first >= PLACES {
+                    let offsets = std::array::from_fn(|place| at(first + place));
+                    let z = tile::<S, PLACES, BLOCKS, TOTAL>(
+                        x,
+                        stride,
+                        3 * shape.channels,
+                        offsets,
+                        w,
+                        b,
+                        first_block,
+                    );
+                    for place in 0..PLACES {
+                        store_relu::<BLOCKS, TOTAL>(&z[place], &mut y[first + place], first_block);
+                    }
+                    first += PLACES;
+                }
+                while first < places {
+                    let z = tile::<S, 1, BLOCKS, TOTAL>(
+                        x,
+                        stride,
+                        3 * shape.channels,
+                        [at(first)],
+                        w,
+                        b,
+                        first_block,
+                    );
+                    store_relu::<BLOCKS, TOTAL>(&z[0], &mut y[first], first_block);
+                    first += 1;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn store_relu<const BLOCKS: usize, const TOTAL: usize>(
+    z: &[Lanes<LANES>; BLOCKS],
+    y: &mut [Lanes<LANES>; TOTAL],
+    first_block: usize,
+) {
+    for block in 0..BLOCKS {
+        for lane in 0..LANES {
+            y[first_block + block][lane] = if z[block][lane] > 0.0 { z[block][lane] } else { 0.0 };
+        }
+    }
+}
+
+struct ForwardReluPool<'a> {
+    shape: Shape,
+    x: &'a [f32],
+    w: &'a [f32],
+    b: &'a [f32],
+    y: &'a mut [f32],
+    places: &'a mut [u32],
+}
+
+impl Kernel for ForwardReluPool<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: InstructionSet>(self) {
+        // Places times blocks: 16 registers of 512 bits for sums, or 8 of 256 bits; the rest holds weights and inputs.
+        match (self.shape.filters == LANES, S::WIDE) {
+            (true, true) => self.filters::<S, 2, 8, 1, 1>(),
+            (true, false) => self.filters::<S, 1, 4, 1, 1>(),
+            (false, true) => self.filters::<S, 2, 8, 2, 2>(),
+            (false, false) => self.filters::<S, 1, 4, 1, 2>(),
+        }
+    }
+}
+
+impl ForwardReluPool<'_> {
+    /// `PLACES` is four times `WINDOWS`.
+    #[inline(always)]
+    fn filters<
+        S: InstructionSet,
+        const WINDOWS: usize,
+        const PLACES: usize,
+        const BLOCKS: usize,
+        const TOTAL: usize,
+    >(
+        mut self,
+    ) {
+        // The constant lets the compiler unroll the first layer's rows of three terms.
+        if self.shape.channels == 1 {
+            self.rows::<S, WINDOWS, PLACES, BLOCKS, TOTAL>(1);
+        } else {
+            self.rows::<S, WINDOWS, PLACES, BLOCKS, TOTAL>(self.shape.channels);
+        }
+    }
+
+    #[inline(always)]
+    fn rows<
+        S: InstructionSet,
+        const WINDOWS: usize,
+        const PLACES: usize,
+        const BLOCKS: usize,
+        const TOTAL: usize,
+    >(
+        &mut self,
+        channels: usize,
+    ) {
+        let shape = self.shape;
+        let stride = shape.width * channels;
+        for first_block in (0..TOTAL).step_by(BLOCKS) {
+            for example in 0..self.x.len() / shape.input() {
+                for row in 0..shape.rows {
+                    let windows = (example * shape.rows + row) * shape.columns;
+                    let corner = example * shape.input() + 2 * row * stride;
+                    let mut column = 0;
+                    while shape.columns - column >= WINDOWS {
+                        let at = corner + 2 * column * channels;
+                        self.windows::<S, WINDOWS, PLACES, BLOCKS, TOTAL>(
+                            at,
+                            windows + column,
+                            channels,
+                            first_block,
+                        );
+                        column += WINDOWS;
+                    }
+                    while column < shape.columns {
+                        let at = corner + 2 * column * channels;
+                        self.windows::<S, 1, 4, BLOCKS, TOTAL>(at, windows + column, channels, first_block);
+                        column += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Neighbouring windows of a row: the first at element `at` of `x`, with number `window` of all examples'.
+    #[inline(always)]
+    fn windows<
+        S: InstructionSet,
+        const WINDOWS: usize,
+        const PLACES: usize,
+        const BLOCKS: usize,
+        const TOTAL: usize,
+    >(
+        &mut self,
+        at: usize,
+        window: usize,
+        channels: usize,
+        first_block: usize,
+    ) {
+        let stride = self.shape.width * channels;
+        let w: &[[Lanes<LANES>; TOTAL]] = blocks(blocks(self.w));
+        let b: &[Lanes<LANES>; TOTAL] = blocks(self.b).first_chunk().expect("a bias for every filter");
+        let offsets = std::array::from_fn(|place| {
+            let (window, place) = (place / 4, place % 4);
+            at + (place / 2) * stride + (2 * window + place % 2) * channels
+        });
+        let z = tile::<S, PLACES, BLOCKS, TOTAL>(self.x, stride, 3 * channels, offsets, w, b, first_block);
+        let y: &mut [[Lanes<LANES>; TOTAL]] = blocks_mut(blocks_mut(self.y));
+        let places: &mut [[[u32; LANES]; TOTAL]] = blocks_mut(blocks_mut(self.places));
+        let (y, places) = (&mut y[window..window + WINDOWS], &mut places[window..window + WINDOWS]);
+        for window in 0..WINDOWS {
+            for block in 0..BLOCKS {
+                let (best, place) = relu_max([
+                    &z[4 * window][block],
+                    &z[4 * window + 1][block],
+                    &z[4 * window + 2][block],
+                    &z[4 * window + 3][block],
+                ]);
+                y[window][first_block + block] = best;
+                places[window][first_block + block] = place;
+            }
+        }
+    }
+}
+
+/// Backward pass of a layer behind another; `POOL` tells whether a pooling follows it.
+struct Backward<'a, const POOL: bool> {
+    shape: Shape,
+    x: &'a [f32],
+    w: &'a [f32],
+    y: &'a [f32],
+    places: &'a [u32],
+    dy: &'a [f32],
+    events: &'a mut Events,
+    dw: &'a mut [f32],
+    db: &'a mut [f32],
+    dx: &'a mut [f32],
+}
+
+impl<const POOL: bool> Kernel for Backward<'_, POOL> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: InstructionSet>(mut self) {
+        let shape = self.shape;
+        let windows = shape.rows * shape.columns;
+        assert!(
+            self.events.windows >= windows && self.events.counts.len() >= shape.filters,
+            "memory for {windows} windows and {} filters",
+            shape.filters
+        );
+        self.dx.fill(0.0);
+        for example in 0..self.x.len() / shape.input() {
+            self.input_gradient::<S>(example);
+            // Nine sums stay in registers: blocks of 16 lanes, or halves of them where registers are fewer.
+            if S::WIDE {
+                self.kernel_gradient::<S, LANES>(example)
+            } else {
+                self.kernel_gradient::<S, 8>(example)
+            }
+        }
+        for sum in self.dx {
+            *sum += 0.0;
+        }
+    }
+}
+
+impl<const POOL: bool> Backward<'_, POOL> {
+    /// Lists one example's events by filter, and adds each of them to `db` and `dx`.
+    #[inline(always)]
+    fn input_gradient<S: InstructionSet>(&mut self, example: usize) {
+        let shape = self.shape;
+        let stride = shape.width * shape.channels;
+        let side = if POOL { 2 } else { 1 };
+        let events = &mut *self.events;
+        events.counts.fill(0);
+        let dx = &mut self.dx[example * shape.input()..][..shape.input()];
+        let mut found = [(0_u32, Event::default()); 2 * LANES];
+        for row in 0..shape.rows {
+            for column in 0..shape.columns {
+                let window = (example * shape.rows + row) * shape.columns + column;
+                let corner = side * (row * stride + column * shape.channels);
+                for first in (0..shape.filters).step_by(LANES) {
+                    let at = window * shape.filters + first;
+                    let y: &Lanes<LANES> = self.y[at..].first_chunk().expect("a whole block");
+                    let dy: &Lanes<LANES> = self.dy[at..].first_chunk().expect("a whole block");
+                    let dz = relu_backward(y, dy);
+                    let db: &mut Lanes<LANES> = self.db[first..].first_chunk_mut().expect("a whole block");
+                    for lane in 0..LANES {
+                        db[lane] += dz[lane];
+                    }
+                    let mut offsets = [corner as u32; LANES];
+                    if POOL {
+                        let places: &[u32; LANES] = self.places[at..].first_chunk().expect("a whole block");
+                        for lane in 0..LANES {
+                            let (down, right) = (places[lane] >> 1, places[lane] & 1);
+                            offsets[lane] += down * stride as u32 + right * shape.channels as u32;
+                        }
+                    }
+                    let mut count = 0;
+                    for lane in 0..LANES {
+                        let filter = first + lane;
+                        let event = Event { offset: offsets[lane], dz: dz[lane] };
+                        // Written always and counted only if it is one: no branch to mispredict.
+                        let is_event = usize::from(dz[lane] != 0.0);
+                        events.of_filter[filter * events.windows + events.counts[filter]] = event;
+                        events.counts[filter] += is_event;
+                        found[count] = (filter as u32, event);
+                        count += is_event;
+                    }
+                    for channel in 0..shape.channels / LANES {
+                        let w =
+                            &self.w[channel * shape.filters * TAPS * LANES..][..shape.filters * TAPS * LANES];
+                        let w: &[[Lanes<LANES>; TAPS]] = blocks(blocks(w));
+                        for &(filter, event) in &found[..count] {
+                            let at = event.offset as usize + channel * LANES;
+                            add_to_patch::<S>(event.dz, &w[filter as usize], dx, at, stride, shape.channels);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds one example's events to `dw`, filter by filter.
+    #[inline(always)]
+    fn kernel_gradient<S: InstructionSet, const L: usize>(&mut self, example: usize) {
+        let shape = self.shape;
+        let stride = shape.width * shape.channels;
+        let x = &self.x[example * shape.input()..][..shape.input()];
+        for channel in 0..shape.channels / LANES {
+            for filter in 0..shape.filters {
+                let at = (channel * shape.filters + filter) * TAPS * LANES;
+                let dw: &mut [Lanes<LANES>; TAPS] =
+                    blocks_mut(&mut self.dw[at..at + TAPS * LANES]).first_chunk_mut().expect("nine blocks");
+                let events =
+                    &self.events.of_filter[filter * self.events.windows..][..self.events.counts[filter]];
+                for part in 0..LANES / L {
+                    let mut sums = [[0.0; L]; TAPS];
+                    for tap in 0..TAPS {
+                        sums[tap].copy_from_slice(&dw[tap][part * L..(part + 1) * L]);
+                    }
+                    for event in events {
+                        let at = event.offset as usize + channel * LANES + part * L;
+                        for ky in 0..KERNEL_SIDE {
+                            let row = &x[at + ky * stride..][..2 * shape.channels + L];
+                            for kx in 0..KERNEL_SIDE {
+                                let x: &Lanes<L> =
+                                    row[kx * shape.channels..].first_chunk().expect("a whole block");
+                                fma::<S, L>(event.dz, x, &mut sums[ky * KERNEL_SIDE + kx]);
+                            }
+                        }
+                    }
+                    for tap in 0..TAPS {
+                        dw[tap][part * L..(part + 1) * L].copy_from_slice(&sums[tap]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds `dz` times a filter's nine blocks to the nine blocks of `dx` under it.
+#[inline(always)]
+fn add_to_patch<S: InstructionSet>(
+    dz: f32,
+    w: &[Lanes<LANES>; TAPS],
+    dx: &mut [f32],
+    at: usize,
+    stride: usize,
+    channels: usize,
+) {
+    for ky in 0..KERNEL_SIDE {
+        let row = &mut dx[at + ky * stride..][..2 * channels + LANES];
+        for kx in 0..KERNEL_SIDE {
+            let dx: &mut Lanes<LANES> = row[kx * channels..].first_chunk_mut().expect("a whole block");
+            fma::<S, LANES>(dz, &w[ky * KERNEL_SIDE + kx], dx);
+        }
+    }
+}
+
+struct BackwardFirst<'a> {
+    shape: Shape,
+    x: &'a [f32],
+    y: &'a [f32],
+    places: &'a [u32],
+    dy: &'a [f32],
+    dw: &'a mut [f32],
+    db: &'a mut [f32],
+}
+
+impl Kernel for BackwardFirst<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: InstructionSet>(mut self) {
+        if S::WIDE {
+            self.lanes::<S, LANES>(0);
+        } else {
+            self.lanes::<S, 8>(0);
+            self.lanes::<S, 8>(8);
+        }
+    }
+}
+
+impl BackwardFirst<'_> {
+    /// The gradients of `L` filters from `first` on.
+    #[inline(always)]
+    fn lanes<S: InstructionSet, const L: usize>(&mut self, first: usize) {
+        let shape = self.shape;
+        let mut bias = [0.0; L];
+        let mut sums = [[0.0; L]; TAPS];
+        bias.copy_from_slice(&self.db[first..first + L]);
+        for tap in 0..TAPS {
+            sums[tap].copy_from_slice(&self.dw[tap * LANES + first..][..L]);
+        }
+        for (example, x) in self.x.chunks_exact(shape.input()).enumerate() {
+            for row in 0..shape.rows {
+                for column in 0..shape.columns {
+                    let at = ((example * shape.rows + row) * shape.columns + column) * LANES + first;
+                    let y: &Lanes<L> = self.y[at..].first_chunk().expect("a whole block");
+                    let dy: &Lanes<L> = self.dy[at..].first_chunk().expect("a whole block");
+                    let places: &[u32; L] = self.places[at..].first_chunk().expect("a whole block");
+                    let dz = relu_backward(y, dy);
+                    for lane in 0..L {
+                        bias[lane] += dz[lane];
+                    }
+                    let corner = 2 * (row * shape.width + column);
+                    let mut patch = [[0.0; 4]; 4];
+                    for y in 0..4 {
+                        patch[y].copy_from_slice(&x[corner + y * shape.width..][..4]);
+                    }
+                    for place in 0..4 {
+                        let routed = route(&dz, places, place);
+                        for ky in 0..KERNEL_SIDE {
+                            for kx in 0..KERNEL_SIDE {
+                                let x = patch[place / 2 + ky][place % 2 + kx];
+                                fma::<S, L>(x, &routed, &mut sums[ky * KERNEL_SIDE + kx]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.db[first..first + L].copy_from_slice(&bias);
+        for tap in 0..TAPS {
+            self.dw[tap * LANES + first..][..L].copy_from_slice(&sums[tap]);
+        }
+    }
+}
+
+/// Re-lays a kernel `w [3, 3, C, F]` into the filter-major layout `[C/16, F, 3, 3, 16]`.
+///
+/// # Panics
+/// If the shapes do not belong together or an array is not in standard layout.
+pub fn to_filter_major(w: ArrayView4<f32>, mut filter_major: ArrayViewMut5<f32>) {
+    let (_, _, channels, filters) = w.dim();
+    let shape = (channels / LANES, filters, KERNEL_SIDE, KERNEL_SIDE, LANES);
+    assert_eq!(filter_major.dim(), shape, "shape of the filter-major kernel");
+    let (w, filter_major) = (elements(&w), elements_mut(&mut filter_major));
+    for tap in 0..TAPS {
+        for channel in 0..channels {
+            let row = &w[(tap * channels + channel) * filters..][..filters];
+            let (block, lane) = (channel / LANES, channel % LANES);
+            for (filter, &value) in row.iter().enumerate() {
+                filter_major[((block * filters + filter) * TAPS + tap) * LANES + lane] = value;
+            }
+        }
+    }
+}
+
+/// Re-lays a filter-major gradient `[C/16, F, 3, 3, 16]` into `dw [3, 3, C, F]`.
+///
+/// # Panics
+/// If the shapes do not belong together or an array is not in standard layout.
+pub fn from_filter_major(filter_major: ArrayView5<f32>, mut dw: ArrayViewMut4<f32>) {
+    let (_, _, channels, filters) = dw.dim();
+    let shape = (channels / LANES, filters, KERNEL_SIDE, KERNEL_SIDE, LANES);
+    assert_eq!(filter_major.dim(), shape, "shape of the filter-major kernel");
+    let (filter_major, dw) = (elements(&filter_major), elements_mut(&mut dw));
+    for tap in 0..TAPS {
+        for channel in 0..channels {
+            let row = &mut dw[(tap * channels + channel) * filters..][..filters];
+            let (block, lane) = (channel / LANES, channel % LANES);
+            for (filter, value) in row.iter_mut().enumerate() {
+                *value = filter_major[((block * filters + filter) * TAPS + tap) * LANES + lane];
+            }
+        }
+    }
+}
