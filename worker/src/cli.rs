@@ -1,0 +1,83 @@
+//! The worker's command line, shared by the binary `worker` and the coordinator's local workers.
+
+use std::io::IsTerminal;
+use std::num::NonZeroU32;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use lockstep_model::Cpu;
+use lockstep_proto::Token;
+use tracing_subscriber::EnvFilter;
+
+use crate::process::{self, Parent};
+use crate::session::{Config, WorkerError, run};
+
+/// What `--help` says of the exit codes.
+pub const EXIT_CODES: &str = "Exit codes: 0 the run ended, 1 refused by the coordinator, 2 usage, 75 the coordinator \
+                              cannot be reached (or was lost): try again.";
+
+/// Arguments of a worker.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// Where the coordinator listens, for example http://HOST:29400
+    #[arg(long, env = "LOCKSTEP_COORDINATOR", value_name = "URL")]
+    coordinator: String,
+
+    /// Threads that compute [default: one per core]
+    #[arg(long, env = "LOCKSTEP_THREADS", value_name = "N")]
+    threads: Option<NonZeroU32>,
+
+    /// A name for people [default: the host's name and the process]
+    #[arg(long, env = "LOCKSTEP_NAME")]
+    name: Option<String>,
+
+    /// The run's join token, which the coordinator prints
+    #[arg(long, env = "LOCKSTEP_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+
+    /// Seconds to go on trying to reach the coordinator
+    #[arg(long, env = "LOCKSTEP_CONNECT_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
+    connect_timeout: u32,
+
+    /// The parent's process: the worker reads its token from standard input and ends with the parent
+    #[arg(long, hide = true, value_name = "PID")]
+    parent: Option<i32>,
+}
+
+/// Runs a worker to its end and says how it ended.
+pub fn main(arguments: Arguments) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let stderr = std::io::stderr();
+    let ansi = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+
+    match configure(arguments).and_then(run) {
+        Ok(reason) => {
+            tracing::info!("the run is over: {reason}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn configure(arguments: Arguments) -> Result<Config, WorkerError> {
+    let token = match arguments.parent {
+        Some(pid) => Parent::bind(pid).map_err(WorkerError::Parent)?.into_token(),
+        None => arguments.token.ok_or(WorkerError::NoToken)?,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let host = process::host_name();
+    Ok(Config {
+        coordinator: arguments.coordinator,
+        threads: arguments.threads.map_or(cores as u32, NonZeroU32::get),
+        name: arguments.name.unwrap_or_else(|| format!("{host}-{}", std::process::id())),
+        host,
+        token: Token::new(&token).map_err(WorkerError::Token)?,
+        connect_timeout: Duration::from_secs(arguments.connect_timeout.into()),
+        cpu: Cpu::detect(),
+    })
+}
