@@ -20,9 +20,11 @@
 
 mod digits;
 mod download;
+mod draw;
 mod error;
 mod examples;
 mod folder;
+mod handwriting;
 mod idx;
 mod mnist;
 mod order;

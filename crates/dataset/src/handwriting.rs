@@ -1,0 +1,174 @@
+//! Owns the hand: how a shape becomes the path of a pen on the canvas, different every time.
+//!
+//! In this order: a mood between the two of the shape, a jitter for every point, a smooth curve through them, a
+//! smooth warp, width, slant and rotation, then the fit that MNIST has (a box of 20x20 pixels, the centre of mass in
+//! the middle of 28x28). Never touches a pixel. Only IEEE-exact operations.
+
+use crate::draw::Draw;
+use crate::examples::IMAGE_SIDE;
+use crate::raster::{Nib, larger, smaller};
+use crate::strokes::{Point, SHAPES, Shape};
+
+/// Pieces of the curve between two points of a shape.
+const PIECES: usize = 5;
+/// The side of the box that a digit fills, in pixels.
+const BOX: f32 = 20.0;
+
+/// The path of a pen: connected lines, one list per stroke, laid end to end.
+#[derive(Default)]
+pub(crate) struct Path {
+    /// Where the pen was.
+    pub(crate) nibs: Vec<Nib>,
+    /// For each stroke, one past its last place in `nibs`.
+    pub(crate) ends: Vec<usize>,
+    /// Points of the stroke at hand.
+    points: Vec<Point>,
+}
+
+impl Path {
+    /// Every line of the path, in the order of drawing.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (Nib, Nib)> + '_ {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .flat_map(|(start, &end)| self.nibs[start..end].windows(2).map(|w| (w[0], w[1])))
+    }
+
+    /// Draws `digit` anew, in pixels of the canvas.
+    pub(crate) fn write(&mut self, digit: usize, draw: &mut Draw) {
+        let shape = pick(SHAPES[digit], draw);
+        let mood = draw.between(-0.25, 1.25);
+        let jitter = draw.between(0.01, 0.045);
+        self.nibs.clear();
+        self.ends.clear();
+        for (from, to) in shape.from.iter().zip(shape.to) {
+            self.hold(from, to, mood, jitter, draw);
+            self.curve(draw);
+            self.ends.push(self.nibs.len());
+        }
+        self.warp(draw);
+        self.lean(digit, draw);
+        self.fit(draw);
+    }
+
+    /// The points of one stroke, between two moods, each displaced a little, the ends more.
+    fn hold(&mut self, from: &[Point], to: &[Point], mood: f32, jitter: f32, draw: &mut Draw) {
+        self.points.clear();
+        for i in 0..from.len() {
+            if i > 0 && from[i] == from[i - 1] {
+                // A corner stays one.
+                self.points.push(self.points[i - 1]);
+                continue;
+            }
+            let sigma = if i == 0 || i + 1 == from.len() { jitter * 1.6 } else { jitter };
+            let at = |axis: usize| from[i][axis] + mood * (to[i][axis] - from[i][axis]);
+            self.points.push([at(0) + draw.bell(sigma), at(1) + draw.bell(sigma)]);
+        }
+    }
+
+    /// A Catmull-Rom curve through the points, with a nib that changes smoothly along it (as a factor of 1).
+    fn curve(&mut self, draw: &mut Draw) {
+        let points = &self.points;
+        let last = points.len() - 1;
+        let mut pressure = 1.0 + draw.bell(0.12);
+        self.nibs.push(Nib { x: points[0][0], y: points[0][1], radius: pressure });
+        for i in 0..last {
+            let (b, c) = (points[i], points[i + 1]);
+            if b == c {
+                continue;
+            }
+            // At an end, and at a corner, the neighbour is the point itself.
+            let (a, d) = (points[i.saturating_sub(1)], points[smaller_index(i + 2, last)]);
+            let next = 1.0 + draw.bell(0.12);
+            for piece in 1..=PIECES {
+                let t = piece as f32 / PIECES as f32;
+                let (t2, t3) = (t * t, t * t * t);
+                let on = |axis: usize| {
+                    let slope = c[axis] - a[axis];
+                    let bend = 2.0 * a[axis] - 5.0 * b[axis] + 4.0 * c[axis] - d[axis];
+                    let twist = 3.0 * (b[axis] - c[axis]) + d[axis] - a[axis];
+                    b[axis] + 0.5 * (slope * t + bend * t2 + twist * t3)
+                };
+                self.nibs.push(Nib { x: on(0), y: on(1), radius: pressure + t * (next - pressure) });
+            }
+            pressure = next;
+        }
+    }
+
+    /// Bends the whole digit by a cubic displacement field.
+    fn warp(&mut self, draw: &mut Draw) {
+        let [a, b, c, d] = [0.12, 0.12, 0.1, 0.2].map(|sigma| draw.bell(sigma));
+        let [e, f, g, h] = [0.12, 0.12, 0.1, 0.2].map(|sigma| draw.bell(sigma));
+        for nib in &mut self.nibs {
+            let (x, y) = (nib.x - 0.5, nib.y - 0.5);
+            nib.x = x + a * y * y + b * x * y + c * x * x + d * y * y * y;
+            nib.y = y + e * x * x + f * x * y + g * y * y + h * x * x * x;
+        }
+    }
+
+    /// Width, slant and rotation.
+    fn lean(&mut self, digit: usize, draw: &mut Draw) {
+        let width = draw.between(0.55, 1.05);
+        let (slant, turn) = match digit {
+            1 => (0.22 + draw.bell(0.26), draw.bell(0.03)),
+            _ => (0.16 + draw.bell(0.2), draw.bell(0.06)),
+        };
+        // The rotation by twice the arc tangent of `turn`, without trigonometry.
+        let square = turn * turn;
+        let (cos, sin) = ((1.0 - square) / (1.0 + square), 2.0 * turn / (1.0 + square));
+        for nib in &mut self.nibs {
+            let (x, y) = (nib.x * width - nib.y * slant, nib.y);
+            nib.x = x * cos - y * sin;
+            nib.y = x * sin + y * cos;
+        }
+    }
+
+    /// Fits the ink into MNIST's box and puts its centre of mass into the middle, give or take half a pixel.
+    fn fit(&mut self, draw: &mut Draw) {
+        let radius = nib_radius(draw);
+        let size = BOX * draw.between(0.93, 1.03) - 2.0 * radius;
+        let (mut low, mut high) = ([f32::INFINITY; 2], [f32::NEG_INFINITY; 2]);
+        for nib in &self.nibs {
+            low = [smaller(low[0], nib.x), smaller(low[1], nib.y)];
+            high = [larger(high[0], nib.x), larger(high[1], nib.y)];
+        }
+        let scale = size / larger(0.1, larger(high[0] - low[0], high[1] - low[1]));
+        let (mut mass, mut moment) = (0.0f32, [0.0f32; 2]);
+        for (a, b) in self.lines() {
+            let (dx, dy) = (b.x - a.x, b.y - a.y);
+            let ink = (dx * dx + dy * dy).sqrt() * (a.radius + b.radius);
+            mass += ink;
+            moment = [moment[0] + ink * (a.x + b.x), moment[1] + ink * (a.y + b.y)];
+        }
+        let half = IMAGE_SIDE as f32 / 2.0;
+        let centre = |axis: usize| moment[axis] / (2.0 * larger(mass, 0.001));
+        let (left, top) = (centre(0), centre(1));
+        let (x, y) = (half + draw.between(-0.6, 0.6), half + draw.between(-0.6, 0.6));
+        for nib in &mut self.nibs {
+            nib.x = x + (nib.x - left) * scale;
+            nib.y = y + (nib.y - top) * scale;
+            nib.radius = larger(0.4, nib.radius * radius);
+        }
+    }
+}
+
+/// The radius of a pen, in pixels: mostly thin, seldom a felt pen.
+fn nib_radius(draw: &mut Draw) -> f32 {
+    let u = draw.between(0.0, 1.0);
+    0.75 + 0.75 * u + 0.55 * u * u * u
+}
+
+fn pick<'a>(shapes: &'a [Shape], draw: &mut Draw) -> &'a Shape {
+    let mut left = draw.below(shapes.iter().map(|shape| shape.weight).sum());
+    for shape in shapes {
+        if left < shape.weight {
+            return shape;
+        }
+        left -= shape.weight;
+    }
+    &shapes[0]
+}
+
+fn smaller_index(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
+}
