@@ -72,6 +72,24 @@ pub(crate) fn compute(
     }
 }
 
+/// What a worker without fault answers to an assignment: the coordinator's referee, on the same code.
+///
+/// # Panics
+///
+/// If `weights` are not those of the assignment, or damaged; the caller made both.
+pub fn recompute(cpu: Cpu, weights: &Weights, assignment: &Assignment) -> Vec<NodeResult> {
+    assert_eq!(weights_of(assignment), weights.step, "the weights that the assignment needs");
+    let mut engine = Engine::new(cpu);
+    engine.load(weights).expect("the coordinator's own weights are whole");
+    let results = Mutex::new(Vec::new());
+    let emit = |result| {
+        results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+        true
+    };
+    engine.answer(assignment, &emit).expect("the coordinator's own assignment fits the tree");
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The step whose weights an assignment needs.
 fn weights_of(assignment: &Assignment) -> u64 {
     match assignment.kind {

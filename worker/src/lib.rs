@@ -9,6 +9,7 @@ mod session;
 
 use std::time::Duration;
 
+pub use compute::recompute;
 pub use session::{Config, WorkerError, run};
 
 /// First and longest pause between two attempts to reach the coordinator.

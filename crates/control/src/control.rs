@@ -34,6 +34,8 @@ pub struct Control {
     settings: Settings,
     phase: Phase,
     members: BTreeMap<WorkerId, Member>,
+    /// Members that the first step waits for.
+    awaited: u32,
     /// The current task and those handed out ahead; empty before the start.
     window: VecDeque<Work>,
     /// The step whose weights the members have.
@@ -72,6 +74,7 @@ impl Control {
             settings,
             phase: Phase::Joining,
             members: BTreeMap::new(),
+            awaited: expected_workers,
             window: VecDeque::with_capacity(WINDOW),
             weights: 0,
             last_assignment: AssignmentId(0),
@@ -92,6 +95,7 @@ impl Control {
                 }
             }
             Event::Joined { worker, threads } => self.joined(worker, threads, commands),
+            Event::WillNotJoin => self.will_not_join(commands),
             Event::Left { worker, cause } => {
                 self.drop_member(now, worker, DropReason::Left { cause }, cause, commands);
             }
@@ -111,17 +115,29 @@ impl Control {
         let before = self.members.insert(worker, Member { threads });
         assert!(before.is_none(), "{worker} joins once");
         commands.push(Command::SendWeights { to: Recipient::One(worker), step: self.weights });
-        match self.phase {
-            Phase::Joining if self.member_count() >= self.settings.expected_workers => {
-                self.phase = Phase::Running;
-                self.deadline = None;
-                self.hand_out(self.settings.plan.first(), commands);
-            }
-            Phase::Running => {
-                self.deadline = None;
-                self.dispatch(commands);
-            }
-            Phase::Joining | Phase::Finished => {}
+        if self.phase == Phase::Running {
+            self.deadline = None;
+            self.dispatch(commands);
+        } else {
+            self.start_when_complete(commands);
+        }
+    }
+
+    fn will_not_join(&mut self, commands: &mut Vec<Command>) {
+        self.awaited = self.awaited.saturating_sub(1);
+        if self.awaited == 0 && self.phase == Phase::Joining {
+            let expected = self.settings.expected_workers;
+            self.finish(Outcome::NotJoined { joined: 0, expected }, commands);
+        } else {
+            self.start_when_complete(commands);
+        }
+    }
+
+    fn start_when_complete(&mut self, commands: &mut Vec<Command>) {
+        if self.phase == Phase::Joining && self.member_count() >= self.awaited {
+            self.phase = Phase::Running;
+            self.deadline = None;
+            self.hand_out(self.settings.plan.first(), commands);
         }
     }
 

@@ -96,6 +96,8 @@ pub enum Event {
         /// Its threads, at least 1: its share of the work.
         threads: u32,
     },
+    /// A worker that was awaited at the start ended before it joined.
+    WillNotJoin,
     /// A worker is no longer there.
     Left {
         /// Who.

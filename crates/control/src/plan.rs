@@ -91,8 +91,8 @@ impl Plan {
         self.after(task).filter(|_| task.kind == TaskKind::Train)
     }
 
-    /// The last epoch may end early, with the run.
-    fn ends_epoch(&self, step: u64) -> bool {
+    /// Whether a step is the last of its epoch; the last epoch may end early, with the run.
+    pub fn ends_epoch(&self, step: u64) -> bool {
         step == self.steps || step.is_multiple_of(self.steps_per_epoch)
     }
 

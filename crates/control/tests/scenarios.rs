@@ -55,6 +55,7 @@ fn event(text: &str) -> Event {
     match words[..] {
         ["started"] => Event::Started,
         ["joined", id, threads] => Event::Joined { worker: worker(id), threads: threads.parse().unwrap() },
+        ["will", "not", "join"] => Event::WillNotJoin,
         ["left", id, cause] => {
             let causes = [
                 ("closed", LeaveCause::Closed),
