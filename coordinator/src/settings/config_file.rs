@@ -1,0 +1,245 @@
+//! The configuration file: TOML whose keys are the flags, read with `--config` and written as `config.toml`.
+//!
+//! One struct is read and written, so that a run's `config.toml` starts the same run again. It holds what the file
+//! says, unchecked; what is allowed is for `Settings` to decide.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+
+use super::{DatasetChoice, SettingsError, TokenText, nearest::nearest};
+
+/// Every key, in the order in which they are written. `run-dir` and `token` are read but never written: the one would
+/// make the next run collide with this one, the other is a secret.
+const KEYS: [&str; 21] = [
+    "workers",
+    "external",
+    "listen",
+    "insecure",
+    "dataset",
+    "data-dir",
+    "epochs",
+    "batch-size",
+    "learning-rate",
+    "seed",
+    "validation-split",
+    "micro-shards",
+    "examples",
+    "max-steps",
+    "offline",
+    "threads-per-worker",
+    "run-dir",
+    "json",
+    "token",
+    "no-metrics",
+    "no-progress",
+];
+
+/// The table that `config.toml` has besides the keys.
+const IDENTITY: &str = "identity";
+
+/// What a configuration file says; absent keys are left to the defaults.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct ConfigFile {
+    pub workers: Option<u32>,
+    pub external: Option<bool>,
+    pub listen: Option<SocketAddr>,
+    pub insecure: Option<bool>,
+    pub dataset: Option<DatasetChoice>,
+    pub data_dir: Option<PathBuf>,
+    pub epochs: Option<u32>,
+    pub batch_size: Option<u32>,
+    #[serde(deserialize_with = "shortest_f32")]
+    pub learning_rate: Option<f32>,
+    pub seed: Option<u64>,
+    pub validation_split: Option<f64>,
+    pub micro_shards: Option<u32>,
+    pub examples: Option<u32>,
+    pub max_steps: Option<u64>,
+    pub offline: Option<bool>,
+    pub threads_per_worker: Option<u32>,
+    #[serde(skip_serializing)]
+    pub run_dir: Option<PathBuf>,
+    pub json: Option<bool>,
+    #[serde(skip_serializing)]
+    pub token: Option<TokenText>,
+    pub no_metrics: Option<bool>,
+    pub no_progress: Option<bool>,
+    /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: the
+    /// identity of the new run follows from its own settings and data.
+    #[serde(skip_serializing)]
+    pub identity: Option<IgnoredAny>,
+}
+
+impl ConfigFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::ConfigUnreadable`], [`SettingsError::ConfigInvalid`] or [`SettingsError::UnknownKey`].
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| SettingsError::ConfigUnreadable { path: path.to_path_buf(), source })?;
+        let invalid = |error: toml::de::Error| SettingsError::ConfigInvalid {
+            path: path.to_path_buf(),
+            line: line_of(&text, error.span().map_or(0, |span| span.start)),
+            message: error.message().replace('\n', " "),
+        };
+        // Only the names: a `toml::Table` would refuse a seed above i64::MAX, which the struct takes.
+        let table: BTreeMap<String, IgnoredAny> = toml::from_str(&text).map_err(invalid)?;
+        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str()) && *key != IDENTITY) {
+            let nearest = nearest(key, KEYS);
+            return Err(SettingsError::UnknownKey { path: path.to_path_buf(), key: key.clone(), nearest });
+        }
+        toml::from_str(&text).map_err(invalid)
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// TOML has only f64, and rounding a decimal number first to f64 and then to f32 is not always what parsing it as f32,
+/// as the flag does, gives. The shortest decimal form of the f64 is the number as it was written (up to 15 digits).
+fn shortest_f32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f32>, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    value.to_string().parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ConfigFile, SettingsError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.toml");
+        fs::write(&path, text).unwrap();
+        ConfigFile::read(&path)
+    }
+
+    fn message(text: &str) -> String {
+        let message = read(text).unwrap_err().to_string();
+        assert!(!message.contains('\n'), "{message}");
+        message
+    }
+
+    #[test]
+    fn every_flag_is_a_key() {
+        let flags: Vec<String> = crate::cli::command()
+            .get_arguments()
+            .filter_map(|argument| argument.get_long().map(str::to_owned))
+            .filter(|flag| !["help", "version", "config"].contains(&flag.as_str()))
+            .collect();
+        let (mut flags, mut keys) = (flags, KEYS.map(str::to_owned).to_vec());
+        flags.sort();
+        keys.sort();
+        assert_eq!(flags, keys);
+    }
+
+    #[test]
+    fn every_key_is_a_field() {
+        let text = r#"
+            workers = 2
+            external = true
+            listen = "127.0.0.1:29400"
+            insecure = true
+            dataset = "digits"
+            data-dir = "data"
+            epochs = 3
+            batch-size = 32
+            learning-rate = 0.1
+            seed = 7
+            validation-split = 0.25
+            micro-shards = 8
+            examples = 1000
+            max-steps = 5
+            offline = true
+            threads-per-worker = 2
+            run-dir = "out"
+            json = true
+            token = "secret"
+            no-metrics = true
+            no-progress = true
+            [identity]
+            seed = 99
+            "#;
+        let file = read(text).unwrap();
+        let expected = ConfigFile {
+            workers: Some(2),
+            external: Some(true),
+            listen: Some("127.0.0.1:29400".parse().unwrap()),
+            insecure: Some(true),
+            dataset: Some(DatasetChoice::Digits),
+            data_dir: Some("data".into()),
+            epochs: Some(3),
+            batch_size: Some(32),
+            learning_rate: Some(0.1),
+            seed: Some(7),
+            validation_split: Some(0.25),
+            micro_shards: Some(8),
+            examples: Some(1000),
+            max_steps: Some(5),
+            offline: Some(true),
+            threads_per_worker: Some(2),
+            run_dir: Some("out".into()),
+            json: Some(true),
+            token: Some(TokenText::from("secret".to_owned())),
+            no_metrics: Some(true),
+            no_progress: Some(true),
+            identity: Some(IgnoredAny),
+        };
+        assert_eq!(file, expected);
+        assert_eq!(read("").unwrap(), ConfigFile::default());
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_the_nearest_known_one() {
+        assert!(message("batch_size = 32").ends_with("unknown key 'batch_size'; did you mean 'batch-size'?"));
+        assert!(message("epoch = 3").ends_with("unknown key 'epoch'; did you mean 'epochs'?"));
+        assert!(message("momentum = 0.9").ends_with(
+            "unknown key 'momentum'; keys are the flags of `coordinator --help` without their dashes"
+        ));
+        assert!(message("config = 'other.toml'").contains("unknown key 'config'"));
+        assert!(message("[training]\nepochs = 3").contains("unknown key 'training'"));
+    }
+
+    #[test]
+    fn wrong_types_and_syntax_name_the_line() {
+        let text = message("seed = 1\nepochs = \"three\"\n");
+        assert!(text.contains("run.toml, line 2: ") && text.contains("three"), "{text}");
+        let text = message("seed = 1\n\nworkers = -1\n");
+        assert!(text.contains("line 3: ") && text.contains("-1"), "{text}");
+        let text = message("listen = '127.0.0.1'");
+        assert!(text.contains("line 1: ") && text.contains("address"), "{text}");
+        let text = message("dataset = 'cifar'");
+        assert!(text.contains("line 1: ") && text.contains("mnist"), "{text}");
+        assert!(message("seed = 1\nepochs = = 3\n").contains("line 2: "));
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_that_names_it() {
+        let error = ConfigFile::read(Path::new("absent/run.toml")).unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot read the configuration file absent/run.toml"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_rate_is_rounded_once() {
+        for literal in ["0.01", "0.1", "1", "1e-3", "3.4028235e38", "1e-45", "0.12345679"] {
+            let file = read(&format!("learning-rate = {literal}")).unwrap();
+            let flag: f32 = literal.parse().unwrap();
+            assert_eq!(file.learning_rate.unwrap().to_bits(), flag.to_bits(), "{literal}");
+        }
+        // Halfway between two f32, and a little more that f64 still sees: two roundings would go astray.
+        let written = "1.00000005960464478";
+        assert_eq!(read(&format!("learning-rate = {written}")).unwrap().learning_rate, written.parse().ok());
+    }
+}

@@ -1,0 +1,143 @@
+//! What a user can get wrong in flags, environment and configuration file: each on one line, with the cause and what
+//! to do about it. The exit code is always 2.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use lockstep_proto::TokenError;
+
+/// A setting, or several together, that no run can have.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A count outside its bounds.
+    #[error("--{flag} is {value}; it must be from {least} to {most}")]
+    OutOfRange {
+        /// The flag, without its dashes.
+        flag: &'static str,
+        /// What was given.
+        value: u64,
+        /// The least value allowed.
+        least: u64,
+        /// The greatest value allowed.
+        most: u64,
+    },
+    /// A count that must not be zero.
+    #[error("--{flag} is 0; it must be at least 1")]
+    Zero {
+        /// The flag, without its dashes.
+        flag: &'static str,
+    },
+    /// A learning rate that is not finite and positive.
+    #[error("--learning-rate is {value}; it must be a finite number above 0, for example 0.01")]
+    LearningRate {
+        /// What was given.
+        value: f32,
+    },
+    /// A validation split outside its bounds.
+    #[error("--validation-split is {value}; it must be from 0 to 0.9, for example 0.15")]
+    ValidationSplit {
+        /// What was given.
+        value: f64,
+    },
+    /// A number of micro-shards that cannot be the leaves of the reduction tree.
+    #[error("--micro-shards is {value}; it must be a power of two from 1 to 65536, for example {example}")]
+    MicroShards {
+        /// What was given.
+        value: u32,
+        /// A value near it that is allowed.
+        example: u32,
+    },
+    /// An address that other machines reach, without the consent that this takes.
+    #[error(
+        "--listen {address} can be reached from other machines and nothing on the wire is encrypted; \
+         add --insecure if you trust that network, or listen on 127.0.0.1"
+    )]
+    OffLoopback {
+        /// The address given.
+        address: SocketAddr,
+    },
+    /// A join token that is none. The message never holds what was given.
+    #[error("--token (LOCKSTEP_TOKEN): {0}")]
+    Token(#[from] TokenError),
+    /// A micro-shard that does not fit one message.
+    #[error(
+        "a micro-shard of {examples} examples (--batch-size {batch_size} over --micro-shards {micro_shards}) has \
+         {bytes} bytes of pixels and labels, more than the {limit} of one message; {remedy}"
+    )]
+    MicroShardTooLarge {
+        /// `--batch-size`.
+        batch_size: u32,
+        /// `--micro-shards`.
+        micro_shards: u32,
+        /// Examples of the largest micro-shard.
+        examples: u64,
+        /// Their size.
+        bytes: u64,
+        /// The greatest size allowed.
+        limit: u64,
+        /// Which flag to change, and to what.
+        remedy: String,
+    },
+    /// More examples asked for than there are.
+    #[error(
+        "--examples is {examples} but the training file has only {available}; lower it, or leave it out for all of them"
+    )]
+    ExamplesBeyondFile {
+        /// `--examples`.
+        examples: u32,
+        /// Examples in the training file.
+        available: usize,
+    },
+    /// Nothing is left to train on.
+    #[error(
+        "--validation-split {split} leaves no example to train on; lower it, or take more examples (--examples)"
+    )]
+    NothingToTrainOn {
+        /// `--validation-split`.
+        split: f64,
+    },
+    /// A batch that no epoch can fill.
+    #[error(
+        "--batch-size is {batch_size} but there are only {available} training examples; \
+         lower it to {available} or less, or take more examples (--examples)"
+    )]
+    BatchBeyondTrainingSet {
+        /// `--batch-size`.
+        batch_size: u32,
+        /// Examples to train on.
+        available: usize,
+    },
+    /// The configuration file cannot be read.
+    #[error("cannot read the configuration file {} (--config): {source}", path.display())]
+    ConfigUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The configuration file is no TOML, or a value in it has the wrong type.
+    #[error("configuration file {}, line {line}: {message}", path.display())]
+    ConfigInvalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The reason, on one line.
+        message: String,
+    },
+    /// The configuration file has a key that no flag has.
+    #[error(
+        "configuration file {}: unknown key '{key}'{}",
+        path.display(),
+        nearest.map(|nearest| format!("; did you mean '{nearest}'?")).unwrap_or_else(
+            || "; keys are the flags of `coordinator --help` without their dashes".to_owned()
+        )
+    )]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The known key it may have been meant to be.
+        nearest: Option<&'static str>,
+    },
+}

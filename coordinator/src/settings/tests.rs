@@ -1,0 +1,342 @@
+//! Tests of the merged settings, through the real command line.
+
+use std::{env, ffi::OsString, fs, path::Path, process};
+
+use super::*;
+use crate::cli::{Invocation, UsageError, parse};
+
+fn settings(arguments: &[&str]) -> Result<Settings, UsageError> {
+    let arguments = ["coordinator"].iter().chain(arguments).map(OsString::from);
+    match parse(arguments)? {
+        Invocation::Train(settings) => Ok(*settings),
+        _ => panic!("these arguments are not those of a training run"),
+    }
+}
+
+fn with_file(text: &str, arguments: &[&str]) -> Result<Settings, UsageError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run.toml");
+    fs::write(&path, text).unwrap();
+    settings(&[&["--config", path.to_str().unwrap()], arguments].concat())
+}
+
+fn refusal(arguments: &[&str]) -> String {
+    match settings(arguments) {
+        Err(UsageError::Settings(error)) => {
+            let message = error.to_string();
+            assert!(!message.contains('\n'), "{message}");
+            message
+        }
+        Err(other) => panic!("{arguments:?} was refused by the parser: {other}"),
+        Ok(_) => panic!("{arguments:?} was accepted"),
+    }
+}
+
+/// The environment belongs to the process, so the test named `test` runs itself again with other variables. Returns
+/// whether this is the inner run.
+fn inside(test: &str, variables: &[(&str, &str)]) -> bool {
+    const MARK: &str = "TEST_RUNS_INSIDE";
+    if env::var_os(MARK).is_some() {
+        return true;
+    }
+    let output = process::Command::new(env::current_exe().unwrap())
+        .args(["--exact", &format!("settings::tests::{test}")])
+        .env(MARK, "1")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && report.contains("1 passed"), "{report}");
+    false
+}
+
+#[test]
+fn defaults() {
+    let settings = settings(&[]).unwrap();
+    assert_eq!(settings.workers.get(), 4);
+    assert_eq!(settings.listen, "127.0.0.1:0".parse().unwrap());
+    assert_eq!(settings.dataset, DatasetChoice::Auto);
+    assert_eq!((settings.epochs.get(), settings.batch_size.get(), settings.micro_shards.get()), (10, 64, 16));
+    assert_eq!(settings.learning_rate.get().to_bits(), 0.01_f32.to_bits());
+    assert_eq!((settings.seed, settings.validation_split.get()), (42, 0.15));
+    assert_eq!((settings.examples, settings.max_steps, settings.data_dir), (None, None, None));
+    assert_eq!(settings.run_dir, None);
+    assert!(!settings.external && !settings.insecure && !settings.offline && !settings.json);
+    assert!(settings.metrics && settings.progress && settings.token.is_none());
+}
+
+#[test]
+fn threads_share_the_processors_among_the_workers() {
+    let threads = |cores, workers| {
+        cores_per_worker(NonZeroU32::new(cores).unwrap(), NonZeroU32::new(workers).unwrap()).get()
+    };
+    assert_eq!((threads(16, 4), threads(7, 2), threads(2, 4), threads(1, 1)), (4, 3, 1, 1));
+    assert_eq!(settings(&["--threads-per-worker", "3"]).unwrap().threads_per_worker.get(), 3);
+}
+
+#[test]
+fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+    let file = "epochs = 3\nseed = 7\nexternal = true\nexamples = 500\ntoken = 'secret'\n";
+    let merged = with_file(file, &["--epochs", "10", "--external=false", "--examples", "60"]).unwrap();
+    assert_eq!(merged.epochs.get(), 10, "a flag that repeats the default is still a flag");
+    assert!(!merged.external);
+    assert_eq!(merged.examples.unwrap().get(), 60);
+    assert_eq!(merged.seed, 7);
+    assert_eq!(merged.token.unwrap().reveal(), "secret");
+    assert_eq!(merged.batch_size.get(), 64);
+    assert!(with_file(file, &[]).unwrap().external);
+    assert!(with_file("external = false", &["--external"]).unwrap().external);
+}
+
+#[test]
+fn the_environment_stands_between_flag_and_file() {
+    let variables = [
+        ("LOCKSTEP_EPOCHS", "5"),
+        ("LOCKSTEP_SEED", "6"),
+        ("LOCKSTEP_EXTERNAL", "1"),
+        ("LOCKSTEP_NO_METRICS", "no"),
+        ("LOCKSTEP_TOKEN", "from-the-environment"),
+        ("LOCKSTEP_MAX_STEPS", "9"),
+    ];
+    if !inside("the_environment_stands_between_flag_and_file", &variables) {
+        return;
+    }
+    let file = "epochs = 3\nseed = 7\nbatch-size = 8\nexternal = false\nno-metrics = true\ntoken = 'file'\n";
+    let merged = with_file(file, &["--seed", "42"]).unwrap();
+    assert_eq!(merged.epochs.get(), 5);
+    assert_eq!(merged.seed, 42);
+    assert_eq!(merged.batch_size.get(), 8);
+    assert!(merged.external && merged.metrics);
+    assert_eq!(merged.token.unwrap().reveal(), "from-the-environment");
+    assert_eq!(merged.max_steps.unwrap().get(), 9);
+}
+
+#[test]
+fn the_environment_can_name_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run.toml");
+    fs::write(&path, "epochs = 3\n").unwrap();
+    if inside("the_environment_can_name_the_file", &[("LOCKSTEP_CONFIG", path.to_str().unwrap())]) {
+        assert_eq!(settings(&[]).unwrap().epochs.get(), 3);
+    }
+}
+
+#[test]
+fn variables_of_a_training_run_do_not_disturb_subcommands() {
+    if inside("variables_of_a_training_run_do_not_disturb_subcommands", &[("LOCKSTEP_WORKERS", "2")]) {
+        let arguments = ["coordinator", "data", "verify"].map(OsString::from);
+        assert!(matches!(parse(arguments), Ok(Invocation::Data(_))));
+    }
+}
+
+#[test]
+fn counts_out_of_bounds_are_refused() {
+    assert_eq!(refusal(&["--workers", "0"]), "--workers is 0; it must be from 1 to 1024");
+    assert_eq!(refusal(&["--workers", "1025"]), "--workers is 1025; it must be from 1 to 1024");
+    assert_eq!(
+        refusal(&["--threads-per-worker", "0"]),
+        "--threads-per-worker is 0; it must be from 1 to 1024"
+    );
+    for flag in ["--epochs", "--batch-size", "--examples", "--max-steps"] {
+        assert_eq!(refusal(&[flag, "0"]), format!("{flag} is 0; it must be at least 1"));
+    }
+    assert!(settings(&["--workers", "1024"]).is_ok());
+    assert!(matches!(settings(&["--epochs", "many"]), Err(UsageError::Arguments(_))));
+}
+
+#[test]
+fn the_file_is_held_to_the_same_rules() {
+    for (text, expected) in [
+        ("workers = 0", "--workers is 0; it must be from 1 to 1024"),
+        (
+            "learning-rate = nan",
+            "--learning-rate is NaN; it must be a finite number above 0, for example 0.01",
+        ),
+        ("epoch = 3", "unknown key 'epoch'; did you mean 'epochs'?"),
+    ] {
+        let message = with_file(text, &[]).unwrap_err().to_string();
+        assert!(message.ends_with(expected), "{message}");
+    }
+}
+
+#[test]
+fn rates_that_are_not_finite_and_positive_are_refused() {
+    for rate in ["0", "-0.1", "NaN", "inf", "-inf", "1e-50"] {
+        let message = refusal(&[&format!("--learning-rate={rate}")]);
+        assert!(message.ends_with("it must be a finite number above 0, for example 0.01"), "{message}");
+    }
+    assert_eq!(
+        refusal(&["--learning-rate", "-1"]),
+        "--learning-rate is -1; it must be a finite number above 0, for example 0.01"
+    );
+    assert!(settings(&["--learning-rate", "1e-45"]).is_ok());
+}
+
+#[test]
+fn splits_out_of_bounds_are_refused() {
+    for split in ["-0.1", "0.91", "1", "NaN"] {
+        let message = refusal(&["--validation-split", split]);
+        assert_eq!(
+            message,
+            format!("--validation-split is {split}; it must be from 0 to 0.9, for example 0.15")
+        );
+    }
+    for (split, expected) in [("0", 0.0_f64), ("-0", 0.0), ("0.9", 0.9)] {
+        let settings = settings(&["--validation-split", split]).unwrap();
+        assert_eq!(settings.validation_split.get().to_bits(), expected.to_bits());
+    }
+}
+
+#[test]
+fn micro_shards_must_be_a_power_of_two() {
+    for (given, example) in [("0", 1), ("3", 4), ("12", 16), ("65537", 65_536), ("4294967295", 65_536)] {
+        assert_eq!(
+            refusal(&["--micro-shards", given]),
+            format!(
+                "--micro-shards is {given}; it must be a power of two from 1 to 65536, for example {example}"
+            )
+        );
+    }
+    for good in ["1", "16", "65536"] {
+        assert!(settings(&["--micro-shards", good]).is_ok());
+    }
+}
+
+#[test]
+fn an_address_off_loopback_needs_consent() {
+    for address in ["0.0.0.0:29400", "192.168.1.2:0", "[::]:29400", "[::ffff:10.0.0.1]:1"] {
+        assert_eq!(
+            refusal(&["--listen", address]),
+            format!(
+                "--listen {address} can be reached from other machines and nothing on the wire is encrypted; \
+                 add --insecure if you trust that network, or listen on 127.0.0.1"
+            )
+        );
+        assert!(settings(&["--listen", address, "--insecure"]).is_ok());
+    }
+    for address in ["127.0.0.1:29400", "127.9.9.9:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+        assert!(settings(&["--listen", address]).is_ok(), "{address}");
+    }
+}
+
+#[test]
+fn a_micro_shard_must_fit_one_message() {
+    // 64,116 examples of 785 bytes are the most that fit 48 MiB.
+    assert!(settings(&["--batch-size", "64116", "--micro-shards", "1"]).is_ok());
+    assert_eq!(
+        refusal(&["--batch-size", "64117", "--micro-shards", "1"]),
+        "a micro-shard of 64117 examples (--batch-size 64117 over --micro-shards 1) has 50331845 bytes of pixels \
+         and labels, more than the 50331648 of one message; raise --micro-shards to 2"
+    );
+    assert!(settings(&["--batch-size", "64117", "--micro-shards", "2"]).is_ok());
+    let message = refusal(&["--batch-size", "4294967295", "--micro-shards", "65536"]);
+    assert!(
+        message.ends_with("set --micro-shards to 65536 and lower --batch-size to 4201906176"),
+        "{message}"
+    );
+    assert!(settings(&["--batch-size", "4201906176", "--micro-shards", "65536"]).is_ok());
+}
+
+#[test]
+fn tokens_have_a_length_and_are_never_shown() {
+    assert_eq!(
+        refusal(&["--token="]),
+        "--token (LOCKSTEP_TOKEN): a join token has 1 to 128 characters, this one has 0"
+    );
+    let long = "s3cret".repeat(50);
+    let message = refusal(&["--token", &long]);
+    assert!(message.contains("this one has 300") && !message.contains("s3cret"), "{message}");
+
+    let settings = settings(&["--token", "s3cret"]).unwrap();
+    assert!(!format!("{settings:?}").contains("s3cret"));
+    assert!(!settings.to_toml(&identity()).contains("s3cret"));
+}
+
+#[test]
+fn settings_are_checked_against_the_data() {
+    let check = |arguments: &[&str], file_examples, train_examples| {
+        let refused = settings(arguments).unwrap().check_against(file_examples, train_examples).err();
+        refused.map(|error| error.to_string())
+    };
+    assert_eq!(check(&[], 60_000, 51_000), None);
+    assert_eq!(check(&["--examples", "60000"], 60_000, 51_000), None);
+    assert_eq!(
+        check(&["--examples", "60001"], 60_000, 51_000).unwrap(),
+        "--examples is 60001 but the training file has only 60000; lower it, or leave it out for all of them"
+    );
+    assert_eq!(
+        check(&["--validation-split", "0.9"], 3, 0).unwrap(),
+        "--validation-split 0.9 leaves no example to train on; lower it, or take more examples (--examples)"
+    );
+    assert_eq!(check(&["--batch-size", "85"], 100, 85), None);
+    assert_eq!(
+        check(&["--batch-size", "86"], 100, 85).unwrap(),
+        "--batch-size is 86 but there are only 85 training examples; lower it to 85 or less, or take more examples \
+         (--examples)"
+    );
+}
+
+fn identity() -> RunIdentity {
+    RunIdentity {
+        seed: u64::MAX,
+        dataset: "digits".to_owned(),
+        dataset_sha256: "cd".repeat(32),
+        examples: 60_000,
+        validation_split: 0.15,
+        batch_size: 64,
+        micro_shards: 16,
+        learning_rate: 0.01,
+        numerics_version: 1,
+    }
+}
+
+#[test]
+fn what_is_written_reads_back_as_the_same_settings() {
+    let arguments = [
+        "--workers=3",
+        "--external",
+        "--listen=[::]:29400",
+        "--insecure",
+        "--dataset=digits",
+        "--data-dir=a folder/\"quoted\"",
+        "--epochs=2",
+        "--batch-size=32",
+        "--learning-rate=0.123456789",
+        "--seed=18446744073709551615",
+        "--validation-split=0.1",
+        "--micro-shards=8",
+        "--examples=1000",
+        "--max-steps=7",
+        "--offline",
+        "--threads-per-worker=2",
+        "--json",
+        "--no-metrics",
+        "--no-progress",
+    ];
+    for arguments in [&arguments[..], &["--dataset=digits", "--seed=9223372036854775808"]] {
+        let original = settings(arguments).unwrap();
+        let text = original.to_toml(&identity());
+        let read = with_file(&text, &[]).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(format!("{read:?}"), format!("{original:?}"), "{text}");
+    }
+}
+
+#[test]
+fn the_written_file_is_plain_and_has_the_identity() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = directory.path().join("run");
+    let written = settings(&["--run-dir", run.to_str().unwrap(), "--threads-per-worker", "1"]).unwrap();
+    let text = written.to_toml(&RunIdentity { seed: 42, ..identity() });
+    let expected = format!(
+        "# The settings of this run. `coordinator --config THIS_FILE` trains the same again, in a new run directory.\n\
+         workers = 4\nexternal = false\nlisten = \"127.0.0.1:0\"\ninsecure = false\ndataset = \"digits\"\nepochs = 10\n\
+         batch-size = 64\nlearning-rate = 0.01\nseed = 42\nvalidation-split = 0.15\nmicro-shards = 16\n\
+         offline = false\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-progress = false\n\n\
+         # What decides the bits of this run. It is ignored when this file is read.\n\
+         [identity]\nseed = 42\ndataset = \"digits\"\ndataset-sha256 = \"{}\"\nexamples = 60000\n\
+         validation-split = 0.15\nbatch-size = 64\nmicro-shards = 16\nlearning-rate = 0.01\nnumerics-version = 1\n",
+        "cd".repeat(32)
+    );
+    assert_eq!(text, expected);
+    assert_eq!(written.run_dir.as_deref(), Some(Path::new(&run)));
+}
