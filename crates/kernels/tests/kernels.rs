@@ -1,0 +1,336 @@
+//! Every fast kernel on every instruction set of this machine against the reference, bit for bit.
+
+mod support;
+
+use lockstep_kernels::fma::Soft;
+use lockstep_kernels::{Cpu, conv2d, dense, reference, softmax_cross_entropy};
+use ndarray::{Array1, Array2, Array3, Array4, Array5, Axis, Zip, s};
+use support::{KINDS, Kind, Values, assert_bits};
+
+/// What the reference says of a convolution with ReLU, and of its gradients, summed over the examples.
+struct Convolution {
+    y: Array4<f32>,
+    places: Array4<u32>,
+    dx: Array4<f32>,
+    dw: Array4<f32>,
+    db: Array1<f32>,
+}
+
+/// `window` 1: no pooling. `rows` and `columns` of windows are read by later layers; the others have no gradient.
+fn convolution(
+    x: &Array4<f32>,
+    w: &Array4<f32>,
+    b: &Array1<f32>,
+    dy: &Array4<f32>,
+    window: usize,
+    (mut dw, mut db): (Array4<f32>, Array1<f32>),
+) -> Convolution {
+    let (_, rows, columns, _) = dy.dim();
+    let mut y = Array4::zeros(dy.dim());
+    let mut places = Array4::zeros(dy.dim());
+    let mut dx = Array4::zeros(x.dim());
+    for (example, x) in x.outer_iter().enumerate() {
+        let z = reference::conv2d::<f32, Soft>(x, w.view(), b.view());
+        let activation = z.mapv(reference::relu);
+        let mut dz = Array3::zeros(z.dim());
+        if window == 2 {
+            let (pooled, winners) = reference::max_pool2d(activation.view());
+            y.index_axis_mut(Axis(0), example).assign(&pooled.slice(s![..rows, ..columns, ..]));
+            places.index_axis_mut(Axis(0), example).assign(&winners.slice(s![..rows, ..columns, ..]));
+            let mut dp = Array3::zeros(pooled.dim());
+            dp.slice_mut(s![..rows, ..columns, ..]).assign(&dy.index_axis(Axis(0), example));
+            let da = reference::max_pool2d_backward((z.dim().0, z.dim().1), winners.view(), dp.view());
+            Zip::from(&mut dz).and(&z).and(&da).for_each(|dz, &z, &da| *dz = reference::relu_backward(z, da));
+        } else {
+            y.index_axis_mut(Axis(0), example).assign(&activation);
+            let dy = dy.index_axis(Axis(0), example);
+            Zip::from(&mut dz).and(&z).and(&dy).for_each(|dz, &z, &dy| *dz = reference::relu_backward(z, dy));
+        }
+        let (dw, db) = (dw.view_mut(), db.view_mut());
+        let one = reference::conv2d_backward::<f32, Soft>(x, w.view(), dz.view(), window, dw, db);
+        dx.index_axis_mut(Axis(0), example).assign(&one);
+    }
+    Convolution { y, places, dx, dw, db }
+}
+
+/// The ReLU is exactly at zero for the filters that `dead` names: no weight and no bias, and of either sign.
+fn kernel_and_bias(
+    values: &mut Values,
+    channels: usize,
+    filters: usize,
+    kind: Kind,
+) -> (Array4<f32>, Array1<f32>) {
+    let mut w = values.array((3, 3, channels, filters), kind);
+    let mut b = values.array(filters, kind);
+    for dead in [3, filters - 1] {
+        let zero = if dead == 3 { -0.0 } else { 0.0 };
+        w.slice_mut(s![.., .., .., dead]).fill(zero);
+        b[dead] = zero;
+    }
+    (w, b)
+}
+
+#[test]
+fn convolution_with_relu_and_pooling() {
+    let mut values = Values::new(21);
+    // Odd and even sizes, one to five windows in a row (tiles take two at a time), and a cut below what fits.
+    for (height, width, rows, columns, channels, filters) in [
+        (4, 4, 1, 1, 1, 16),
+        (28, 28, 12, 12, 1, 16),
+        (9, 8, 3, 3, 3, 16),
+        (7, 12, 2, 5, 2, 32),
+        (12, 12, 5, 5, 16, 32),
+        (12, 9, 4, 3, 5, 32),
+        (8, 14, 3, 6, 32, 16),
+    ] {
+        for kind in KINDS {
+            for n in [0, 1, 3] {
+                let x = values.array((n, height, width, channels), kind);
+                let (w, b) = kernel_and_bias(&mut values, channels, filters, kind);
+                let dy = Array4::zeros((n, rows, columns, filters));
+                let sums = (Array4::zeros(w.dim()), Array1::zeros(filters));
+                let want = convolution(&x, &w, &b, &dy, 2, sums);
+                for cpu in Cpu::available() {
+                    let mut y = Array4::from_elem(dy.dim(), f32::NAN);
+                    let mut places = Array4::from_elem(dy.dim(), 9);
+                    let (y_view, places_view) = (y.view_mut(), places.view_mut());
+                    conv2d::forward_relu_pool(cpu, x.view(), w.view(), b.view(), y_view, places_view);
+                    let what = format!("{cpu} {kind:?} {:?}, {filters} filters", x.dim());
+                    assert_bits(&y, &want.y, &what);
+                    assert_eq!(places, want.places, "{what}: winning places");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn convolution_with_relu() {
+    let mut values = Values::new(22);
+    // 1, 2, 3, 9, 10 and 30 places: tiles take nine or three at a time.
+    for (height, width, channels, filters) in
+        [(3, 3, 1, 16), (3, 4, 2, 32), (5, 3, 7, 16), (5, 5, 32, 32), (4, 7, 3, 32), (8, 7, 16, 16)]
+    {
+        for kind in KINDS {
+            for n in [0, 1, 3] {
+                let x = values.array((n, height, width, channels), kind);
+                let (w, b) = kernel_and_bias(&mut values, channels, filters, kind);
+                let dy = Array4::zeros((n, height - 2, width - 2, filters));
+                let sums = (Array4::zeros(w.dim()), Array1::zeros(filters));
+                let want = convolution(&x, &w, &b, &dy, 1, sums);
+                for cpu in Cpu::available() {
+                    let mut y = Array4::from_elem(dy.dim(), f32::NAN);
+                    conv2d::forward_relu(cpu, x.view(), w.view(), b.view(), y.view_mut());
+                    assert_bits(&y, &want.y, &format!("{cpu} {kind:?} {:?}, {filters} filters", x.dim()));
+                }
+            }
+        }
+    }
+}
+
+/// A gradient with zeros of both signs, as ReLU and dead filters make them.
+fn gradient(values: &mut Values, shape: (usize, usize, usize, usize), kind: Kind) -> Array4<f32> {
+    values.array(shape, kind).mapv_into(|value| if value.to_bits() % 5 == 0 { -0.0 } else { value })
+}
+
+#[test]
+fn gradients_of_convolutions() {
+    let mut values = Values::new(23);
+    for (height, width, rows, columns, channels, filters, window) in [
+        (4, 4, 1, 1, 16, 16, 2),
+        (12, 12, 5, 5, 16, 32, 2),
+        (9, 8, 3, 2, 32, 16, 2),
+        (8, 13, 3, 5, 48, 32, 2),
+        (3, 3, 1, 1, 16, 16, 1),
+        (5, 5, 3, 3, 32, 32, 1),
+        (4, 8, 2, 6, 16, 32, 1),
+    ] {
+        for kind in KINDS {
+            for n in [0, 1, 3] {
+                let x = values.array((n, height, width, channels), kind);
+                let (w, b) = kernel_and_bias(&mut values, channels, filters, kind);
+                let dy = gradient(&mut values, (n, rows, columns, filters), kind);
+                // A shard's sums go on from those of the examples before.
+                let dw_before = values.array(w.dim(), kind);
+                let db_before = values.array(filters, kind);
+                let want = convolution(&x, &w, &b, &dy, window, (dw_before.clone(), db_before.clone()));
+                let major = (channels / 16, filters, 3, 3, 16);
+                for cpu in Cpu::available() {
+                    let (mut w_major, mut dw_major) = (Array5::zeros(major), Array5::zeros(major));
+                    conv2d::to_filter_major(w.view(), w_major.view_mut());
+                    conv2d::to_filter_major(dw_before.view(), dw_major.view_mut());
+                    let mut db = db_before.clone();
+                    let mut dx = Array4::from_elem(x.dim(), f32::NAN);
+                    let mut events = conv2d::Events::new(rows * columns, filters);
+                    let (dw_view, db_view, dx_view) = (dw_major.view_mut(), db.view_mut(), dx.view_mut());
+                    let (x_view, w_view, y_view) = (x.view(), w_major.view(), want.y.view());
+                    if window == 2 {
+                        let (places, dy) = (want.places.view(), dy.view());
+                        conv2d::backward_relu_pool(
+                            cpu,
+                            x_view,
+                            w_view,
+                            y_view,
+                            places,
+                            dy,
+                            &mut events,
+                            dw_view,
+                            db_view,
+                            dx_view,
+                        );
+                    } else {
+                        let dy = dy.view();
+                        conv2d::backward_relu(
+                            cpu,
+                            x_view,
+                            w_view,
+                            y_view,
+                            dy,
+                            &mut events,
+                            dw_view,
+                            db_view,
+                            dx_view,
+                        );
+                    }
+                    let mut dw = Array4::from_elem(w.dim(), f32::NAN);
+                    conv2d::from_filter_major(dw_major.view(), dw.view_mut());
+                    let what = format!("{cpu} {kind:?} {:?}, {filters} filters, window {window}", x.dim());
+                    assert_bits(&dx, &want.dx, &format!("{what}: dx"));
+                    assert_sums(&dw, &want.dw, &format!("{what}: dw"));
+                    assert_sums(&db, &want.db, &format!("{what}: db"));
+                }
+            }
+        }
+    }
+}
+
+/// Compares sums that are still open: a zero gets its sign only when the shard ends.
+#[track_caller]
+fn assert_sums<D: ndarray::Dimension>(
+    got: &ndarray::Array<f32, D>,
+    want: &ndarray::Array<f32, D>,
+    what: &str,
+) {
+    assert_bits(&got.mapv(|sum| sum + 0.0), &want.mapv(|sum| sum + 0.0), what);
+}
+
+#[test]
+fn gradients_of_the_first_convolution() {
+    let mut values = Values::new(24);
+    for (height, width, rows, columns) in [(4, 4, 1, 1), (28, 28, 12, 12), (9, 12, 3, 4)] {
+        for kind in KINDS {
+            for n in [0, 1, 3] {
+                let x = values.array((n, height, width, 1), kind);
+                let (w, b) = kernel_and_bias(&mut values, 1, 16, kind);
+                let dy = gradient(&mut values, (n, rows, columns, 16), kind);
+                let dw_before = values.array(w.dim(), kind);
+                let db_before = values.array(16, kind);
+                let want = convolution(&x, &w, &b, &dy, 2, (dw_before.clone(), db_before.clone()));
+                for cpu in Cpu::available() {
+                    let (mut dw, mut db) = (dw_before.clone(), db_before.clone());
+                    let (y, places) = (want.y.view(), want.places.view());
+                    let (dw_view, db_view) = (dw.view_mut(), db.view_mut());
+                    conv2d::backward_first_relu_pool(cpu, x.view(), y, places, dy.view(), dw_view, db_view);
+                    let what = format!("{cpu} {kind:?} {:?}", x.dim());
+                    assert_sums(&dw, &want.dw, &format!("{what}: dw"));
+                    assert_sums(&db, &want.db, &format!("{what}: db"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_layers() {
+    let mut values = Values::new(25);
+    // One to five blocks of outputs and of inputs; one to nine examples: tiles take four, two and one.
+    for (inputs, outputs) in [(16, 16), (288, 64), (64, 16), (48, 80), (80, 48), (32, 112)] {
+        for kind in KINDS {
+            for n in [0, 1, 2, 3, 4, 5, 9] {
+                let x: Array2<f32> = values.array((n, inputs), kind);
+                let w: Array2<f32> = values.array((inputs, outputs), kind);
+                let mut b: Array1<f32> = values.array(outputs, kind);
+                b[1] = -0.0;
+                let dz: Array2<f32> = values.array((n, outputs), kind);
+                let dw_before: Array2<f32> = values.array((inputs, outputs), kind);
+                let db_before: Array1<f32> = values.array(outputs, kind);
+
+                let mut z = Array2::zeros((n, outputs));
+                let mut dx = Array2::zeros((n, inputs));
+                let (mut dw, mut db) = (dw_before.clone(), db_before.clone());
+                for i in 0..n {
+                    z.row_mut(i).assign(&reference::dense::<f32, Soft>(x.row(i), w.view(), b.view()));
+                    let (dw, db) = (dw.view_mut(), db.view_mut());
+                    let one = reference::dense_backward::<f32, Soft>(x.row(i), w.view(), dz.row(i), dw, db);
+                    dx.row_mut(i).assign(&one);
+                }
+
+                for cpu in Cpu::available() {
+                    let what = format!("{cpu} {kind:?}, {n} examples, {inputs} to {outputs}");
+                    let mut got = Array2::from_elem(z.dim(), f32::NAN);
+                    dense::forward(cpu, x.view(), w.view(), b.view(), got.view_mut());
+                    assert_bits(&got, &z, &what);
+                    dense::forward_relu(cpu, x.view(), w.view(), b.view(), got.view_mut());
+                    assert_bits(&got, &z.mapv(reference::relu), &format!("{what}: ReLU"));
+
+                    let mut wt = Array2::zeros((outputs, inputs));
+                    dense::transpose(w.view(), wt.view_mut());
+                    assert_bits(&wt, &w.t(), "transpose");
+                    let mut got = Array2::from_elem(dx.dim(), f32::NAN);
+                    dense::backward_input(cpu, dz.view(), wt.view(), got.view_mut());
+                    assert_bits(&got, &dx, &format!("{what}: dx"));
+
+                    let (mut got_dw, mut got_db) = (dw_before.clone(), db_before.clone());
+                    let (dw_view, db_view) = (got_dw.view_mut(), got_db.view_mut());
+                    dense::backward_weights(cpu, x.view(), dz.view(), dw_view, db_view);
+                    assert_sums(&got_dw, &dw, &format!("{what}: dw"));
+                    assert_sums(&got_db, &db, &format!("{what}: db"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn relu_of_dense_layers() {
+    let y = [1.0, 0.0, f32::from_bits(1), 0.0];
+    let mut dy = [2.0, 3.0, 4.0, -0.0];
+    dense::relu_backward(&y, &mut dy);
+    assert_eq!(dy.map(f32::to_bits), [2.0_f32, 0.0, 4.0, 0.0].map(f32::to_bits));
+}
+
+#[test]
+fn softmax_and_cross_entropy() {
+    let mut values = Values::new(26);
+    for kind in KINDS {
+        let z: Array2<f32> = values.array((40, 10), kind);
+        let labels = Array1::from_shape_fn(40, |_| (values.word() % 10) as u8);
+        let mut dz = Array2::from_elem((40, 10), f32::NAN);
+        let mut loss = 0.0;
+        let correct =
+            softmax_cross_entropy::forward_backward(z.view(), labels.view(), dz.view_mut(), &mut loss);
+        let (mut want_loss, mut want_correct) = (0.0_f32, 0);
+        for (i, &label) in labels.iter().enumerate() {
+            let label = usize::from(label);
+            let (one, want) = reference::softmax_cross_entropy::<f32>(z.row(i), label);
+            want_loss += one;
+            want_correct += u32::from(reference::argmax(z.row(i)) == label);
+            assert_bits(&dz.row(i), &want.view(), "dz");
+            let (forward_loss, predicted) = softmax_cross_entropy::forward(z.row(i), label);
+            assert_eq!((forward_loss.to_bits(), predicted), (one.to_bits(), reference::argmax(z.row(i))));
+        }
+        assert_eq!((loss.to_bits(), correct), (want_loss.to_bits(), want_correct));
+    }
+}
+
+#[test]
+fn every_instruction_set_has_a_name_and_scalar_is_the_last() {
+    let available = Cpu::available();
+    assert_eq!(available[0], Cpu::detect());
+    assert_eq!(available.last(), Some(&Cpu::Scalar));
+    let names: Vec<String> = available.iter().map(|cpu| cpu.to_string()).collect();
+    assert!(
+        names.iter().all(|name| ["avx512", "avx2", "neon", "scalar"].contains(&name.as_str())),
+        "{names:?}"
+    );
+}
