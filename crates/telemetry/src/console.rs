@@ -54,6 +54,7 @@ impl ConsoleSink {
         let bar = (progress && terminal.is_interactive()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(style(terminal.has_color()));
+            bar.set_message("before the first step");
             terminal.attach(&bar);
             bar
         });
