@@ -61,3 +61,39 @@ impl FromStr for Digest {
         Ok(Self(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_the_sha_256_of_the_little_endian_bytes() {
+        // printf '\0\0\200\77\0\0\0\300' | sha256sum
+        let want = "ee4ac73c2bd27756ab82780f27c73a7bc4d3f0bb6acb37e008bc27eccd7e588b";
+        assert_eq!(digest(&[1.0, -2.0]).to_string(), want);
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(digest(&[]).to_string(), empty);
+        // Longer than the buffer that it goes through.
+        let values: Vec<f32> = (0..2_500).map(|value| value as f32).collect();
+        let mut bytes = vec![0; 4 * values.len()];
+        crate::copy_to_le_bytes(&values, &mut bytes);
+        assert_eq!(digest(&values).0, <[u8; 32]>::from(Sha256::digest(&bytes)));
+    }
+
+    #[test]
+    fn zeros_of_both_signs_differ() {
+        assert_ne!(digest(&[0.0]), digest(&[-0.0]));
+    }
+
+    #[test]
+    fn its_text_is_read_back() {
+        let one = digest(&[1.0]);
+        assert_eq!(one.to_string().parse(), Ok(one));
+        assert_eq!(one.to_string().to_uppercase().parse(), Ok(one));
+        for wrong in
+            ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32), &"+0".repeat(32)]
+        {
+            assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -78,6 +78,71 @@ impl TruncatedNormal {
 
     /// Uniform in [-1, 1), from the high 53 bits of one word.
     fn uniform(&mut self) -> f64 {
-        (self.random.next_u64() >> 11) as f64 * 2.0_f64.powi(-52) - 1.0
+        const SCALE: f64 = 1.0 / (1_u64 << 52) as f64;
+        (self.random.next_u64() >> 11) as f64 * SCALE - 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest;
+
+    #[test]
+    fn biases_are_zero_and_kernels_are_within_two_sigma() {
+        for seed in [0, 42, u64::MAX] {
+            let weights = initial_weights(seed);
+            for tensor in &TENSORS {
+                let values = &weights[tensor.range()];
+                let Some(sigma) = glorot_sigma(tensor) else {
+                    assert!(values.iter().all(|value| value.to_bits() == 0), "{}", tensor.name);
+                    continue;
+                };
+                assert!(values.iter().all(|&value| f64::from(value).abs() <= 2.0 * sigma * 1.000_001));
+                // Truncated at two sigma, the standard deviation is 0.8796 sigma.
+                let n = values.len() as f64;
+                let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / n;
+                let deviation =
+                    (values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() / n).sqrt();
+                assert!(mean.abs() < 4.0 * sigma / n.sqrt(), "{}: mean {mean}", tensor.name);
+                let error = deviation / (0.8796 * sigma) - 1.0;
+                assert!(error.abs() < 3.0 / n.sqrt(), "{}: deviation {deviation}", tensor.name);
+            }
+        }
+    }
+
+    #[test]
+    fn fans_count_the_window() {
+        let sigma = |tensor: usize| glorot_sigma(&TENSORS[tensor]);
+        assert_eq!(sigma(0), Some((2.0_f64 / (9.0 + 144.0)).sqrt()));
+        assert_eq!(sigma(2), Some((2.0_f64 / (144.0 + 288.0)).sqrt()));
+        assert_eq!(sigma(6), Some((2.0_f64 / (288.0 + 64.0)).sqrt()));
+        assert_eq!(sigma(1), None);
+    }
+
+    /// Test vectors: the same on every machine and for every later version.
+    #[test]
+    fn the_values_of_seed_42() {
+        let weights = initial_weights(42);
+        assert_eq!(
+            weights[..4].iter().map(|value| value.to_bits()).collect::<Vec<_>>(),
+            [3185127076, 3189332831, 3159700664, 3154893966]
+        );
+        assert_eq!(
+            digest(&weights).to_string(),
+            "6da6738c3ad67cff5f2ec327572927f7ac36f87703a11c56b57c534a8ed2662e"
+        );
+    }
+
+    #[test]
+    fn another_seed_and_another_tensor_have_other_values() {
+        let (one, other) = (initial_weights(1), initial_weights(2));
+        assert_ne!(one[0], other[0]);
+        assert_ne!(
+            one[TENSORS[6].offset] / one[TENSORS[8].offset],
+            other[TENSORS[6].offset] / other[TENSORS[8].offset]
+        );
+        let normal = |index| TruncatedNormal::new(1, index).next();
+        assert_ne!(normal(0), normal(2));
     }
 }

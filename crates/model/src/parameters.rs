@@ -106,3 +106,40 @@ fn floats(bytes: &[u8], count: usize) -> &[[u8; 4]] {
     assert_eq!(bytes.len(), 4 * count, "bytes of {count} f32 values");
     bytes.as_chunks::<4>().0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tensors_are_those_of_the_network() {
+        let lengths = TENSORS.map(|tensor| tensor.len());
+        assert_eq!(lengths, [144, 16, 4_608, 32, 9_216, 32, 18_432, 64, 640, 10]);
+        assert_eq!(TENSORS[9].range(), 33_184..33_194);
+        let names = TENSORS.map(|tensor| tensor.name);
+        let layers = ["conv1", "conv2", "conv3", "dense1", "dense2"];
+        let want: Vec<String> =
+            layers.iter().flat_map(|layer| [format!("{layer}.kernel"), format!("{layer}.bias")]).collect();
+        assert_eq!(names.as_slice(), want);
+    }
+
+    #[test]
+    fn bytes_are_little_endian() {
+        let values = [1.0, -0.0, f32::from_bits(0x0102_0304)];
+        let mut bytes = [0; 12];
+        copy_to_le_bytes(&values, &mut bytes);
+        assert_eq!(bytes, [0, 0, 0x80, 0x3f, 0, 0, 0, 0x80, 4, 3, 2, 1]);
+        let mut back = [0.0; 3];
+        copy_from_le_bytes(&bytes, &mut back);
+        assert_eq!(back.map(f32::to_bits), values.map(f32::to_bits));
+        let mut sum = [2.0, 3.0, 4.0];
+        add_le_bytes(&mut sum, &bytes);
+        assert_eq!(sum, [3.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "bytes of 3 f32 values")]
+    fn a_length_that_does_not_fit_is_a_mistake() {
+        copy_from_le_bytes(&[0; 11], &mut [0.0; 3]);
+    }
+}

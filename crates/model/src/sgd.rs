@@ -26,3 +26,46 @@ pub fn sgd_update(
     }
     not_finite == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_update_has_three_roundings_in_this_order() {
+        // Many values: on some of them every other order or fusion rounds differently.
+        let weights: Vec<f32> = (0..1_000).map(|i| 1.0 / (3 + i) as f32).collect();
+        let gradient: Vec<f32> = (0..1_000).map(|i| (i - 500) as f32 / 7.0).collect();
+        let (rate, examples) = (0.01_f32, 60_u32);
+        let mut updated = vec![0.0; 1_000];
+        assert!(sgd_update(&weights, &gradient, rate, examples, &mut updated));
+        let mut others = [0; 3];
+        for i in 0..1_000 {
+            let (w, g) = (weights[i], gradient[i]);
+            // Each operation exactly in f64 (or, for the quotient, far beyond f32), then rounded to f32.
+            let quotient = (f64::from(g) / 60.0) as f32;
+            let product = (f64::from(rate) * f64::from(quotient)) as f32;
+            let difference = (f64::from(w) - f64::from(product)) as f32;
+            assert_eq!(updated[i].to_bits(), difference.to_bits(), "element {i}");
+            let fused = (f64::from(w) - f64::from(rate) * f64::from(quotient)) as f32;
+            let reciprocal = w - rate * (g * (1.0 / 60.0));
+            let rate_first = w - rate / 60.0 * g;
+            for (count, other) in others.iter_mut().zip([fused, reciprocal, rate_first]) {
+                *count += u32::from(other != difference);
+            }
+        }
+        assert!(others.iter().all(|&count| count > 0), "{others:?} values tell other formulas apart");
+    }
+
+    #[test]
+    fn it_says_whether_every_weight_is_finite() {
+        for (place, value) in [(0, f32::INFINITY), (7, f32::NAN), (8, f32::NEG_INFINITY), (8, f32::MAX)] {
+            let mut gradient = [1.0; 9];
+            gradient[place] = value;
+            let finite = sgd_update(&[1.0; 9], &gradient, 1.0, 1, &mut [0.0; 9]);
+            assert_eq!(finite, value.is_finite(), "{value} at {place}");
+        }
+        assert!(!sgd_update(&[f32::MAX], &[f32::MIN], 1.0, 1, &mut [0.0]), "overflow of the update itself");
+        assert!(!sgd_update(&[1.0], &[1.0], 1.0, 0, &mut [0.0]), "a batch of no examples");
+    }
+}
