@@ -1,2 +1,42 @@
-//! coordinator binary.
-fn main() {}
+//! `coordinator`: trains with local or external workers, and works on the training data.
+
+use std::process::ExitCode;
+
+use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation};
+use lockstep_coordinator::settings::SettingsError;
+use lockstep_coordinator::{data_command, train};
+use lockstep_telemetry::Terminal;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os()) {
+        Ok(Invocation::Worker(arguments)) => return lockstep_worker::cli::main(arguments),
+        Ok(invocation) => invocation,
+        Err(error) => return error.report().into(),
+    };
+    let terminal = Terminal::stderr();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(terminal.has_color())
+        .with_target(false)
+        .with_writer(terminal.log_writer())
+        .init();
+    for warning in cli::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        tracing::warn!("{warning}");
+    }
+    let result = match invocation {
+        Invocation::Train(settings) => train::train(&settings, &terminal),
+        Invocation::Data(command) => data_command::run(&command, &terminal).map(|()| EXIT_DONE),
+        Invocation::Worker(_) => unreachable!("a worker has its own logs"),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
+            terminal.print_line(&format!("error: {error:#}"));
+            // The settings may turn out to be wrong only when the data are there.
+            let usage = error.downcast_ref::<SettingsError>().is_some();
+            (if usage { EXIT_USAGE } else { EXIT_FAILED }).into()
+        }
+    }
+}

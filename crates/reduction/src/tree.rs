@@ -35,6 +35,11 @@ impl<V> Tree<V> {
         Self { levels: leaves.ilog2(), slots }
     }
 
+    /// The number of leaves.
+    pub fn leaves(&self) -> u32 {
+        1 << self.levels
+    }
+
     /// Forgets all values, for the next task of the same size.
     pub fn clear(&mut self) {
         self.slots.fill_with(|| Slot::Missing);

@@ -1,0 +1,229 @@
+//! The gRPC edge: checks who joins, parses what workers send, and hands it to the run's loop. It decides nothing else.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use lockstep_control::{LeaveCause, WorkerId};
+use lockstep_model::{Digest, NUMERICS_VERSION, PARAMETER_BYTES};
+use lockstep_proto::{
+    CoordinatorMessage, Fence, FromWorker, Hello, Lockstep, MAX_QUEUED_MESSAGES, NodeResult, PROTOCOL_VERSION, ToWorker,
+    Token, Welcome, WorkerMessage,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::local_workers::Exit;
+
+/// Messages from all workers that wait for the loop; more make the workers wait.
+pub const MAX_QUEUED_INCOMING: usize = 64;
+
+/// A stream that says nothing for so long is no worker.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Streams that were opened by all peers over the run: far above any cluster, far below exhaustion.
+const MAX_JOINS: u32 = 1 << 20;
+
+/// What happens outside, as the run's loop hears of it.
+pub enum Incoming {
+    /// A worker passed every check.
+    Joined {
+        /// Its new number.
+        worker: WorkerId,
+        /// What it said.
+        hello: Hello,
+        /// Its stream.
+        outbound: Outbound,
+    },
+    /// A worker sent a node of this run and term.
+    Node {
+        /// Who.
+        worker: WorkerId,
+        /// What.
+        result: NodeResult,
+    },
+    /// A worker sent a node of another run or term, which is ignored.
+    Stale {
+        /// Who.
+        worker: WorkerId,
+        /// Its fence.
+        fence: Fence,
+    },
+    /// A worker's stream is over.
+    Left {
+        /// Who.
+        worker: WorkerId,
+        /// Why.
+        cause: LeaveCause,
+        /// More, for people.
+        detail: String,
+    },
+    /// Somebody was not let in.
+    Refused {
+        /// From where.
+        peer: String,
+        /// Why.
+        reason: String,
+    },
+    /// A local worker's process ended.
+    Exited(Exit),
+}
+
+/// The coordinator's end of a worker's stream; dropping it ends the stream.
+pub struct Outbound {
+    messages: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+    /// Its drop ends the reading task.
+    _open: oneshot::Sender<()>,
+}
+
+impl Outbound {
+    /// Queues a message; `false` if the worker does not read what it is sent.
+    pub fn send(&self, message: CoordinatorMessage) -> bool {
+        !matches!(self.messages.try_send(Ok(message)), Err(mpsc::error::TrySendError::Full(_)))
+    }
+}
+
+/// The service of one run.
+pub struct Service {
+    fence: Fence,
+    token: Token,
+    join_test_digest: Digest,
+    incoming: mpsc::Sender<Incoming>,
+    joins: Arc<AtomicU32>,
+}
+
+impl Service {
+    /// A service that lets in whoever shows `token`, computes alike, and speaks this version.
+    pub fn new(fence: Fence, token: Token, join_test_digest: Digest, incoming: mpsc::Sender<Incoming>) -> Self {
+        Self { fence, token, join_test_digest, incoming, joins: Arc::default() }
+    }
+
+    fn check(&self, hello: &Hello) -> Result<(), Status> {
+        if hello.protocol_version != PROTOCOL_VERSION {
+            return Err(Status::failed_precondition(format!(
+                "it speaks protocol version {}, this coordinator {PROTOCOL_VERSION}; install the same release on both",
+                hello.protocol_version
+            )));
+        }
+        if !self.token.matches(&hello.token) {
+            return Err(Status::unauthenticated(
+                "its join token is not this run's; pass the one that the coordinator printed as --token",
+            ));
+        }
+        if hello.numerics_version != NUMERICS_VERSION {
+            return Err(Status::failed_precondition(format!(
+                "it computes with numerics version {}, this coordinator with {NUMERICS_VERSION}; install the same \
+                 release on both",
+                hello.numerics_version
+            )));
+        }
+        if hello.join_test_digest != self.join_test_digest.0 {
+            return Err(Status::failed_precondition(format!(
+                "its join test gives {} instead of {}: it would compute other bits (instruction set and CPU: {})",
+                Digest(hello.join_test_digest),
+                self.join_test_digest,
+                hello.cpu
+            )));
+        }
+        Ok(())
+    }
+
+    async fn admit(&self, messages: &mut Streaming<WorkerMessage>) -> Result<Hello, Status> {
+        let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("it said nothing"))??;
+        let first = first.ok_or_else(|| Status::invalid_argument("it closed the stream before it said anything"))?;
+        match FromWorker::parse(first, PARAMETER_BYTES) {
+            Ok(FromWorker::Hello(hello)) => self.check(&hello).map(|()| hello),
+            Ok(FromWorker::Node(_)) => Err(Status::invalid_argument("its first message is no Hello")),
+            Err(error) => Err(Status::invalid_argument(error.to_string())),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Lockstep for Service {
+    type JoinStream = Pin<Box<ReceiverStream<Result<CoordinatorMessage, Status>>>>;
+
+    async fn join(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Response<Self::JoinStream>, Status> {
+        let peer = request.remote_addr().map_or_else(|| "an unknown address".to_string(), |peer| peer.to_string());
+        let mut messages = request.into_inner();
+        let hello = match self.admit(&mut messages).await {
+            Ok(hello) => hello,
+            Err(status) => {
+                let refused = Incoming::Refused { peer, reason: status.message().to_string() };
+                // Refusals are news, not work: a flood of them must not hold up the loop.
+                let _ = self.incoming.try_send(refused);
+                return Err(status);
+            }
+        };
+        let number = self.joins.fetch_add(1, Ordering::Relaxed) + 1;
+        if number > MAX_JOINS {
+            return Err(Status::resource_exhausted("too many workers joined this run"));
+        }
+        let worker = WorkerId(number);
+        let (outbound, stream) = mpsc::channel(MAX_QUEUED_MESSAGES);
+        let (open, closed) = oneshot::channel();
+        let welcome = ToWorker::Welcome(Welcome { fence: self.fence, worker_id: number });
+        let gone = || Status::unavailable("the run is over");
+        outbound.try_send(Ok(welcome.into())).map_err(|_| gone())?;
+        let errors = outbound.clone().downgrade();
+        let joined = Incoming::Joined { worker, hello, outbound: Outbound { messages: outbound, _open: open } };
+        self.incoming.send(joined).await.map_err(|_| gone())?;
+        tokio::spawn(read(worker, self.fence, messages, closed, errors, self.incoming.clone()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+/// Reads a member's messages until its stream or its membership ends.
+async fn read(
+    worker: WorkerId,
+    fence: Fence,
+    mut messages: Streaming<WorkerMessage>,
+    mut closed: oneshot::Receiver<()>,
+    errors: mpsc::WeakSender<Result<CoordinatorMessage, Status>>,
+    incoming: mpsc::Sender<Incoming>,
+) {
+    let (cause, detail) = loop {
+        let message = tokio::select! {
+            message = messages.message() => message,
+            _ = &mut closed => return,
+        };
+        let node = match message {
+            Ok(Some(message)) => FromWorker::parse(message, PARAMETER_BYTES),
+            Ok(None) => break (LeaveCause::Closed, String::new()),
+            // Only this end's own decoder says so: the message is over the limit, or no message at all.
+            Err(status) if matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::Internal) => {
+                tell(&errors, Status::out_of_range(status.message()));
+                break (LeaveCause::Protocol, status.message().to_string());
+            }
+            Err(status) => break (LeaveCause::Reset, status.message().to_string()),
+        };
+        let event = match node {
+            Ok(FromWorker::Node(result)) if result.fence == fence => Incoming::Node { worker, result },
+            Ok(FromWorker::Node(result)) => Incoming::Stale { worker, fence: result.fence },
+            Ok(FromWorker::Hello(_)) => {
+                tell(&errors, Status::invalid_argument("a second Hello"));
+                break (LeaveCause::Protocol, "a second Hello".to_string());
+            }
+            Err(error) => {
+                tell(&errors, Status::invalid_argument(error.to_string()));
+                break (LeaveCause::Protocol, error.to_string());
+            }
+        };
+        if incoming.send(event).await.is_err() {
+            return;
+        }
+    };
+    // The loop may be over.
+    let _ = incoming.send(Incoming::Left { worker, cause, detail }).await;
+}
+
+/// Tells a worker why its stream ends, if it still reads.
+fn tell(errors: &mpsc::WeakSender<Result<CoordinatorMessage, Status>>, status: Status) {
+    if let Some(errors) = errors.upgrade() {
+        // With a full queue it hears nothing but the end of its stream.
+        let _ = errors.try_send(Err(status));
+    }
+}
