@@ -1,0 +1,10 @@
+//! The promises of the README, tested with real processes over real gRPC: one module per promise, one binary.
+
+mod bad_input;
+mod ends;
+mod external;
+mod harness;
+mod metrics;
+mod oracle;
+mod same_bits;
+mod worker_death;
