@@ -3,18 +3,25 @@
 //! `x [N, H, W, C]`, `w [3, 3, C, F]`, `b [F]`. Forward lanes are filters; a tile of places times filters stays in
 //! registers while the 9 x C terms run past it. Backward lanes are input channels: behind a max pool and a ReLU only
 //! one place in four has a gradient at all, so the backward pass walks over *events*, one for each (window, filter)
-//! whose gradient is not zero, and each event adds nine blocks of weights to `dx` and nine blocks of `x` to `dw`.
-//! For that, weights and their gradient are *filter-major*: `[C / 16, F, 3, 3, 16]`.
+//! whose gradient is not zero, and each event adds its filter's nine blocks of weights to `dx` and nine blocks of `x`
+//! to `dw`. For that, weights and their gradient are *filter-major*: `[C / 16, F, 3, 3, 16]`.
 
 use ndarray::{ArrayView1, ArrayView4, ArrayView5, ArrayViewMut1, ArrayViewMut4, ArrayViewMut5};
 
-use crate::block::{LANES, Lanes, blocks, blocks_mut, elements, elements_mut, fma};
+use crate::block::{AlignedBuffer, LANES, Lanes, blocks, blocks_mut, elements, elements_mut, fma};
 use crate::cpu::{Cpu, InstructionSet, Kernel};
 use crate::max_pool2d::{relu_backward, relu_max, route};
 use crate::reference::KERNEL_SIDE;
 
 /// Places under a convolution kernel.
 const TAPS: usize = KERNEL_SIDE * KERNEL_SIDE;
+
+/// Blocks of one filter in the padded filter-major layout: a block of zeros before each row of the kernel and one
+/// after the last, so that the four columns under a pooling window can be read from either of its places.
+pub const PADDED_TAPS: usize = KERNEL_SIDE * (KERNEL_SIDE + 1) + 1;
+
+/// The most windows of a layer with a backward pass: a filter's events are the bits of a word.
+const MAX_WINDOWS: usize = u32::BITS as usize;
 
 /// `x [N, H, W, C]` to `y [N, H-2, W-2, F]`: convolution and ReLU.
 ///
@@ -85,7 +92,8 @@ pub fn backward_relu(
     mut db: ArrayViewMut1<f32>,
     mut dx: ArrayViewMut4<f32>,
 ) {
-    let shape = Shape::of_backward(&x, &w, &y, &dy, &dw, &db, &dx, 1);
+    let shape = Shape::of_backward(&x, &y, &dy, &dw, &db, &dx, 1);
+    assert_eq!(w.dim(), dw.dim(), "shape of the filter-major kernel");
     cpu.run(Backward::<false> {
         shape,
         x: elements(&x),
@@ -102,17 +110,18 @@ pub fn backward_relu(
 
 /// Gradients of [`forward_relu_pool`] for a layer with `C` a multiple of 16.
 ///
-/// From `x`, the outputs `y [N, R, S, F]`, their `places` and gradient `dy`, and the filter-major weights: adds to the
-/// filter-major `dw [C/16, F, 3, 3, 16]` and to `db [F]`, overwrites `dx [N, H, W, C]`.
+/// From `x`, the outputs `y [N, R, S, F]`, their `places` and gradient `dy`, and the padded filter-major weights
+/// `w [C/16, F, 13, 16]`: adds to the filter-major `dw [C/16, F, 3, 3, 16]` and to `db [F]`, overwrites
+/// `dx [N, H, W, C]`.
 ///
 /// # Panics
-/// If the shapes do not belong together, an array is not in standard layout, `C` or `F` is not a multiple of 16, or
-/// `events` is too small.
+/// If the shapes do not belong together, an array is not in standard layout, `C` or `F` is not a multiple of 16, there
+/// are more than 32 windows, or `events` is too small.
 #[allow(clippy::too_many_arguments)] // One argument for each array of the layer.
 pub fn backward_relu_pool(
     cpu: Cpu,
     x: ArrayView4<f32>,
-    w: ArrayView5<f32>,
+    w: ArrayView4<f32>,
     y: ArrayView4<f32>,
     places: ArrayView4<u32>,
     dy: ArrayView4<f32>,
@@ -121,7 +130,9 @@ pub fn backward_relu_pool(
     mut db: ArrayViewMut1<f32>,
     mut dx: ArrayViewMut4<f32>,
 ) {
-    let shape = Shape::of_backward(&x, &w, &y, &dy, &dw, &db, &dx, 2);
+    let shape = Shape::of_backward(&x, &y, &dy, &dw, &db, &dx, 2);
+    let padded = (shape.channels / LANES, shape.filters, PADDED_TAPS, LANES);
+    assert_eq!(w.dim(), padded, "shape of the padded filter-major kernel");
     assert_eq!(places.dim(), y.dim(), "shape of the winning places");
     cpu.run(Backward::<true> {
         shape,
@@ -173,29 +184,24 @@ pub fn backward_first_relu_pool(
     });
 }
 
-/// Scratch memory of a backward pass: for each filter the places of one example that have a gradient.
+/// Scratch memory of a backward pass: where the gradients that are not zero are, for each example of a call.
 #[derive(Debug)]
 pub struct Events {
-    /// `[F][windows]`, of which the first `counts[f]` are valid.
-    of_filter: Box<[Event]>,
-    counts: Box<[usize]>,
-    windows: usize,
-}
-
-/// A gradient that is not zero, and the element of `x` under the upper left corner of its kernel.
-#[derive(Clone, Copy, Debug, Default)]
-struct Event {
-    offset: u32,
-    dz: f32,
+    /// `[N][windows][F]`: the gradient before the ReLU; zero if there is no event.
+    dz: AlignedBuffer,
+    /// `[N][windows][F]`: the element of the example's `x` under the upper left corner of the kernel.
+    corners: Box<[u32]>,
+    /// `[N][F]`: bit `v` is set if window `v` has an event.
+    windows: Box<[u32]>,
 }
 
 impl Events {
-    /// Memory for layers of up to `windows` windows and `filters` filters.
-    pub fn new(windows: usize, filters: usize) -> Self {
+    /// Memory for calls of up to `examples` examples, in layers of up to `windows` windows and `filters` filters.
+    pub fn new(examples: usize, windows: usize, filters: usize) -> Self {
         Self {
-            of_filter: vec![Event::default(); windows * filters].into(),
-            counts: vec![0; filters].into(),
-            windows,
+            dz: AlignedBuffer::zeros(examples * windows * filters),
+            corners: vec![0; examples * windows * filters].into(),
+            windows: vec![0; examples * filters].into(),
         }
     }
 }
@@ -232,7 +238,6 @@ impl Shape {
     #[allow(clippy::too_many_arguments)] // One argument for each array of the layer.
     fn of_backward(
         x: &ArrayView4<f32>,
-        w: &ArrayView5<f32>,
         y: &ArrayView4<f32>,
         dy: &ArrayView4<f32>,
         dw: &ArrayViewMut5<f32>,
@@ -245,7 +250,7 @@ impl Shape {
         let filter_major = (channels / LANES, filters, KERNEL_SIDE, KERNEL_SIDE, LANES);
         assert_eq!(channels % LANES, 0, "channels come in blocks of {LANES}");
         assert_eq!(filters % LANES, 0, "filters come in blocks of {LANES}");
-        assert_eq!(w.dim(), filter_major, "shape of the filter-major kernel");
+        assert!(rows * columns <= MAX_WINDOWS, "{} windows, more than {MAX_WINDOWS}", rows * columns);
         assert_eq!(dw.dim(), filter_major, "shape of the filter-major kernel's gradient");
         assert_eq!(y.dim().0, examples, "examples of the output");
         assert!(window * rows + 2 <= height && window * columns + 2 <= width, "windows beyond the input");
@@ -535,21 +540,24 @@ impl<const POOL: bool> Kernel for Backward<'_, POOL> {
     #[inline(always)]
     fn run<S: InstructionSet>(mut self) {
         let shape = self.shape;
-        let windows = shape.rows * shape.columns;
+        let examples = self.x.len() / shape.input();
         assert!(
-            self.events.windows >= windows && self.events.counts.len() >= shape.filters,
-            "memory for {windows} windows and {} filters",
-            shape.filters
+            self.events.dz.len() >= self.y.len() && self.events.windows.len() >= examples * shape.filters,
+            "memory for the events of {examples} examples"
         );
         self.dx.fill(0.0);
-        for example in 0..self.x.len() / shape.input() {
-            self.input_gradient::<S>(example);
-            // Nine sums stay in registers: blocks of 16 lanes, or halves of them where registers are fewer.
+        for example in 0..examples {
+            // Eight or nine sums stay in registers: of 16 lanes, or of half of them where registers are fewer.
             if S::WIDE {
-                self.kernel_gradient::<S, LANES>(example)
+                self.input_gradient::<S, LANES>(example)
             } else {
-                self.kernel_gradient::<S, 8>(example)
+                self.input_gradient::<S, 8>(example)
             }
+        }
+        if S::WIDE {
+            self.kernel_gradient::<S, LANES>(examples)
+        } else {
+            self.kernel_gradient::<S, 8>(examples)
         }
         for sum in self.dx {
             *sum += 0.0;
@@ -558,55 +566,26 @@ impl<const POOL: bool> Kernel for Backward<'_, POOL> {
 }
 
 impl<const POOL: bool> Backward<'_, POOL> {
-    /// Lists one example's events by filter, and adds each of them to `db` and `dx`.
+    /// Notes one example's events, adds them to `db`, and computes `dx`.
     #[inline(always)]
-    fn input_gradient<S: InstructionSet>(&mut self, example: usize) {
+    fn input_gradient<S: InstructionSet, const L: usize>(&mut self, example: usize) {
         let shape = self.shape;
         let stride = shape.width * shape.channels;
         let side = if POOL { 2 } else { 1 };
-        let events = &mut *self.events;
-        events.counts.fill(0);
-        let dx = &mut self.dx[example * shape.input()..][..shape.input()];
-        let mut found = [(0_u32, Event::default()); 2 * LANES];
+        self.events.windows[example * shape.filters..][..shape.filters].fill(0);
         for row in 0..shape.rows {
             for column in 0..shape.columns {
-                let window = (example * shape.rows + row) * shape.columns + column;
                 let corner = side * (row * stride + column * shape.channels);
                 for first in (0..shape.filters).step_by(LANES) {
-                    let at = window * shape.filters + first;
-                    let y: &Lanes<LANES> = self.y[at..].first_chunk().expect("a whole block");
-                    let dy: &Lanes<LANES> = self.dy[at..].first_chunk().expect("a whole block");
-                    let dz = relu_backward(y, dy);
-                    let db: &mut Lanes<LANES> = self.db[first..].first_chunk_mut().expect("a whole block");
-                    for lane in 0..LANES {
-                        db[lane] += dz[lane];
-                    }
-                    let mut offsets = [corner as u32; LANES];
-                    if POOL {
-                        let places: &[u32; LANES] = self.places[at..].first_chunk().expect("a whole block");
-                        for lane in 0..LANES {
-                            let (down, right) = (places[lane] >> 1, places[lane] & 1);
-                            offsets[lane] += down * stride as u32 + right * shape.channels as u32;
-                        }
-                    }
-                    let mut count = 0;
-                    for lane in 0..LANES {
-                        let filter = first + lane;
-                        let event = Event { offset: offsets[lane], dz: dz[lane] };
-                        // Written always and counted only if it is one: no branch to mispredict.
-                        let is_event = usize::from(dz[lane] != 0.0);
-                        events.of_filter[filter * events.windows + events.counts[filter]] = event;
-                        events.counts[filter] += is_event;
-                        found[count] = (filter as u32, event);
-                        count += is_event;
-                    }
+                    let found = self.find_events(example, row * shape.columns + column, first, corner);
                     for channel in 0..shape.channels / LANES {
-                        let w =
-                            &self.w[channel * shape.filters * TAPS * LANES..][..shape.filters * TAPS * LANES];
-                        let w: &[[Lanes<LANES>; TAPS]] = blocks(blocks(w));
-                        for &(filter, event) in &found[..count] {
-                            let at = event.offset as usize + channel * LANES;
-                            add_to_patch::<S>(event.dz, &w[filter as usize], dx, at, stride, shape.channels);
+                        for part in (0..LANES).step_by(L) {
+                            let lanes = channel * LANES + part;
+                            if POOL {
+                                self.add_window::<S, L>(example, &found, first, corner, lanes);
+                            } else {
+                                self.add_place::<S, L>(example, &found, first, corner, lanes);
+                            }
                         }
                     }
                 }
@@ -614,60 +593,200 @@ impl<const POOL: bool> Backward<'_, POOL> {
         }
     }
 
-    /// Adds one example's events to `dw`, filter by filter.
+    /// Notes the events of 16 filters from `first` on in one window, and adds them to `db`.
     #[inline(always)]
-    fn kernel_gradient<S: InstructionSet, const L: usize>(&mut self, example: usize) {
+    fn find_events(&mut self, example: usize, window: usize, first: usize, corner: usize) -> Found {
+        let shape = self.shape;
+        let at = (example * shape.rows * shape.columns + window) * shape.filters + first;
+        let y: &Lanes<LANES> = self.y[at..].first_chunk().expect("a whole block");
+        let dy: &Lanes<LANES> = self.dy[at..].first_chunk().expect("a whole block");
+        let mut found = Found { dz: relu_backward(y, dy), taps: [0; LANES], all: 0, upper: 0 };
+        let dz = &found.dz;
+        let db: &mut Lanes<LANES> = self.db[first..].first_chunk_mut().expect("a whole block");
+        for lane in 0..LANES {
+            db[lane] += dz[lane];
+        }
+        self.events.dz[at..at + LANES].copy_from_slice(dz);
+        let windows = &mut self.events.windows[example * shape.filters + first..];
+        let windows: &mut [u32; LANES] = windows.first_chunk_mut().expect("a whole block");
+        for lane in 0..LANES {
+            windows[lane] |= if dz[lane] != 0.0 { 1 << window } else { 0 };
+            found.all |= if dz[lane] != 0.0 { 1 << lane } else { 0 };
+        }
+        let mut corners = [corner as u32; LANES];
+        if POOL {
+            let places: &[u32; LANES] = self.places[at..].first_chunk().expect("a whole block");
+            let (down, right) = ((shape.width * shape.channels) as u32, shape.channels as u32);
+            for lane in 0..LANES {
+                let (lower, later) = (places[lane] >> 1, places[lane] & 1);
+                corners[lane] += lower * down + later * right;
+                found.taps[lane] = lane as u32 * PADDED_TAPS as u32 + 5 - 4 * lower - later;
+                found.upper |= if lower == 0 { 1 << lane } else { 0 };
+            }
+        }
+        self.events.corners[at..at + LANES].copy_from_slice(&corners);
+        found
+    }
+
+    /// Adds a pooling window's events to the 4 x 4 places of `dx` under it, filters in ascending order at each.
+    ///
+    /// The sums stay in registers while the events run past them: first those of the two middle rows, under all of
+    /// the window's places, then those of the first and of the last row, under its upper and its lower places.
+    /// Columns that a place does not reach meet the zeros between the rows of the padded kernel.
+    #[inline(always)]
+    fn add_window<S: InstructionSet, const L: usize>(
+        &mut self,
+        example: usize,
+        found: &Found,
+        first: usize,
+        corner: usize,
+        lanes: usize,
+    ) {
         let shape = self.shape;
         let stride = shape.width * shape.channels;
-        let x = &self.x[example * shape.input()..][..shape.input()];
-        for channel in 0..shape.channels / LANES {
+        let at = (lanes / LANES * shape.filters + first) * PADDED_TAPS * LANES;
+        let w = &self.w[at..at + LANES * PADDED_TAPS * LANES];
+        let part = lanes % LANES;
+        let corner = example * shape.input() + corner + lanes;
+
+        let (row1, row2) = (corner + stride, corner + 2 * stride);
+        let mut sums = [[[0.0; L]; 4]; 2];
+        load(&self.dx[row1..], shape.channels, &mut sums[0]);
+        load(&self.dx[row2..], shape.channels, &mut sums[1]);
+        for lane in bits(found.all) {
+            let w = &w[found.taps[lane] as usize * LANES + part..][..7 * LANES + L];
+            for row in 0..2 {
+                for column in 0..4 {
+                    let w: &Lanes<L> = w[(4 * row + column) * LANES..].first_chunk().expect("a whole block");
+                    fma::<S, L>(found.dz[lane], w, &mut sums[row][column]);
+                }
+            }
+        }
+        store(&sums[0], shape.channels, &mut self.dx[row1..]);
+        store(&sums[1], shape.channels, &mut self.dx[row2..]);
+
+        for (row, events, tap) in [(0, found.all & found.upper, -4), (3, found.all & !found.upper, 8)] {
+            let mut sums = [[0.0; L]; 4];
+            let row = corner + row * stride;
+            load(&self.dx[row..], shape.channels, &mut sums);
+            for lane in bits(events) {
+                let tap = (found.taps[lane] as isize + tap) as usize;
+                let w = &w[tap * LANES + part..][..3 * LANES + L];
+                for column in 0..4 {
+                    let w: &Lanes<L> = w[column * LANES..].first_chunk().expect("a whole block");
+                    fma::<S, L>(found.dz[lane], w, &mut sums[column]);
+                }
+            }
+            store(&sums, shape.channels, &mut self.dx[row..]);
+        }
+    }
+
+    /// Adds a place's events to the 3 x 3 places of `dx` under it, filters in ascending order.
+    #[inline(always)]
+    fn add_place<S: InstructionSet, const L: usize>(
+        &mut self,
+        example: usize,
+        found: &Found,
+        first: usize,
+        corner: usize,
+        lanes: usize,
+    ) {
+        let shape = self.shape;
+        let stride = shape.width * shape.channels;
+        let at = (lanes / LANES * shape.filters + first) * TAPS * LANES;
+        let w = &self.w[at..at + LANES * TAPS * LANES];
+        let w: &[[Lanes<LANES>; TAPS]] = blocks(blocks(w));
+        let part = lanes % LANES;
+        let corner = example * shape.input() + corner + lanes;
+        let mut sums = [[[0.0; L]; KERNEL_SIDE]; KERNEL_SIDE];
+        for ky in 0..KERNEL_SIDE {
+            load(&self.dx[corner + ky * stride..], shape.channels, &mut sums[ky]);
+        }
+        for lane in bits(found.all) {
+            for ky in 0..KERNEL_SIDE {
+                for kx in 0..KERNEL_SIDE {
+                    let w = &w[lane][ky * KERNEL_SIDE + kx][part..];
+                    fma::<S, L>(found.dz[lane], w.first_chunk().expect("a whole block"), &mut sums[ky][kx]);
+                }
+            }
+        }
+        for ky in 0..KERNEL_SIDE {
+            store(&sums[ky], shape.channels, &mut self.dx[corner + ky * stride..]);
+        }
+    }
+
+    /// Adds all examples' events to `dw`, filter by filter.
+    #[inline(always)]
+    fn kernel_gradient<S: InstructionSet, const L: usize>(&mut self, examples: usize) {
+        let shape = self.shape;
+        let stride = shape.width * shape.channels;
+        for lanes in (0..shape.channels).step_by(L) {
+            let (channel, part) = (lanes / LANES, lanes % LANES);
             for filter in 0..shape.filters {
                 let at = (channel * shape.filters + filter) * TAPS * LANES;
-                let dw: &mut [Lanes<LANES>; TAPS] =
-                    blocks_mut(&mut self.dw[at..at + TAPS * LANES]).first_chunk_mut().expect("nine blocks");
-                let events =
-                    &self.events.of_filter[filter * self.events.windows..][..self.events.counts[filter]];
-                for part in 0..LANES / L {
-                    let mut sums = [[0.0; L]; TAPS];
-                    for tap in 0..TAPS {
-                        sums[tap].copy_from_slice(&dw[tap][part * L..(part + 1) * L]);
-                    }
-                    for event in events {
-                        let at = event.offset as usize + channel * LANES + part * L;
+                let dw = &mut self.dw[at + part..at + TAPS * LANES];
+                let mut sums = [[0.0; L]; TAPS];
+                load(dw, LANES, &mut sums);
+                for example in 0..examples {
+                    let x = &self.x[example * shape.input()..][..shape.input()];
+                    for window in bits(self.events.windows[example * shape.filters + filter]) {
+                        let event = (example * shape.rows * shape.columns + window) * shape.filters + filter;
+                        let dz = self.events.dz[event];
+                        let corner = self.events.corners[event] as usize + lanes;
                         for ky in 0..KERNEL_SIDE {
-                            let row = &x[at + ky * stride..][..2 * shape.channels + L];
+                            let row = &x[corner + ky * stride..][..2 * shape.channels + L];
                             for kx in 0..KERNEL_SIDE {
                                 let x: &Lanes<L> =
                                     row[kx * shape.channels..].first_chunk().expect("a whole block");
-                                fma::<S, L>(event.dz, x, &mut sums[ky * KERNEL_SIDE + kx]);
+                                fma::<S, L>(dz, x, &mut sums[ky * KERNEL_SIDE + kx]);
                             }
                         }
                     }
-                    for tap in 0..TAPS {
-                        dw[tap][part * L..(part + 1) * L].copy_from_slice(&sums[tap]);
-                    }
                 }
+                store(&sums, LANES, dw);
             }
         }
     }
 }
 
-/// Adds `dz` times a filter's nine blocks to the nine blocks of `dx` under it.
+/// The events of 16 filters in one window.
+struct Found {
+    /// The gradients.
+    dz: Lanes<LANES>,
+    /// Behind a pooling: the block of the padded kernel, from the first filter's first one on, that meets the window's
+    /// second row and first column.
+    taps: [u32; LANES],
+    /// Bit `lane` is set if the gradient is not zero.
+    all: u32,
+    /// Behind a pooling: bit `lane` is set if the place is an upper one.
+    upper: u32,
+}
+
+/// The positions of the bits that are set, in ascending order.
 #[inline(always)]
-fn add_to_patch<S: InstructionSet>(
-    dz: f32,
-    w: &[Lanes<LANES>; TAPS],
-    dx: &mut [f32],
-    at: usize,
-    stride: usize,
-    channels: usize,
-) {
-    for ky in 0..KERNEL_SIDE {
-        let row = &mut dx[at + ky * stride..][..2 * channels + LANES];
-        for kx in 0..KERNEL_SIDE {
-            let dx: &mut Lanes<LANES> = row[kx * channels..].first_chunk_mut().expect("a whole block");
-            fma::<S, LANES>(dz, &w[ky * KERNEL_SIDE + kx], dx);
-        }
+fn bits(mut word: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = word.trailing_zeros() as usize;
+        (word != 0).then(|| {
+            word &= word - 1;
+            lowest
+        })
+    })
+}
+
+/// Reads `COUNT` blocks, one every `step` elements.
+#[inline(always)]
+fn load<const L: usize, const COUNT: usize>(from: &[f32], step: usize, blocks: &mut [Lanes<L>; COUNT]) {
+    for index in 0..COUNT {
+        blocks[index].copy_from_slice(&from[index * step..][..L]);
+    }
+}
+
+/// Writes `COUNT` blocks, one every `step` elements.
+#[inline(always)]
+fn store<const L: usize, const COUNT: usize>(blocks: &[Lanes<L>; COUNT], step: usize, to: &mut [f32]) {
+    for index in 0..COUNT {
+        to[index * step..][..L].copy_from_slice(&blocks[index]);
     }
 }
 
@@ -756,6 +875,28 @@ pub fn to_filter_major(w: ArrayView4<f32>, mut filter_major: ArrayViewMut5<f32>)
             let (block, lane) = (channel / LANES, channel % LANES);
             for (filter, &value) in row.iter().enumerate() {
                 filter_major[((block * filters + filter) * TAPS + tap) * LANES + lane] = value;
+            }
+        }
+    }
+}
+
+/// Re-lays a kernel `w [3, 3, C, F]` into the padded filter-major layout `[C/16, F, 13, 16]`; leaves the padding zero.
+///
+/// # Panics
+/// If the shapes do not belong together or an array is not in standard layout.
+pub fn to_padded_filter_major(w: ArrayView4<f32>, mut padded: ArrayViewMut4<f32>) {
+    let (_, _, channels, filters) = w.dim();
+    let shape = (channels / LANES, filters, PADDED_TAPS, LANES);
+    assert_eq!(padded.dim(), shape, "shape of the padded filter-major kernel");
+    let (w, padded) = (elements(&w), elements_mut(&mut padded));
+    padded.fill(0.0);
+    for tap in 0..TAPS {
+        let row = tap / KERNEL_SIDE;
+        for channel in 0..channels {
+            let values = &w[(tap * channels + channel) * filters..][..filters];
+            let (block, lane) = (channel / LANES, channel % LANES);
+            for (filter, &value) in values.iter().enumerate() {
+                padded[((block * filters + filter) * PADDED_TAPS + tap + row + 1) * LANES + lane] = value;
             }
         }
     }

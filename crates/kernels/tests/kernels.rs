@@ -161,11 +161,14 @@ fn gradients_of_convolutions() {
                     conv2d::to_filter_major(dw_before.view(), dw_major.view_mut());
                     let mut db = db_before.clone();
                     let mut dx = Array4::from_elem(x.dim(), f32::NAN);
-                    let mut events = conv2d::Events::new(rows * columns, filters);
+                    let mut events = conv2d::Events::new(n, rows * columns, filters);
                     let (dw_view, db_view, dx_view) = (dw_major.view_mut(), db.view_mut(), dx.view_mut());
                     let (x_view, w_view, y_view) = (x.view(), w_major.view(), want.y.view());
                     if window == 2 {
-                        let (places, dy) = (want.places.view(), dy.view());
+                        let mut padded =
+                            Array4::from_elem((channels / 16, filters, conv2d::PADDED_TAPS, 16), f32::NAN);
+                        conv2d::to_padded_filter_major(w.view(), padded.view_mut());
+                        let (w_view, places, dy) = (padded.view(), want.places.view(), dy.view());
                         conv2d::backward_relu_pool(
                             cpu,
                             x_view,

@@ -33,8 +33,9 @@ pub struct Network {
     cpu: Cpu,
     /// The canonical layout; the forward convolutions and dense1 read it as it is.
     canonical: AlignedBuffer,
-    /// `[1, 32, 3, 3, 16]` and `[2, 32, 3, 3, 16]`.
-    conv2_filter_major: AlignedBuffer,
+    /// `[1, 32, 13, 16]`.
+    conv2_padded: AlignedBuffer,
+    /// `[2, 32, 3, 3, 16]`.
     conv3_filter_major: AlignedBuffer,
     /// `[64, 288]`.
     dense1_transposed: AlignedBuffer,
@@ -104,7 +105,7 @@ impl Network {
         Self {
             cpu,
             canonical: AlignedBuffer::zeros(PARAMETERS),
-            conv2_filter_major: AlignedBuffer::zeros(TENSORS[2].len()),
+            conv2_padded: AlignedBuffer::zeros(FILTERS[0] * FILTERS[1] * conv2d::PADDED_TAPS),
             conv3_filter_major: AlignedBuffer::zeros(TENSORS[4].len()),
             dense1_transposed: AlignedBuffer::zeros(TENSORS[6].len()),
             dense2: AlignedBuffer::zeros(HIDDEN * LOGITS),
@@ -120,7 +121,7 @@ impl Network {
     pub fn load(&mut self, weights: &[f32]) {
         assert_eq!(weights.len(), PARAMETERS, "number of weights");
         self.canonical.copy_from_slice(weights);
-        conv2d::to_filter_major(kernel(weights, 2), filter_major_mut(&mut self.conv2_filter_major));
+        conv2d::to_padded_filter_major(kernel(weights, 2), padded_mut(&mut self.conv2_padded));
         conv2d::to_filter_major(kernel(weights, 4), filter_major_mut(&mut self.conv3_filter_major));
         dense::transpose(matrix(weights, 6), rows_mut(&mut self.dense1_transposed, HIDDEN));
         let dense2 = matrix(weights, 8);
@@ -246,7 +247,7 @@ impl Network {
         conv2d::backward_relu_pool(
             cpu,
             maps(&a.p1, n, POOL1, FILTERS[0]),
-            filter_major(&self.conv2_filter_major),
+            padded(&self.conv2_padded),
             maps(&a.p2, n, POOL2, FILTERS[1]),
             maps(&a.places2, n, POOL2, FILTERS[1]),
             maps(dp2, n, POOL2, FILTERS[1]),
@@ -301,7 +302,7 @@ impl Workspace {
             da3: zeros(GROUP * FLAT),
             dp2: zeros(p2),
             dp1: zeros(p1),
-            events: conv2d::Events::new(POOL2 * POOL2, FILTERS[1]),
+            events: conv2d::Events::new(GROUP, POOL2 * POOL2, FILTERS[1]),
         }
     }
 }
@@ -393,6 +394,15 @@ fn filter_major(values: &[f32]) -> ArrayView5<'_, f32> {
 fn filter_major_mut(values: &mut [f32]) -> ArrayViewMut5<'_, f32> {
     let shape = (values.len() / (32 * 9 * 16), 32, 3, 3, 16);
     ArrayViewMut5::from_shape(shape, values).expect("whole blocks of channels")
+}
+
+/// All of `values` as a padded filter-major kernel `[1, 32, 13, 16]`.
+fn padded(values: &[f32]) -> ArrayView4<'_, f32> {
+    ArrayView4::from_shape((1, FILTERS[1], conv2d::PADDED_TAPS, 16), values).expect("conv2's kernel")
+}
+
+fn padded_mut(values: &mut [f32]) -> ArrayViewMut4<'_, f32> {
+    ArrayViewMut4::from_shape((1, FILTERS[1], conv2d::PADDED_TAPS, 16), values).expect("conv2's kernel")
 }
 
 /// A tensor of the canonical layout.
