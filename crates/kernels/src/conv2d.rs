@@ -6,6 +6,8 @@
 //! whose gradient is not zero, and each event adds its filter's nine blocks of weights to `dx` and nine blocks of `x`
 //! to `dw`. For that, weights and their gradient are *filter-major*: `[C / 16, F, 3, 3, 16]`.
 
+use std::ops::Range;
+
 use ndarray::{ArrayView1, ArrayView4, ArrayView5, ArrayViewMut1, ArrayViewMut4, ArrayViewMut5};
 
 use crate::block::{AlignedBuffer, LANES, Lanes, blocks, blocks_mut, elements, elements_mut, fma};
@@ -546,18 +548,15 @@ impl<const POOL: bool> Kernel for Backward<'_, POOL> {
             "memory for the events of {examples} examples"
         );
         self.dx.fill(0.0);
-        for example in 0..examples {
+        // Examples that share a load of `dw`: as many as leave their `x` and events in the first-level cache.
+        let together = if POOL { 1 } else { examples };
+        for first in (0..examples).step_by(together.max(1)) {
             // Eight or nine sums stay in registers: of 16 lanes, or of half of them where registers are fewer.
             if S::WIDE {
-                self.input_gradient::<S, LANES>(example)
+                self.examples::<S, LANES>(first..first + together)
             } else {
-                self.input_gradient::<S, 8>(example)
+                self.examples::<S, 8>(first..first + together)
             }
-        }
-        if S::WIDE {
-            self.kernel_gradient::<S, LANES>(examples)
-        } else {
-            self.kernel_gradient::<S, 8>(examples)
         }
         for sum in self.dx {
             *sum += 0.0;
@@ -566,25 +565,45 @@ impl<const POOL: bool> Kernel for Backward<'_, POOL> {
 }
 
 impl<const POOL: bool> Backward<'_, POOL> {
+    #[inline(always)]
+    fn examples<S: InstructionSet, const L: usize>(&mut self, examples: Range<usize>) {
+        // For the sizes of the convnet the compiler knows every step in `x` and `dx`, and needs no bounds checks.
+        let shape = self.shape;
+        match (POOL, shape.width, shape.channels) {
+            (true, 12, 16) => self.examples_of_width::<S, L>(examples, Steps { row: 12 * 16, column: 16 }),
+            (false, 5, 32) => self.examples_of_width::<S, L>(examples, Steps { row: 5 * 32, column: 32 }),
+            (_, width, column) => {
+                self.examples_of_width::<S, L>(examples, Steps { row: width * column, column })
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn examples_of_width<S: InstructionSet, const L: usize>(&mut self, examples: Range<usize>, step: Steps) {
+        for example in examples.clone() {
+            self.input_gradient::<S, L>(example, step);
+        }
+        self.kernel_gradient::<S, L>(examples, step);
+    }
+
     /// Notes one example's events, adds them to `db`, and computes `dx`.
     #[inline(always)]
-    fn input_gradient<S: InstructionSet, const L: usize>(&mut self, example: usize) {
+    fn input_gradient<S: InstructionSet, const L: usize>(&mut self, example: usize, step: Steps) {
         let shape = self.shape;
-        let stride = shape.width * shape.channels;
         let side = if POOL { 2 } else { 1 };
         self.events.windows[example * shape.filters..][..shape.filters].fill(0);
         for row in 0..shape.rows {
             for column in 0..shape.columns {
-                let corner = side * (row * stride + column * shape.channels);
+                let corner = side * (row * step.row + column * step.column);
                 for first in (0..shape.filters).step_by(LANES) {
-                    let found = self.find_events(example, row * shape.columns + column, first, corner);
+                    let found = self.find_events(example, row * shape.columns + column, first, corner, step);
                     for channel in 0..shape.channels / LANES {
                         for part in (0..LANES).step_by(L) {
                             let lanes = channel * LANES + part;
                             if POOL {
-                                self.add_window::<S, L>(example, &found, first, corner, lanes);
+                                self.add_window::<S, L>(example, &found, first, corner, lanes, step);
                             } else {
-                                self.add_place::<S, L>(example, &found, first, corner, lanes);
+                                self.add_place::<S, L>(example, &found, first, corner, lanes, step);
                             }
                         }
                     }
@@ -595,7 +614,14 @@ impl<const POOL: bool> Backward<'_, POOL> {
 
     /// Notes the events of 16 filters from `first` on in one window, and adds them to `db`.
     #[inline(always)]
-    fn find_events(&mut self, example: usize, window: usize, first: usize, corner: usize) -> Found {
+    fn find_events(
+        &mut self,
+        example: usize,
+        window: usize,
+        first: usize,
+        corner: usize,
+        step: Steps,
+    ) -> Found {
         let shape = self.shape;
         let at = (example * shape.rows * shape.columns + window) * shape.filters + first;
         let y: &Lanes<LANES> = self.y[at..].first_chunk().expect("a whole block");
@@ -609,20 +635,24 @@ impl<const POOL: bool> Backward<'_, POOL> {
         self.events.dz[at..at + LANES].copy_from_slice(dz);
         let windows = &mut self.events.windows[example * shape.filters + first..];
         let windows: &mut [u32; LANES] = windows.first_chunk_mut().expect("a whole block");
+        // One short loop for each result: the compiler turns every one of them into a few vector instructions.
         for lane in 0..LANES {
             windows[lane] |= if dz[lane] != 0.0 { 1 << window } else { 0 };
-            found.all |= if dz[lane] != 0.0 { 1 << lane } else { 0 };
         }
+        found.all = mask(|lane| dz[lane] != 0.0);
         let mut corners = [corner as u32; LANES];
         if POOL {
             let places: &[u32; LANES] = self.places[at..].first_chunk().expect("a whole block");
-            let (down, right) = ((shape.width * shape.channels) as u32, shape.channels as u32);
+            let (down, right) = (step.row as u32, step.column as u32);
             for lane in 0..LANES {
-                let (lower, later) = (places[lane] >> 1, places[lane] & 1);
-                corners[lane] += lower * down + later * right;
-                found.taps[lane] = lane as u32 * PADDED_TAPS as u32 + 5 - 4 * lower - later;
-                found.upper |= if lower == 0 { 1 << lane } else { 0 };
+                corners[lane] += if places[lane] & 2 != 0 { down } else { 0 };
+                corners[lane] += if places[lane] & 1 != 0 { right } else { 0 };
             }
+            for lane in 0..LANES {
+                let middle = (lane * PADDED_TAPS + KERNEL_SIDE + 2) as u32;
+                found.taps[lane] = middle - 2 * (places[lane] & 2) - (places[lane] & 1);
+            }
+            found.upper = mask(|lane| places[lane] & 2 == 0);
         }
         self.events.corners[at..at + LANES].copy_from_slice(&corners);
         found
@@ -641,18 +671,18 @@ impl<const POOL: bool> Backward<'_, POOL> {
         first: usize,
         corner: usize,
         lanes: usize,
+        step: Steps,
     ) {
         let shape = self.shape;
-        let stride = shape.width * shape.channels;
         let at = (lanes / LANES * shape.filters + first) * PADDED_TAPS * LANES;
         let w = &self.w[at..at + LANES * PADDED_TAPS * LANES];
         let part = lanes % LANES;
         let corner = example * shape.input() + corner + lanes;
 
-        let (row1, row2) = (corner + stride, corner + 2 * stride);
+        let dx = &mut self.dx[corner..][..3 * (step.row + step.column) + L];
         let mut sums = [[[0.0; L]; 4]; 2];
-        load(&self.dx[row1..], shape.channels, &mut sums[0]);
-        load(&self.dx[row2..], shape.channels, &mut sums[1]);
+        load(&dx[step.row..], step.column, &mut sums[0]);
+        load(&dx[2 * step.row..], step.column, &mut sums[1]);
         for lane in bits(found.all) {
             let w = &w[found.taps[lane] as usize * LANES + part..][..7 * LANES + L];
             for row in 0..2 {
@@ -662,13 +692,13 @@ impl<const POOL: bool> Backward<'_, POOL> {
                 }
             }
         }
-        store(&sums[0], shape.channels, &mut self.dx[row1..]);
-        store(&sums[1], shape.channels, &mut self.dx[row2..]);
+        store(&sums[0], step.column, &mut dx[step.row..]);
+        store(&sums[1], step.column, &mut dx[2 * step.row..]);
 
         for (row, events, tap) in [(0, found.all & found.upper, -4), (3, found.all & !found.upper, 8)] {
             let mut sums = [[0.0; L]; 4];
-            let row = corner + row * stride;
-            load(&self.dx[row..], shape.channels, &mut sums);
+            let dx = &mut dx[row * step.row..];
+            load(dx, step.column, &mut sums);
             for lane in bits(events) {
                 let tap = (found.taps[lane] as isize + tap) as usize;
                 let w = &w[tap * LANES + part..][..3 * LANES + L];
@@ -677,7 +707,7 @@ impl<const POOL: bool> Backward<'_, POOL> {
                     fma::<S, L>(found.dz[lane], w, &mut sums[column]);
                 }
             }
-            store(&sums, shape.channels, &mut self.dx[row..]);
+            store(&sums, step.column, dx);
         }
     }
 
@@ -690,17 +720,18 @@ impl<const POOL: bool> Backward<'_, POOL> {
         first: usize,
         corner: usize,
         lanes: usize,
+        step: Steps,
     ) {
         let shape = self.shape;
-        let stride = shape.width * shape.channels;
         let at = (lanes / LANES * shape.filters + first) * TAPS * LANES;
         let w = &self.w[at..at + LANES * TAPS * LANES];
         let w: &[[Lanes<LANES>; TAPS]] = blocks(blocks(w));
         let part = lanes % LANES;
         let corner = example * shape.input() + corner + lanes;
+        let dx = &mut self.dx[corner..][..2 * (step.row + step.column) + L];
         let mut sums = [[[0.0; L]; KERNEL_SIDE]; KERNEL_SIDE];
         for ky in 0..KERNEL_SIDE {
-            load(&self.dx[corner + ky * stride..], shape.channels, &mut sums[ky]);
+            load(&dx[ky * step.row..], step.column, &mut sums[ky]);
         }
         for lane in bits(found.all) {
             for ky in 0..KERNEL_SIDE {
@@ -711,15 +742,14 @@ impl<const POOL: bool> Backward<'_, POOL> {
             }
         }
         for ky in 0..KERNEL_SIDE {
-            store(&sums[ky], shape.channels, &mut self.dx[corner + ky * stride..]);
+            store(&sums[ky], step.column, &mut dx[ky * step.row..]);
         }
     }
 
-    /// Adds all examples' events to `dw`, filter by filter.
+    /// Adds the examples' events to `dw`, filter by filter.
     #[inline(always)]
-    fn kernel_gradient<S: InstructionSet, const L: usize>(&mut self, examples: usize) {
+    fn kernel_gradient<S: InstructionSet, const L: usize>(&mut self, examples: Range<usize>, step: Steps) {
         let shape = self.shape;
-        let stride = shape.width * shape.channels;
         for lanes in (0..shape.channels).step_by(L) {
             let (channel, part) = (lanes / LANES, lanes % LANES);
             for filter in 0..shape.filters {
@@ -727,17 +757,17 @@ impl<const POOL: bool> Backward<'_, POOL> {
                 let dw = &mut self.dw[at + part..at + TAPS * LANES];
                 let mut sums = [[0.0; L]; TAPS];
                 load(dw, LANES, &mut sums);
-                for example in 0..examples {
+                for example in examples.clone() {
                     let x = &self.x[example * shape.input()..][..shape.input()];
                     for window in bits(self.events.windows[example * shape.filters + filter]) {
                         let event = (example * shape.rows * shape.columns + window) * shape.filters + filter;
                         let dz = self.events.dz[event];
                         let corner = self.events.corners[event] as usize + lanes;
+                        let x = &x[corner..][..2 * (step.row + step.column) + L];
                         for ky in 0..KERNEL_SIDE {
-                            let row = &x[corner + ky * stride..][..2 * shape.channels + L];
                             for kx in 0..KERNEL_SIDE {
-                                let x: &Lanes<L> =
-                                    row[kx * shape.channels..].first_chunk().expect("a whole block");
+                                let x = x[ky * step.row + kx * step.column..].first_chunk();
+                                let x: &Lanes<L> = x.expect("a whole block");
                                 fma::<S, L>(dz, x, &mut sums[ky * KERNEL_SIDE + kx]);
                             }
                         }
@@ -747,6 +777,13 @@ impl<const POOL: bool> Backward<'_, POOL> {
             }
         }
     }
+}
+
+/// Elements from a place of `x` to the one below it and to the one beside it.
+#[derive(Clone, Copy)]
+struct Steps {
+    row: usize,
+    column: usize,
 }
 
 /// The events of 16 filters in one window.
@@ -760,6 +797,16 @@ struct Found {
     all: u32,
     /// Behind a pooling: bit `lane` is set if the place is an upper one.
     upper: u32,
+}
+
+/// A word whose bit `lane` is set if `is_set(lane)`.
+#[inline(always)]
+fn mask(is_set: impl Fn(usize) -> bool) -> u32 {
+    let mut word = 0;
+    for lane in 0..LANES {
+        word |= if is_set(lane) { 1 << lane } else { 0 };
+    }
+    word
 }
 
 /// The positions of the bits that are set, in ascending order.
