@@ -1,1 +1,79 @@
-//! To come.
+//! Workers of other machines: the binary `worker` dials a coordinator that spawns nothing.
+
+use std::path::Path;
+
+use crate::harness::{Finished, Running, SMALL, coordinator, run_small, start, worker};
+
+fn start_external(folder: &Path, workers: &str) -> (Running, String) {
+    let mut command = coordinator(folder);
+    command
+        .args(["--json", "--run-dir", "run", "--external", "--token", "secret", "--workers", workers])
+        .args(SMALL);
+    let mut run = start(&mut command);
+    let url = run.wait_for(|line| {
+        let (_, after) = line.split_once("--coordinator ")?;
+        after.split_whitespace().next().map(str::to_string)
+    });
+    (run, url)
+}
+
+fn start_worker(folder: &Path, url: &str, threads: &str) -> Running {
+    start(worker(folder).args(["--coordinator", url, "--threads", threads]).env("LOCKSTEP_TOKEN", "secret"))
+}
+
+#[test]
+fn external_workers_of_different_sizes_give_the_same_bits_and_end_with_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, url) = start_external(folder.path(), "3");
+    let workers: Vec<Running> =
+        ["1", "2", "3"].iter().map(|threads| start_worker(folder.path(), &url, threads)).collect();
+    let finished = run.finish().done();
+    for worker in workers {
+        let worker: Finished = worker.finish();
+        assert_eq!(worker.code(), Some(0), "{worker}");
+        assert!(worker.stderr.contains("the run is over: all tasks are committed"), "{worker}");
+    }
+    assert_eq!(finished.digest(), run_small(&["--workers", "1"]).0.done().digest());
+    assert!(finished.summary()["threads_per_worker"].is_null());
+}
+
+#[test]
+fn a_worker_may_start_before_its_coordinator() {
+    let folder = tempfile::tempdir().unwrap();
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{port}");
+    let mut early = start(
+        worker(folder.path())
+            .args(["--coordinator", &url, "--token", "secret"])
+            .env("RUST_LOG", "lockstep_worker=debug"),
+    );
+    early.wait_for_line("cannot reach");
+    let mut command = coordinator(folder.path());
+    command.args([
+        "--json",
+        "--external",
+        "--token",
+        "secret",
+        "--workers",
+        "1",
+        "--listen",
+        &port.to_string(),
+    ]);
+    let finished = start(command.args(SMALL)).finish().done();
+    assert_eq!(early.finish().code(), Some(0), "{finished}");
+}
+
+#[test]
+fn a_worker_whose_coordinator_dies_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, url) = start_external(folder.path(), "2");
+    let mut lonely = start_worker(folder.path(), &url, "1");
+    lonely.wait_for_line("joined");
+    run.wait_for_workers(1);
+    run.signal(rustix::process::Signal::KILL);
+    drop(run);
+    let lonely = lonely.finish();
+    assert_eq!(lonely.code(), Some(75), "{lonely}");
+    assert!(lonely.stderr.contains("is gone"), "{lonely}");
+}

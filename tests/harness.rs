@@ -16,7 +16,8 @@ use tempfile::TempDir;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Small runs: 425 examples to train on in 14 batches, the last one of 9, which leaves shards empty.
-pub const SMALL: [&str; 8] = ["--dataset", "digits", "--examples", "500", "--batch-size", "32", "--epochs", "2"];
+pub const SMALL: [&str; 8] =
+    ["--dataset", "digits", "--examples", "500", "--batch-size", "32", "--epochs", "2"];
 
 /// A process that has ended.
 pub struct Finished {
@@ -97,16 +98,18 @@ pub fn run(arguments: &[&str]) -> Finished {
     start(coordinator(folder.path()).arg("--json").args(arguments)).finish()
 }
 
-/// Runs a small run with `arguments` to its end in a new folder; the folder holds `run/`.
+/// Runs a small run with `arguments`, which go before [`SMALL`], to its end in a new folder; it holds `run/`.
 pub fn run_small(arguments: &[&str]) -> (Finished, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = coordinator(folder.path());
-    command.args(["--json", "--run-dir", "run"]).args(SMALL).args(arguments);
+    command.args(["--json", "--run-dir", "run"]).args(arguments);
+    command.args(SMALL.chunks(2).filter(|flag| !arguments.contains(&flag[0])).flatten());
     (start(&mut command).finish(), folder)
 }
 
 pub fn start(command: &mut Command) -> Running {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let stdout = std::thread::spawn(move || {
         let mut text = String::new();
@@ -219,5 +222,7 @@ pub fn wait_until_gone(pid: u32, within: Duration) {
 /// The lines of a JSON-lines file of a run.
 pub fn json_lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}")))
+        .collect()
 }

@@ -1,1 +1,94 @@
-//! To come.
+//! A worker may die at any moment: the step goes on without it, and no bit changes.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Running, SMALL, coordinator, json_lines, run_small, send_signal, start};
+
+/// Long enough that a kill after the first epoch comes in mid-run.
+const LONG: [&str; 2] = ["--epochs", "12"];
+
+fn start_long(folder: &Path) -> Running {
+    let mut command = coordinator(folder);
+    command.args(["--json", "--run-dir", "run"]).args(LONG);
+    command.args(SMALL.chunks(2).filter(|flag| flag[0] != LONG[0]).flatten());
+    start(&mut command)
+}
+
+fn events(folder: &Path, kind: &str) -> Vec<Value> {
+    let lines = json_lines(&folder.join("run/events.jsonl"));
+    lines.into_iter().filter(|line| line["kind"] == kind).collect()
+}
+
+#[test]
+fn killed_workers_change_no_bit() {
+    let undisturbed = run_small(&[LONG[0], LONG[1], "--workers", "1"]).0.done().digest();
+    for killed in 1..=3 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = start_long(folder.path());
+        let workers = run.wait_for_workers(4);
+        for (epoch, worker) in workers.iter().take(killed).enumerate() {
+            run.wait_for_line(&format!("epoch  {}/12", epoch + 1));
+            send_signal(*worker, Signal::KILL);
+        }
+        let finished = run.finish().done();
+        assert_eq!(finished.digest(), undisturbed, "{killed} of 4 killed: {finished}");
+        assert_eq!(finished.summary()["steps"], 12 * 14);
+        assert_eq!(events(folder.path(), "worker_dropped").len(), killed, "they died in mid-run: {finished}");
+        // The last line of metrics shows who was left.
+        let metrics = json_lines(&folder.path().join("run/metrics.jsonl"));
+        let last = metrics.iter().rfind(|line| line["kind"] == "step").unwrap();
+        assert_eq!(last["workers"], 4 - killed);
+    }
+}
+
+#[test]
+fn shards_of_a_dead_worker_go_to_others_within_the_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = start_long(folder.path());
+    let workers = run.wait_for_workers(4);
+    run.wait_for_line("epoch  1/12");
+    // While it is stopped the step cannot end: it holds shards when it dies.
+    send_signal(workers[0], Signal::STOP);
+    send_signal(workers[0], Signal::KILL);
+    let finished = run.finish().done();
+    assert_eq!(finished.summary()["steps"], 12 * 14, "no step was skipped or repeated");
+    let reassigned = events(folder.path(), "reassigned");
+    assert!(!reassigned.is_empty(), "{finished}");
+    for event in reassigned {
+        let reason = event["reason"].as_str().unwrap();
+        assert!(reason.starts_with("assign #") && reason.ends_with("left them unfinished"), "{reason}");
+    }
+    let metrics = json_lines(&folder.path().join("run/metrics.jsonl"));
+    let steps: Vec<u64> = metrics
+        .iter()
+        .filter(|line| line["kind"] == "step")
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, (1..=12 * 14).collect::<Vec<u64>>());
+}
+
+#[test]
+fn when_all_local_workers_die_the_run_says_which_and_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = start_long(folder.path());
+    let workers = run.wait_for_workers(4);
+    run.wait_for_line("epoch  1/12");
+    workers.iter().for_each(|worker| send_signal(*worker, Signal::KILL));
+    let finished = run.finish();
+    assert_eq!(finished.code(), Some(75), "{finished}");
+    assert_eq!(finished.stdout, "", "no result, no summary");
+    assert!(finished.stderr.contains("no worker is left"), "{finished}");
+    for worker in workers {
+        let how = format!("(process {worker}) was killed by signal 9");
+        assert!(finished.stderr.contains(&how), "{finished}");
+    }
+    // The last lines of a worker's output are there.
+    assert!(
+        finished.stderr.contains("its last output: ") && finished.stderr.contains("joined"),
+        "{finished}"
+    );
+    assert!(!folder.path().join("run/summary.json").exists());
+}

@@ -39,10 +39,19 @@ pub struct LeafData {
 
 impl Batches {
     /// Cuts a data set; the caller has checked that training examples remain and that all counts are u32.
-    pub fn new(dataset: Dataset, seed: u64, batch_size: u32, micro_shards: u32, validation_split: f64) -> Self {
+    pub fn new(
+        dataset: Dataset,
+        seed: u64,
+        batch_size: u32,
+        micro_shards: u32,
+        validation_split: f64,
+    ) -> Self {
         let all = dataset.train.len();
         let validation = validation_examples(all, validation_split);
-        assert!(all > validation && all <= u32::MAX as usize, "{all} examples, {validation} of them for validation");
+        assert!(
+            all > validation && all <= u32::MAX as usize,
+            "{all} examples, {validation} of them for validation"
+        );
         Self {
             dataset,
             seed,
@@ -197,7 +206,8 @@ mod tests {
         let task = Task { kind: TaskKind::Train, step: 3 };
         let whole = batches.leaves(task, 0..4);
         assert_eq!(whole.leaf_examples, [0, 1, 0, 1], "the last batch is short");
-        let parts: Vec<u8> = [0..1, 1..3, 3..4].into_iter().flat_map(|part| batches.leaves(task, part).labels).collect();
+        let parts: Vec<u8> =
+            [0..1, 1..3, 3..4].into_iter().flat_map(|part| batches.leaves(task, part).labels).collect();
         assert_eq!(parts, whole.labels);
     }
 

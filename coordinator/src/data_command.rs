@@ -55,7 +55,11 @@ fn verify(folder: &Path) -> Result<()> {
     let reports = lockstep_dataset::verify(folder)?;
     let mut text = String::new();
     for report in reports {
-        let verdict = if report.known { "MNIST" } else { "not MNIST's content; any IDX data of this shape may be used" };
+        let verdict = if report.known {
+            "MNIST"
+        } else {
+            "not MNIST's content; any IDX data of this shape may be used"
+        };
         text.push_str(&format!("{}  {}  {verdict}\n", Digest(report.sha256), report.path.display()));
     }
     say(&text)

@@ -86,7 +86,8 @@ impl LocalWorkers {
             let log = logs.join(format!("{name}.log"));
             let mut child = spawn(&name, threads, url, &log)?;
             // The pipe stays open as long as the coordinator lives: its end tells the worker to end.
-            let mut input = child.stdin.take().ok_or_else(|| io::Error::other("a worker without standard input"))?;
+            let mut input =
+                child.stdin.take().ok_or_else(|| io::Error::other("a worker without standard input"))?;
             input.write_all(format!("{}\n", token.reveal()).as_bytes()).await?;
             let (guard, incoming, mut killed) = (guard.clone(), incoming.clone(), kill.subscribe());
             tokio::spawn(async move {

@@ -8,8 +8,8 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use lockstep_control::{
-    AssignReason, AssignmentId, Command, Control, DropReason, Event, LeaveCause, Outcome, Recipient, Signal, Task,
-    TaskKind, Time, WorkerId,
+    AssignReason, AssignmentId, Command, Control, DropReason, Event, LeaveCause, Outcome, Recipient, Signal,
+    Task, TaskKind, Time, WorkerId,
 };
 use lockstep_model::Cpu;
 use lockstep_proto::{self as proto, CoordinatorMessage, Fence, Hello, NodeResult, NodeValue, ToWorker};
@@ -146,7 +146,11 @@ impl Run {
     }
 
     /// Waits for the next thing to happen, in the control plane's words; `None` if it is none of its business.
-    async fn next_event(&mut self, incoming: &mut mpsc::Receiver<Incoming>, signals: &mut Signals) -> Option<Event> {
+    async fn next_event(
+        &mut self,
+        incoming: &mut mpsc::Receiver<Incoming>,
+        signals: &mut Signals,
+    ) -> Option<Event> {
         let timer = self.timer.map(|at| self.start + Duration::from_micros(at.microseconds));
         let timer = async {
             match timer {
@@ -170,7 +174,10 @@ impl Run {
             Incoming::Joined { worker, hello, outbound } => Some(self.joined(worker, hello, outbound)),
             Incoming::Node { worker, result } => self.node_arrived(worker, result),
             Incoming::Stale { worker, fence } => {
-                let reason = format!("reject a node from {worker}: it is of run {}, term {}", fence.run_id, fence.term);
+                let reason = format!(
+                    "reject a node from {worker}: it is of run {}, term {}",
+                    fence.run_id, fence.term
+                );
                 self.record("node_rejected", Some(worker), reason);
                 None
             }
@@ -302,7 +309,12 @@ impl Run {
         }
     }
 
-    fn assignment(&mut self, id: AssignmentId, task: Task, leaves: std::ops::Range<u32>) -> proto::Assignment {
+    fn assignment(
+        &mut self,
+        id: AssignmentId,
+        task: Task,
+        leaves: std::ops::Range<u32>,
+    ) -> proto::Assignment {
         let first_leaf = leaves.start;
         let data = self.batches.leaves(task, leaves);
         proto::Assignment {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use lockstep_control::{LeaveCause, WorkerId};
 use lockstep_model::{Digest, NUMERICS_VERSION, PARAMETER_BYTES};
 use lockstep_proto::{
-    CoordinatorMessage, Fence, FromWorker, Hello, Lockstep, MAX_QUEUED_MESSAGES, NodeResult, PROTOCOL_VERSION, ToWorker,
-    Token, Welcome, WorkerMessage,
+    CoordinatorMessage, Fence, FromWorker, Hello, Lockstep, MAX_QUEUED_MESSAGES, NodeResult,
+    PROTOCOL_VERSION, ToWorker, Token, Welcome, WorkerMessage,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -96,7 +96,12 @@ pub struct Service {
 
 impl Service {
     /// A service that lets in whoever shows `token`, computes alike, and speaks this version.
-    pub fn new(fence: Fence, token: Token, join_test_digest: Digest, incoming: mpsc::Sender<Incoming>) -> Self {
+    pub fn new(
+        fence: Fence,
+        token: Token,
+        join_test_digest: Digest,
+        incoming: mpsc::Sender<Incoming>,
+    ) -> Self {
         Self { fence, token, join_test_digest, incoming, joins: Arc::default() }
     }
 
@@ -133,7 +138,8 @@ impl Service {
     async fn admit(&self, messages: &mut Streaming<WorkerMessage>) -> Result<Hello, Status> {
         let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("it said nothing"))??;
-        let first = first.ok_or_else(|| Status::invalid_argument("it closed the stream before it said anything"))?;
+        let first =
+            first.ok_or_else(|| Status::invalid_argument("it closed the stream before it said anything"))?;
         match FromWorker::parse(first, PARAMETER_BYTES) {
             Ok(FromWorker::Hello(hello)) => self.check(&hello).map(|()| hello),
             Ok(FromWorker::Node(_)) => Err(Status::invalid_argument("its first message is no Hello")),
@@ -146,8 +152,12 @@ impl Service {
 impl Lockstep for Service {
     type JoinStream = Pin<Box<ReceiverStream<Result<CoordinatorMessage, Status>>>>;
 
-    async fn join(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Response<Self::JoinStream>, Status> {
-        let peer = request.remote_addr().map_or_else(|| "an unknown address".to_string(), |peer| peer.to_string());
+    async fn join(
+        &self,
+        request: Request<Streaming<WorkerMessage>>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
+        let peer =
+            request.remote_addr().map_or_else(|| "an unknown address".to_string(), |peer| peer.to_string());
         let mut messages = request.into_inner();
         let hello = match self.admit(&mut messages).await {
             Ok(hello) => hello,
@@ -169,7 +179,8 @@ impl Lockstep for Service {
         let gone = || Status::unavailable("the run is over");
         outbound.try_send(Ok(welcome.into())).map_err(|_| gone())?;
         let errors = outbound.clone().downgrade();
-        let joined = Incoming::Joined { worker, hello, outbound: Outbound { messages: outbound, _open: open } };
+        let joined =
+            Incoming::Joined { worker, hello, outbound: Outbound { messages: outbound, _open: open } };
         self.incoming.send(joined).await.map_err(|_| gone())?;
         tokio::spawn(read(worker, self.fence, messages, closed, errors, self.incoming.clone()));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))

@@ -12,7 +12,8 @@ use lockstep_control::Outcome;
 use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION, TENSORS};
 use lockstep_proto::{
-    Fence, LockstepServer, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES, MAX_WORKER_MESSAGE_BYTES, RunId, Token,
+    Fence, LockstepServer, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES, MAX_WORKER_MESSAGE_BYTES, RunId,
+    Token,
 };
 use lockstep_telemetry::{
     ConsoleSink, EventsSink, MetricsSink, Recorder, SchemaVersion, Status, Summary, Terminal, TracingSink,
@@ -57,9 +58,9 @@ pub fn train(settings: &Settings, terminal: &Terminal) -> Result<u8> {
 }
 
 async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> Result<u8> {
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; choose another address with --listen", settings.listen))?;
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", settings.listen)
+    })?;
     let address = listener.local_addr()?;
     let dataset = load(settings, terminal)?;
     let run_id = RunId(random()?);
@@ -90,7 +91,10 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         None => Token::from_random(random()?),
     };
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
-    serve(listener, Service::new(fence, token.clone(), lockstep_model::join_test(Cpu::detect()), sender.clone()));
+    serve(
+        listener,
+        Service::new(fence, token.clone(), lockstep_model::join_test(Cpu::detect()), sender.clone()),
+    );
     let mut local = None;
     if settings.external {
         invite(settings, address, &token, terminal);
@@ -165,9 +169,10 @@ fn create_directory(settings: &Settings, identity: &RunIdentity, run_id: RunId) 
         RunDirectory::default_path(now.as_secs(), &run_id.0)
     });
     let directory = RunDirectory::create(&path)?;
-    let prepared = lockstep_checkpoint::write_atomically(&directory.config(), settings.to_toml(identity).as_bytes())
-        .map_err(anyhow::Error::from)
-        .and_then(|()| std::fs::create_dir(directory.logs()).context("cannot create the folder of logs"));
+    let prepared =
+        lockstep_checkpoint::write_atomically(&directory.config(), settings.to_toml(identity).as_bytes())
+            .map_err(anyhow::Error::from)
+            .and_then(|()| std::fs::create_dir(directory.logs()).context("cannot create the folder of logs"));
     if let Err(error) = prepared {
         directory.discard_if_empty();
         return Err(error);

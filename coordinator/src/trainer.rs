@@ -99,7 +99,14 @@ impl Trainer {
     }
 
     /// Puts a node into the tree of a task of `leaves` leaves, and sums as far as siblings are there.
-    pub fn combine(&mut self, task: Task, leaves: u32, worker: WorkerId, node: Node, value: Option<NodeValue>) {
+    pub fn combine(
+        &mut self,
+        task: Task,
+        leaves: u32,
+        worker: WorkerId,
+        node: Node,
+        value: Option<NodeValue>,
+    ) {
         let at = match self.sums.iter().position(|sum| sum.task == task) {
             Some(at) => at,
             None => {
@@ -190,7 +197,11 @@ fn root(sums: &[TaskSum], task: Task) -> (Means, &Sum) {
     let root = sum.and_then(|sum| sum.tree.root()).flatten();
     let root = root.expect("a committed task has examples and is complete");
     let examples = root.examples as f32;
-    let means = Means { examples: root.examples, loss: root.loss / examples, accuracy: root.correct as f32 / examples };
+    let means = Means {
+        examples: root.examples,
+        loss: root.loss / examples,
+        accuracy: root.correct as f32 / examples,
+    };
     (means, root)
 }
 
@@ -243,7 +254,9 @@ impl Sum {
                 Payload::Gradient(left)
             }
             (Payload::Confusion(mut left), Payload::Confusion(right)) => {
-                left.iter_mut().zip(right.iter()).for_each(|(left, right)| *left = left.saturating_add(*right));
+                left.iter_mut()
+                    .zip(right.iter())
+                    .for_each(|(left, right)| *left = left.saturating_add(*right));
                 Payload::Confusion(left)
             }
             _ => unreachable!("the nodes of one task are of one kind"),
