@@ -195,9 +195,10 @@ impl Kernel for OuterProducts<'_> {
     fn run<S: InstructionSet>(mut self) {
         let examples = self.dz.len() / self.db.len();
         let mut first = 0;
+        // Four examples' gradients and one sum: wider tiles measured slower, their loads and stores are the limit.
         if S::WIDE {
             while examples - first >= 4 {
-                self.columns::<S, 4, 4>(first);
+                self.columns::<S, 4, 1>(first);
                 first += 4;
             }
         }
