@@ -63,6 +63,21 @@ impl Batches {
         }
     }
 
+    /// Examples of an epoch.
+    pub fn train_examples(&self) -> u32 {
+        self.train_examples
+    }
+
+    /// Examples held back for validation.
+    pub fn validation_examples(&self) -> u32 {
+        self.validation_examples
+    }
+
+    /// Examples of the test set.
+    pub fn test_examples(&self) -> u32 {
+        self.dataset.test.len() as u32
+    }
+
     /// The plan of a run of so many epochs, or steps if they are fewer.
     pub fn plan(&self, epochs: u32, max_steps: Option<u64>) -> Plan {
         let steps_per_epoch = u64::from(self.train_examples.div_ceil(self.batch_size));
@@ -79,7 +94,7 @@ impl Batches {
             steps: max_steps.map_or(steps, |most| most.min(steps)),
             train: Leaves { count: self.micro_shards, per_assignment },
             validate: (self.validation_examples > 0).then(|| evaluation(self.validation_examples)),
-            test: evaluation(self.dataset.test.len() as u32),
+            test: evaluation(self.test_examples()),
         }
     }
 
@@ -98,7 +113,7 @@ impl Batches {
                 Cut::shards(positions.end - positions.start, self.micro_shards)
             }
             TaskKind::Validate => Cut::blocks(self.validation_examples),
-            TaskKind::Test => Cut::blocks(self.dataset.test.len() as u32),
+            TaskKind::Test => Cut::blocks(self.test_examples()),
         }
     }
 

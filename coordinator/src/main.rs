@@ -16,12 +16,17 @@ fn main() -> ExitCode {
     };
     let terminal = Terminal::stderr();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(terminal.has_color())
         .with_target(false)
-        .with_writer(terminal.log_writer())
-        .init();
+        .with_writer(terminal.log_writer());
+    // Who watches knows the time; who keeps a log wants it.
+    if terminal.is_interactive() {
+        log.without_time().init()
+    } else {
+        log.init()
+    }
     for warning in cli::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         tracing::warn!("{warning}");
     }

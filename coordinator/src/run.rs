@@ -202,6 +202,8 @@ impl Run {
     fn joined(&mut self, worker: WorkerId, hello: Hello, outbound: Outbound) -> Event {
         let Hello { name, host, pid, threads, cpu, .. } = hello;
         let unit = if threads == 1 { "thread" } else { "threads" };
+        // The first word is the instruction set; the worker's own log has the rest.
+        let cpu = cpu.split_whitespace().next().unwrap_or("unknown CPU");
         let reason = format!("{worker} joined: {name} on {host} (process {pid}), {threads} {unit}, {cpu}");
         self.members.insert(worker, Member { name, outbound });
         self.record("worker_joined", Some(worker), reason);

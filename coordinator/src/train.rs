@@ -77,6 +77,15 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     );
     let plan = batches.plan(settings.epochs.get(), settings.max_steps.map(|steps| steps.get()));
     warn_of_spares(settings);
+    terminal.print_line(&format!(
+        "training on {} {} examples in batches of {}, validating on {}, testing on {}; everything is written to {}",
+        batches.train_examples(),
+        identity.dataset,
+        settings.batch_size,
+        batches.validation_examples(),
+        batches.test_examples(),
+        directory.path().display()
+    ));
     let control = lockstep_control::Settings {
         plan,
         expected_workers: settings.workers.get(),

@@ -152,16 +152,16 @@ fn epoch_line(record: &EpochRecord, epochs: u32, means: Means) -> String {
     if means.examples > 0 {
         let examples = means.examples as f64;
         let accuracy = percent(means.correct / examples);
-        line.push_str(&format!("  loss {:.4}  accuracy {accuracy}", means.loss / examples));
+        line.push_str(&format!("  loss {:.4}  acc {accuracy}", means.loss / examples));
     }
     if let Some(loss) = record.val_loss {
         line.push_str(&format!("  val loss {loss:.4}"));
     }
     if let Some(accuracy) = record.val_accuracy {
-        line.push_str(&format!("  val accuracy {}", percent(accuracy.into())));
+        line.push_str(&format!("  val acc {}", percent(accuracy.into())));
     }
     if means.examples > 0 {
-        line.push_str(&format!("  {} examples/s", grouped(means.examples_per_second().round() as u64)));
+        line.push_str(&format!("  {} ex/s", grouped(means.examples_per_second().round() as u64)));
     }
     let digest = record.weights_digest.get(..SHORT_DIGEST_DIGITS).unwrap_or(&record.weights_digest);
     line.push_str(&format!("  weights {digest}"));
@@ -214,9 +214,9 @@ mod tests {
         drop(sink);
         assert_eq!(
             stream.text(),
-            "epoch  3/10  loss 0.3750  accuracy 75.0 %  val loss 0.1123  val accuracy 96.7 %  \
-             64,000 examples/s  weights 1a2b3c4d5e6f7890\n\
-             epoch 10/10  loss 1.0000  accuracy 0.0 %  1 examples/s  weights 1a2b3c4d5e6f7890\n"
+            "epoch  3/10  loss 0.3750  acc 75.0 %  val loss 0.1123  val acc 96.7 %  \
+             64,000 ex/s  weights 1a2b3c4d5e6f7890\n\
+             epoch 10/10  loss 1.0000  acc 0.0 %  1 ex/s  weights 1a2b3c4d5e6f7890\n"
         );
     }
 
@@ -225,7 +225,7 @@ mod tests {
         let record = EpochRecord { weights_digest: "short".to_owned(), ..examples::epoch() };
         assert_eq!(
             epoch_line(&record, 3, Means::default()),
-            "epoch 3/3  val loss 0.1123  val accuracy 96.7 %  weights short"
+            "epoch 3/3  val loss 0.1123  val acc 96.7 %  weights short"
         );
     }
 

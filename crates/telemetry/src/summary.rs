@@ -118,9 +118,25 @@ impl Summary {
                 text.push_str(&format!("\n{name}     loss {loss:.4}  accuracy {}", percent(accuracy.into())));
             }
         }
-        text.push_str(&format!("\nrun      {}\nweights  {}\n", self.run_dir, self.weights_digest));
+        text.push('\n');
+        if let Some(matrix) = &self.confusion_matrix {
+            text.push_str(&confusion_table(matrix));
+        }
+        text.push_str(&format!("run      {}\nweights  {}\n", self.run_dir, self.weights_digest));
         text
     }
+}
+
+/// Rows are the true digits, columns the predictions.
+fn confusion_table(matrix: &[Vec<u32>]) -> String {
+    let mut text = String::from("\nlabel \\ predicted");
+    (0..matrix.len()).for_each(|class| text.push_str(&format!("{class:>6}")));
+    for (class, row) in matrix.iter().enumerate() {
+        text.push_str(&format!("\n{class:>5}            "));
+        row.iter().for_each(|count| text.push_str(&format!("{count:>6}")));
+    }
+    text.push_str("\n\n");
+    text
 }
 
 #[cfg(test)]
@@ -195,6 +211,13 @@ mod tests {
         ] {
             assert!(json.contains(part), "{part} is not in {json}");
         }
+    }
+
+    #[test]
+    fn the_text_shows_the_confusion_matrix() {
+        let summary = Summary { confusion_matrix: Some(vec![vec![980, 0], vec![7, 1128]]), ..summary() };
+        let expected = "\nlabel \\ predicted     0     1\n    0               980     0\n    1                 7  1128\n\nrun ";
+        assert!(summary.to_text().contains(expected), "{}", summary.to_text());
     }
 
     #[test]
