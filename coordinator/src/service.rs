@@ -11,7 +11,7 @@ use lockstep_proto::{
     CoordinatorMessage, Fence, FromWorker, Hello, Lockstep, MAX_QUEUED_MESSAGES, NodeResult,
     PROTOCOL_VERSION, ToWorker, Token, Welcome, WorkerMessage,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -23,8 +23,8 @@ pub const MAX_QUEUED_INCOMING: usize = 64;
 /// A stream that says nothing for so long is no worker.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Streams that were opened by all peers over the run: far above any cluster, far below exhaustion.
-const MAX_JOINS: u32 = 1 << 20;
+/// Members at once: above what one coordinator can serve, and a bound on its buffers.
+const MAX_MEMBERS: usize = 1024;
 
 /// What happens outside, as the run's loop hears of it.
 pub enum Incoming {
@@ -91,7 +91,8 @@ pub struct Service {
     token: Token,
     join_test_digest: Digest,
     incoming: mpsc::Sender<Incoming>,
-    joins: Arc<AtomicU32>,
+    joins: AtomicU32,
+    places: Arc<Semaphore>,
 }
 
 impl Service {
@@ -102,7 +103,14 @@ impl Service {
         join_test_digest: Digest,
         incoming: mpsc::Sender<Incoming>,
     ) -> Self {
-        Self { fence, token, join_test_digest, incoming, joins: Arc::default() }
+        Self {
+            fence,
+            token,
+            join_test_digest,
+            incoming,
+            joins: AtomicU32::new(0),
+            places: Arc::new(Semaphore::new(MAX_MEMBERS)),
+        }
     }
 
     fn check(&self, hello: &Hello) -> Result<(), Status> {
@@ -168,10 +176,10 @@ impl Lockstep for Service {
                 return Err(status);
             }
         };
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!("the run has {MAX_MEMBERS} workers, and takes no more"))
+        })?;
         let number = self.joins.fetch_add(1, Ordering::Relaxed) + 1;
-        if number > MAX_JOINS {
-            return Err(Status::resource_exhausted("too many workers joined this run"));
-        }
         let worker = WorkerId(number);
         let (outbound, stream) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let (open, closed) = oneshot::channel();
@@ -182,7 +190,11 @@ impl Lockstep for Service {
         let joined =
             Incoming::Joined { worker, hello, outbound: Outbound { messages: outbound, _open: open } };
         self.incoming.send(joined).await.map_err(|_| gone())?;
-        tokio::spawn(read(worker, self.fence, messages, closed, errors, self.incoming.clone()));
+        let read = read(worker, self.fence, messages, closed, errors, self.incoming.clone());
+        tokio::spawn(async move {
+            read.await;
+            drop(place);
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }
