@@ -337,3 +337,21 @@ fn every_instruction_set_has_a_name_and_scalar_is_the_last() {
         "{names:?}"
     );
 }
+
+/// Sums that arrive at -0.0: from a bias of -0.0 and products of -0.0, and by underflow of a gradient.
+#[test]
+fn no_sum_of_a_dense_layer_ends_as_negative_zero() {
+    let tiny = f32::MIN_POSITIVE;
+    for cpu in Cpu::available() {
+        for n in [1, 2, 4] {
+            let (x, w) = (Array2::zeros((n, 16)), Array2::from_elem((16, 16), -1.0));
+            let mut z = Array2::from_elem((n, 16), f32::NAN);
+            dense::forward(cpu, x.view(), w.view(), Array1::from_elem(16, -0.0).view(), z.view_mut());
+            assert!(z.iter().all(|value| value.to_bits() == 0), "z, {cpu}, {n} examples");
+            let (dz, wt) = (Array2::from_elem((n, 16), tiny), Array2::from_elem((16, 16), -tiny));
+            let mut dx = Array2::from_elem((n, 16), f32::NAN);
+            dense::backward_input(cpu, dz.view(), wt.view(), dx.view_mut());
+            assert!(dx.iter().all(|value| value.to_bits() == 0), "dx, {cpu}, {n} examples");
+        }
+    }
+}
