@@ -30,9 +30,28 @@ impl Draw {
         let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
         (sum as f32 - 131_070.0) * (sigma / SUM_SIGMA)
     }
+}
 
-    /// True once in `n` times on average.
-    pub(crate) fn one_in(&mut self, n: u32) -> bool {
-        self.below(n) == 0
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream;
+
+    #[test]
+    fn numbers_are_spread_as_promised() {
+        let mut draw = Draw(stream::open(1, 99, 0));
+        let n = 100_000;
+        let bells: Vec<f64> = (0..n).map(|_| f64::from(draw.bell(2.0))).collect();
+        let mean = bells.iter().sum::<f64>() / f64::from(n);
+        let variance = bells.iter().map(|v| v * v).sum::<f64>() / f64::from(n);
+        assert!(mean.abs() < 0.03 && (variance - 4.0).abs() < 0.1, "{mean} {variance}");
+        assert!(bells.iter().all(|v| v.abs() < 7.0));
+        let uniform: Vec<f32> = (0..n).map(|_| draw.between(-1.0, 3.0)).collect();
+        assert!(uniform.iter().all(|v| (-1.0..3.0).contains(v)));
+        let counts = (0..n).fold([0; 10], |mut counts, _| {
+            counts[draw.below(10) as usize] += 1;
+            counts
+        });
+        assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
     }
 }

@@ -83,7 +83,10 @@ pub enum Error {
         limit: u32,
     },
     /// The content ends early.
-    #[error("{} is truncated: {actual} of {expected} bytes (unpacked); delete it and fetch it again", path.display())]
+    #[error(
+        "{} is truncated: {actual} of {expected} bytes (unpacked); delete it and download it again",
+        path.display()
+    )]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -93,7 +96,10 @@ pub enum Error {
         actual: u64,
     },
     /// The content goes on after the last item.
-    #[error("{} goes on after the {expected} bytes (unpacked) that its header announces; delete it and fetch it again", path.display())]
+    #[error(
+        "{} goes on after the {expected} bytes (unpacked) that its header announces; delete it and download it again",
+        path.display()
+    )]
     TrailingBytes {
         /// The file.
         path: PathBuf,
@@ -138,7 +144,11 @@ pub enum Error {
         origin: String,
     },
     /// There are no files and the network must not be used.
-    #[error("no MNIST files in {} and --offline forbids the download: put them there, use --data-dir, or --dataset digits", dir.display())]
+    #[error(
+        "no MNIST files in {} and --offline forbids the download: put them there, use --data-dir, or \
+         --dataset digits",
+        dir.display()
+    )]
     Offline {
         /// The folder searched.
         dir: PathBuf,

@@ -1,16 +1,20 @@
 //! Owns the hand: how a shape becomes the path of a pen on the canvas, different every time.
 //!
 //! In this order: a mood between the two of the shape, a jitter for every point, a smooth curve through them, a
-//! smooth warp, width, slant and rotation, then the fit that MNIST has (a box of 20x20 pixels, the centre of mass in
-//! the middle of 28x28). Never touches a pixel. Only IEEE-exact operations.
+//! smooth warp, width, slant and rotation, then the fit that MNIST has (a box of 20x20 pixels, the centre of
+//! mass in the middle of 28x28). Never touches a pixel. Only IEEE-exact operations.
 
 use crate::draw::Draw;
 use crate::examples::IMAGE_SIDE;
 use crate::raster::{Nib, larger, smaller};
-use crate::strokes::{Point, SHAPES, Shape};
+use crate::strokes::{Point, SHAPES, SIDE, Shape};
 
 /// Pieces of the curve between two points of a shape.
 const PIECES: usize = 5;
+/// How much the pen's pressure varies along a stroke: standard deviation of the factor on its nib.
+const PRESSURE: f32 = 0.3;
+/// The thinnest line, in pixels of radius.
+const HAIRLINE: f32 = 0.4;
 /// The side of the box that a digit fills, in pixels.
 const BOX: f32 = 20.0;
 
@@ -21,8 +25,8 @@ pub(crate) struct Path {
     pub(crate) nibs: Vec<Nib>,
     /// For each stroke, one past its last place in `nibs`.
     pub(crate) ends: Vec<usize>,
-    /// Points of the stroke at hand.
-    points: Vec<Point>,
+    /// Points of the stroke at hand, on a square of side 1.
+    points: Vec<[f32; 2]>,
 }
 
 impl Path {
@@ -38,7 +42,7 @@ impl Path {
     pub(crate) fn write(&mut self, digit: usize, draw: &mut Draw) {
         let shape = pick(SHAPES[digit], draw);
         let mood = draw.between(-0.25, 1.25);
-        let jitter = draw.between(0.01, 0.045);
+        let jitter = draw.between(0.01, 0.055);
         self.nibs.clear();
         self.ends.clear();
         for (from, to) in shape.from.iter().zip(shape.to) {
@@ -61,8 +65,12 @@ impl Path {
                 continue;
             }
             let sigma = if i == 0 || i + 1 == from.len() { jitter * 1.6 } else { jitter };
-            let at = |axis: usize| from[i][axis] + mood * (to[i][axis] - from[i][axis]);
-            self.points.push([at(0) + draw.bell(sigma), at(1) + draw.bell(sigma)]);
+            let at = |from: u8, to: u8| {
+                let (from, to) = (f32::from(from), f32::from(to));
+                (from + mood * (to - from)) / f32::from(SIDE)
+            };
+            let (x, y) = (at(from[i].0, to[i].0), at(from[i].1, to[i].1));
+            self.points.push([x + draw.bell(sigma), y + draw.bell(sigma)]);
         }
     }
 
@@ -70,7 +78,7 @@ impl Path {
     fn curve(&mut self, draw: &mut Draw) {
         let points = &self.points;
         let last = points.len() - 1;
-        let mut pressure = 1.0 + draw.bell(0.12);
+        let mut pressure = 1.0 + draw.bell(PRESSURE);
         self.nibs.push(Nib { x: points[0][0], y: points[0][1], radius: pressure });
         for i in 0..last {
             let (b, c) = (points[i], points[i + 1]);
@@ -78,8 +86,8 @@ impl Path {
                 continue;
             }
             // At an end, and at a corner, the neighbour is the point itself.
-            let (a, d) = (points[i.saturating_sub(1)], points[smaller_index(i + 2, last)]);
-            let next = 1.0 + draw.bell(0.12);
+            let (a, d) = (points[i.saturating_sub(1)], points[(i + 2).min(last)]);
+            let next = 1.0 + draw.bell(PRESSURE);
             for piece in 1..=PIECES {
                 let t = piece as f32 / PIECES as f32;
                 let (t2, t3) = (t * t, t * t * t);
@@ -97,8 +105,8 @@ impl Path {
 
     /// Bends the whole digit by a cubic displacement field.
     fn warp(&mut self, draw: &mut Draw) {
-        let [a, b, c, d] = [0.12, 0.12, 0.1, 0.2].map(|sigma| draw.bell(sigma));
-        let [e, f, g, h] = [0.12, 0.12, 0.1, 0.2].map(|sigma| draw.bell(sigma));
+        let [a, b, c, d] = [0.18, 0.18, 0.15, 0.3].map(|sigma| draw.bell(sigma));
+        let [e, f, g, h] = [0.18, 0.18, 0.15, 0.3].map(|sigma| draw.bell(sigma));
         for nib in &mut self.nibs {
             let (x, y) = (nib.x - 0.5, nib.y - 0.5);
             nib.x = x + a * y * y + b * x * y + c * x * x + d * y * y * y;
@@ -108,10 +116,11 @@ impl Path {
 
     /// Width, slant and rotation.
     fn lean(&mut self, digit: usize, draw: &mut Draw) {
-        let width = draw.between(0.55, 1.05);
+        // People write 2 and 5 wide; a 1 has no width to speak of, but leans more.
+        let width = draw.between(0.5, if digit == 2 || digit == 5 { 1.7 } else { 1.35 });
         let (slant, turn) = match digit {
             1 => (0.22 + draw.bell(0.26), draw.bell(0.03)),
-            _ => (0.16 + draw.bell(0.2), draw.bell(0.06)),
+            _ => (0.16 + draw.bell(0.28), draw.bell(0.08)),
         };
         // The rotation by twice the arc tangent of `turn`, without trigonometry.
         let square = turn * turn;
@@ -126,7 +135,7 @@ impl Path {
     /// Fits the ink into MNIST's box and puts its centre of mass into the middle, give or take half a pixel.
     fn fit(&mut self, draw: &mut Draw) {
         let radius = nib_radius(draw);
-        let size = BOX * draw.between(0.93, 1.03) - 2.0 * radius;
+        let size = BOX * draw.between(0.97, 1.01) - 2.0 * radius;
         let (mut low, mut high) = ([f32::INFINITY; 2], [f32::NEG_INFINITY; 2]);
         for nib in &self.nibs {
             low = [smaller(low[0], nib.x), smaller(low[1], nib.y)];
@@ -140,22 +149,30 @@ impl Path {
             mass += ink;
             moment = [moment[0] + ink * (a.x + b.x), moment[1] + ink * (a.y + b.y)];
         }
-        let half = IMAGE_SIDE as f32 / 2.0;
-        let centre = |axis: usize| moment[axis] / (2.0 * larger(mass, 0.001));
-        let (left, top) = (centre(0), centre(1));
-        let (x, y) = (half + draw.between(-0.6, 0.6), half + draw.between(-0.6, 0.6));
+        // The scaled digit moves by whole pixels, so that its box lies on the grid and its centre of mass
+        // within half a pixel of (14.5, 14.5), as far as the canvas allows.
+        let side = IMAGE_SIDE as f32;
+        let place = |axis: usize| {
+            let centre = moment[axis] / (2.0 * larger(mass, 0.001)) * scale;
+            let edge = radius - low[axis] * scale;
+            let extent = (high[axis] - low[axis]) * scale + 2.0 * radius;
+            let wanted = side / 2.0 + 1.0 - (centre + edge);
+            // The cast takes the floor, and 0 for what is negative.
+            edge + f32::from(smaller(wanted, side - extent) as u8)
+        };
+        let (x, y) = (place(0), place(1));
         for nib in &mut self.nibs {
-            nib.x = x + (nib.x - left) * scale;
-            nib.y = y + (nib.y - top) * scale;
-            nib.radius = larger(0.4, nib.radius * radius);
+            nib.x = x + nib.x * scale;
+            nib.y = y + nib.y * scale;
+            nib.radius = larger(HAIRLINE, nib.radius * radius);
         }
     }
 }
 
 /// The radius of a pen, in pixels: mostly thin, seldom a felt pen.
 fn nib_radius(draw: &mut Draw) -> f32 {
-    let u = draw.between(0.0, 1.0);
-    0.75 + 0.75 * u + 0.55 * u * u * u
+    let u = 0.5 * (draw.between(0.0, 1.0) + draw.between(0.0, 1.0));
+    0.75 + 0.8 * u + 0.7 * u * u * u * u
 }
 
 fn pick<'a>(shapes: &'a [Shape], draw: &mut Draw) -> &'a Shape {
@@ -167,8 +184,4 @@ fn pick<'a>(shapes: &'a [Shape], draw: &mut Draw) -> &'a Shape {
         left -= shape.weight;
     }
     &shapes[0]
-}
-
-fn smaller_index(a: usize, b: usize) -> usize {
-    if a < b { a } else { b }
 }

@@ -226,7 +226,7 @@ mod tests {
         let twice = [gzip(&images), gzip(&images)].concat();
         assert_eq!(
             message(&twice, Content::Images),
-            "file goes on after the 2368 bytes (unpacked) that its header announces; delete it and fetch it again"
+            "file goes on after the 2368 bytes (unpacked) that its header announces; delete it and download it again"
         );
     }
 
@@ -243,7 +243,7 @@ mod tests {
         assert!(matches!(read_bytes(&long, Content::Labels), Err(Error::TrailingBytes { expected: 11, .. })));
         assert_eq!(
             message(&labels[..9], Content::Labels),
-            "file is truncated: 9 of 11 bytes (unpacked); delete it and fetch it again"
+            "file is truncated: 9 of 11 bytes (unpacked); delete it and download it again"
         );
     }
 

@@ -12,12 +12,12 @@ pub(crate) struct Nib {
     pub(crate) radius: f32,
 }
 
-/// How deep every pixel's centre lies inside the ink: positive within, in pixels.
+/// How deep every pixel's centre lies inside the ink: in pixels, negative outside.
 pub(crate) struct Canvas {
     depth: [f32; IMAGE_PIXELS],
 }
 
-/// Farther than this outside the ink nothing is visible, however soft the edge.
+/// Depths farther outside than this, in pixels, are not computed.
 const OUTSIDE: f32 = 2.0;
 
 impl Canvas {
@@ -54,9 +54,9 @@ impl Canvas {
         }
     }
 
-    /// How much ink is on pixel `i`, 0 to 1, if the edge fades over `softness` pixels.
-    pub(crate) fn ink(&self, i: usize, softness: f32) -> f32 {
-        larger(0.0, smaller(1.0, self.depth[i] / softness + 0.5))
+    /// How deep the centre of pixel `i` lies inside the ink.
+    pub(crate) fn depth(&self, i: usize) -> f32 {
+        self.depth[i]
     }
 }
 
@@ -84,11 +84,38 @@ mod tests {
         Nib { x, y, radius }
     }
 
+    fn column(canvas: &Canvas, rows: std::ops::Range<usize>, column: usize) -> Vec<f32> {
+        rows.map(|row| canvas.depth(row * IMAGE_SIDE + column)).collect()
+    }
+
     #[test]
     fn a_line_is_as_wide_as_its_nib() {
         let mut canvas = Canvas::new();
         canvas.line(nib(5.0, 10.5, 1.5), nib(20.0, 10.5, 1.5));
-        let column: Vec<f32> = (7..14).map(|row| canvas.ink(row * IMAGE_SIDE + 12, 1.0)).collect();
-        assert_eq!(column, [0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
+        assert_eq!(column(&canvas, 6..15, 12), [-2.0, -1.5, -0.5, 0.5, 1.5, 0.5, -0.5, -1.5, -2.0]);
+        canvas.clear();
+        assert_eq!(column(&canvas, 0..28, 12), [-2.0; 28]);
+    }
+
+    #[test]
+    fn the_nib_changes_along_a_line_and_ends_are_round() {
+        let mut canvas = Canvas::new();
+        canvas.line(nib(4.5, 10.5, 1.0), nib(12.5, 10.5, 3.0));
+        assert_eq!([4, 8, 12].map(|x| canvas.depth(10 * IMAGE_SIDE + x)), [1.0, 2.0, 3.0]);
+        assert_eq!([13, 14, 15].map(|x| canvas.depth(10 * IMAGE_SIDE + x)), [2.0, 1.0, 0.0]);
+        // A dot: 3, 4, 5.
+        canvas.clear();
+        canvas.line(nib(10.5, 10.5, 4.0), nib(10.5, 10.5, 4.0));
+        assert_eq!(canvas.depth(14 * IMAGE_SIDE + 13), -1.0);
+    }
+
+    #[test]
+    fn ink_beyond_the_canvas_is_cut_off() {
+        let mut canvas = Canvas::new();
+        canvas.line(nib(-9.0, -9.0, 1.0), nib(-5.0, 40.0, 1.0));
+        canvas.line(nib(33.0, -9.0, 1.0), nib(99.0, 40.0, 1.0));
+        assert!(canvas.depth.iter().all(|&depth| depth == -OUTSIDE));
+        canvas.line(nib(27.5, 27.5, 1.0), nib(60.0, 27.5, 1.0));
+        assert_eq!(canvas.depth(IMAGE_PIXELS - 1), 1.0);
     }
 }

@@ -1,4 +1,5 @@
-//! Owns small IDX files, folders and a mirror on this machine for the tests of this crate; never compiled into a release.
+//! Owns small IDX files, folders and a mirror on this machine for the tests of this crate; never compiled into
+//! a release.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
