@@ -123,7 +123,7 @@ pub(crate) struct TrainArguments {
 
     /// Share of the training images held back for validation, 0 to 0.9
     #[arg(long, env = "LOCKSTEP_VALIDATION_SPLIT", value_name = "SHARE", default_value_t = 0.15)]
-    #[arg(allow_negative_numbers = true, help_heading = "Data")]
+    #[arg(help_heading = "Data")]
     pub validation_split: f64,
 
     /// Never try the network
@@ -150,7 +150,7 @@ pub(crate) struct TrainArguments {
 
     /// Step size of SGD, above 0
     #[arg(long, env = "LOCKSTEP_LEARNING_RATE", value_name = "RATE", default_value_t = 0.01)]
-    #[arg(allow_negative_numbers = true, help_heading = "Training")]
+    #[arg(help_heading = "Training")]
     pub learning_rate: f32,
 
     /// Seed of the initial weights and of the order of examples
@@ -266,13 +266,10 @@ pub enum UsageError {
 impl UsageError {
     /// Shows the error on standard error (help and version on standard output) and returns the exit code.
     pub fn report(&self) -> u8 {
-        // A stream that is gone changes nothing about the exit code, and leaves nowhere to report it.
         match self {
-            Self::Arguments(error) => {
-                let _ = error.print();
-                if error.use_stderr() { EXIT_USAGE } else { EXIT_DONE }
-            }
+            Self::Arguments(error) => lockstep_worker::cli::report(error),
             Self::Settings(error) => {
+                // A stream that is gone changes nothing about the exit code, and leaves nowhere to report it.
                 let _ = writeln!(io::stderr(), "error: {error}");
                 EXIT_USAGE
             }
@@ -302,7 +299,12 @@ pub fn command() -> ClapCommand {
         .filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue))
         .map(|argument| argument.get_id().clone())
         .collect();
-    switches.into_iter().fold(Cli::command(), |command, id| command.mut_arg(id, switch))
+    // A negative number is a wrong value, which names its flag, and not an unknown flag.
+    let command = Cli::command().mut_args(|argument| match argument.get_action() {
+        ArgAction::Set => argument.allow_negative_numbers(true),
+        _ => argument,
+    });
+    switches.into_iter().fold(command, |command, id| command.mut_arg(id, switch))
 }
 
 /// A flag that is on when it is named, and that `--flag=false` turns off again where environment or file set it.

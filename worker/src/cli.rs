@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use clap::error::ErrorKind;
 use lockstep_model::Cpu;
 use lockstep_proto::Token;
 use tracing_subscriber::EnvFilter;
@@ -45,6 +46,39 @@ pub struct Arguments {
     parent: Option<i32>,
 }
 
+/// Shows what the parser of a command line found, and returns the exit code: an error on one line, help in full.
+pub fn report(error: &clap::Error) -> u8 {
+    use std::io::Write;
+    // A stream that is gone changes nothing about the exit code, and leaves nowhere to report it.
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            2
+        }
+        _ => {
+            let _ = writeln!(std::io::stderr(), "{}", one_line(&error.render().to_string()));
+            2
+        }
+    }
+}
+
+/// The parser's paragraphs as one line, without the usage, which `--help` shows.
+fn one_line(text: &str) -> String {
+    let paragraphs = text
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|paragraph| !paragraph.is_empty())
+        .filter(|paragraph| {
+            !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information")
+        })
+        .collect::<Vec<_>>();
+    format!("{} (see --help)", paragraphs.join("; "))
+}
+
 /// Runs a worker to its end and says how it ended.
 pub fn main(arguments: Arguments) -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -80,4 +114,19 @@ fn configure(arguments: Arguments) -> Result<Config, WorkerError> {
         connect_timeout: Duration::from_secs(arguments.connect_timeout.into()),
         cpu: Cpu::detect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_parser_is_one_line() {
+        let text = "error: unexpected argument '--wrokers' found\n\n  tip: a similar argument exists: '--workers'\n\n\
+                    Usage: coordinator --workers <N>\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            one_line(text),
+            "error: unexpected argument '--wrokers' found; tip: a similar argument exists: '--workers' (see --help)"
+        );
+    }
 }

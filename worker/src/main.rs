@@ -13,5 +13,8 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    lockstep_worker::cli::main(Cli::parse().arguments)
+    match Cli::try_parse() {
+        Ok(cli) => lockstep_worker::cli::main(cli.arguments),
+        Err(error) => lockstep_worker::cli::report(&error).into(),
+    }
 }
