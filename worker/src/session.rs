@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
 use crate::RETRY_PAUSE;
@@ -24,6 +24,9 @@ const MAX_WAITING_JOBS: usize = 2 * MAX_HELD_ASSIGNMENTS;
 
 /// Nodes that wait to be sent.
 const MAX_WAITING_NODES: usize = 64;
+
+/// The time that an attempt to join gets, however little is left.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a worker has to know.
 #[derive(Clone, Debug)]
@@ -145,9 +148,6 @@ pub fn run(config: Config) -> Result<String, WorkerError> {
 async fn session(config: &Config) -> Result<String, WorkerError> {
     let url = || config.coordinator.clone();
     let join_test_digest = lockstep_model::join_test(config.cpu).0;
-    let mut client = dial(config).await?;
-
-    let (outbound, nodes) = mpsc::channel::<WorkerMessage>(MAX_WAITING_NODES);
     let hello = Hello {
         protocol_version: PROTOCOL_VERSION,
         numerics_version: NUMERICS_VERSION,
@@ -159,9 +159,7 @@ async fn session(config: &Config) -> Result<String, WorkerError> {
         cpu: lockstep_model::cpu_description(config.cpu),
         join_test_digest,
     };
-    outbound.try_send(FromWorker::Hello(hello).into()).expect("the first message fits into an empty queue");
-    let inbound = client.join(ReceiverStream::new(nodes)).await.map_err(|status| refused(config, &status))?;
-    let mut inbound = inbound.into_inner();
+    let (mut inbound, outbound) = join(config, &hello).await?;
     let Some(ToWorker::Welcome(welcome)) = receive(config, &mut inbound).await? else {
         return Err(WorkerError::Protocol { url: url(), cause: "no welcome first".to_string() });
     };
@@ -238,37 +236,73 @@ fn start_computing(
     Ok((jobs, ended))
 }
 
-/// Tries to reach the coordinator, with growing pauses, until the timeout.
-async fn dial(config: &Config) -> Result<LockstepClient<Channel>, WorkerError> {
+/// Both directions of the stream to the coordinator.
+type Joined = (Streaming<CoordinatorMessage>, mpsc::Sender<WorkerMessage>);
+
+/// Why an attempt to join failed.
+enum Failure {
+    /// Nobody is there, or nobody who speaks this protocol: a coordinator may be there in a moment.
+    Unreachable(String),
+    /// A coordinator's answer.
+    Final(WorkerError),
+}
+
+/// Tries to reach and join the coordinator, with growing pauses, until the timeout.
+async fn join(config: &Config, hello: &Hello) -> Result<Joined, WorkerError> {
     let url = &config.coordinator;
-    let address = |cause: String| WorkerError::Address { url: url.clone(), cause };
-    let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| address(error.to_string()))?;
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().port().is_none() {
-        return Err(address("it needs http:// and a port".to_string()));
+    let endpoint = endpoint(url)?;
+    let end = Instant::now() + config.connect_timeout;
+    let mut pause = *RETRY_PAUSE.start();
+    loop {
+        let last = end.max(Instant::now() + LEAST_PATIENCE);
+        let cause = match tokio::time::timeout_at(last, attempt(config, &endpoint, hello)).await {
+            Ok(Ok(joined)) => return Ok(joined),
+            Ok(Err(Failure::Final(error))) => return Err(error),
+            Ok(Err(Failure::Unreachable(cause))) => cause,
+            Err(_) => "something takes the connection and says nothing".to_string(),
+        };
+        if Instant::now() + pause >= end {
+            let seconds = config.connect_timeout.as_secs();
+            return Err(WorkerError::Unreachable { url: url.clone(), seconds, cause });
+        }
+        tracing::debug!("cannot reach {url} yet: {cause}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(*RETRY_PAUSE.end());
     }
-    let endpoint = endpoint
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, WorkerError> {
+    let address = |cause: String| WorkerError::Address { url: url.to_string(), cause };
+    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|error| address(error.to_string()))?;
+    let uri = endpoint.uri();
+    let host = uri.host().is_some_and(|host| !host.is_empty());
+    if uri.scheme_str() != Some("http") || !host || uri.port().is_none() {
+        return Err(address("it needs http://, a host and a port".to_string()));
+    }
+    Ok(endpoint
         .connect_timeout(Duration::from_secs(3))
         .tcp_nodelay(true)
         .max_frame_size(MAX_FRAME_BYTES)
         .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(10));
-    let end = Instant::now() + config.connect_timeout;
-    let mut pause = *RETRY_PAUSE.start();
-    loop {
-        match endpoint.connect().await {
-            Ok(channel) => {
-                return Ok(LockstepClient::new(channel)
-                    .max_decoding_message_size(MAX_COORDINATOR_MESSAGE_BYTES)
-                    .max_encoding_message_size(MAX_WORKER_MESSAGE_BYTES));
-            }
-            Err(error) if Instant::now() + pause >= end => {
-                let (seconds, cause) = (config.connect_timeout.as_secs(), root_cause(&error));
-                return Err(WorkerError::Unreachable { url: url.clone(), seconds, cause });
-            }
-            Err(error) => tracing::debug!("cannot reach {url} yet: {}", root_cause(&error)),
+        .keep_alive_timeout(Duration::from_secs(10)))
+}
+
+async fn attempt(config: &Config, endpoint: &Endpoint, hello: &Hello) -> Result<Joined, Failure> {
+    let channel = endpoint.connect().await.map_err(|error| Failure::Unreachable(root_cause(&error)))?;
+    let mut client = LockstepClient::new(channel)
+        .max_decoding_message_size(MAX_COORDINATOR_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_WORKER_MESSAGE_BYTES);
+    let (outbound, nodes) = mpsc::channel::<WorkerMessage>(MAX_WAITING_NODES);
+    outbound
+        .try_send(FromWorker::Hello(hello.clone()).into())
+        .expect("the first message fits into an empty queue");
+    match client.join(ReceiverStream::new(nodes)).await {
+        Ok(response) => Ok((response.into_inner(), outbound)),
+        // A status with a source was made on this side, of what is no answer in this protocol.
+        Err(status) if std::error::Error::source(&status).is_some() => {
+            Err(Failure::Unreachable(root_cause(&status)))
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(*RETRY_PAUSE.end());
+        Err(status) => Err(Failure::Final(refused(config, &status))),
     }
 }
 
