@@ -243,22 +243,12 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Checks what only the data can tell: `file_examples` are in the training file, and of those that `--examples`
-    /// takes, `train_examples` are left after the split.
+    /// Checks what only the data can tell: `train_examples` are left after the split.
     ///
     /// # Errors
     ///
-    /// [`SettingsError::ExamplesBeyondFile`], [`SettingsError::NothingToTrainOn`] or
-    /// [`SettingsError::BatchBeyondTrainingSet`].
-    pub fn check_against(&self, file_examples: usize, train_examples: usize) -> Result<(), SettingsError> {
-        if let Some(examples) = self.examples
-            && examples.get() as usize > file_examples
-        {
-            return Err(SettingsError::ExamplesBeyondFile {
-                examples: examples.get(),
-                available: file_examples,
-            });
-        }
+    /// [`SettingsError::NothingToTrainOn`] or [`SettingsError::BatchBeyondTrainingSet`].
+    pub fn check_against(&self, train_examples: usize) -> Result<(), SettingsError> {
         if train_examples == 0 {
             return Err(SettingsError::NothingToTrainOn { split: self.validation_split.0 });
         }

@@ -29,7 +29,7 @@ use crate::local_workers::LocalWorkers;
 use crate::run::{Results, Run, Signals};
 use crate::run_directory::RunDirectory;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Service};
-use crate::settings::{DatasetChoice, RunIdentity, Settings};
+use crate::settings::{DatasetChoice, RunIdentity, Settings, SettingsError};
 use crate::trainer::Trainer;
 
 /// Local workers start within a moment; one that hangs there is not waited for longer.
@@ -142,7 +142,13 @@ fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     source.offline = settings.offline;
     source.examples = settings.examples.map(|examples| examples.get() as usize);
     let mut display = crate::data_command::DownloadDisplay::new(terminal);
-    let dataset = lockstep_dataset::load(&source, &mut |progress| display.show(progress))?;
+    let loaded = lockstep_dataset::load(&source, &mut |progress| display.show(progress));
+    let dataset = loaded.map_err(|error| match error {
+        lockstep_dataset::Error::Examples { requested: examples, available, origin } => {
+            SettingsError::TooManyExamples { examples, available, origin }.into()
+        }
+        other => anyhow::Error::from(other),
+    })?;
     display.finish();
     if let Some(reason) = &dataset.fallback {
         tracing::warn!("TRAINING ON GENERATED DIGITS, NOT ON MNIST: {reason}");
@@ -151,7 +157,7 @@ fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
         tracing::warn!("{note}");
     }
     let all = dataset.train.len();
-    settings.check_against(all, all - validation_examples(all, settings.validation_split.get()))?;
+    settings.check_against(all - validation_examples(all, settings.validation_split.get()))?;
     if dataset.test.is_empty() {
         bail!("the test set is empty; a run ends with an evaluation on it");
     }
@@ -332,7 +338,7 @@ impl Report<'_> {
         let _ = std::io::stdout().write_all(text.as_bytes());
         if let Outcome::Diverged { step } = self.outcome {
             tracing::error!(
-                "training diverged in step {step}: loss or weights are no longer finite at learning rate {}; lower \
+                "training diverged in step {step}: loss or weights are no longer finite at learning rate {:?}; lower \
                  --learning-rate (the last finite weights, after step {}, are in {})",
                 self.settings.learning_rate.get(),
                 step - 1,

@@ -79,13 +79,15 @@ pub enum SettingsError {
     },
     /// More examples asked for than there are.
     #[error(
-        "--examples is {examples} but the training file has only {available}; lower it, or leave it out for all of them"
+        "--examples is {examples} but {origin} has only {available}; lower it, or leave it out for all of them"
     )]
-    ExamplesBeyondFile {
+    TooManyExamples {
         /// `--examples`.
-        examples: u32,
-        /// Examples in the training file.
+        examples: usize,
+        /// Examples there are.
         available: usize,
+        /// The training file, or the generator of digits.
+        origin: String,
     },
     /// Nothing is left to train on.
     #[error(
