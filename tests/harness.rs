@@ -84,6 +84,7 @@ fn clean(mut command: Command, folder: &Path) -> Command {
 }
 
 /// Where the tests find MNIST; says so when they do not.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 pub fn mnist(test: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("LOCKSTEP_DATA").map(PathBuf::from);
     if folder.is_none() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lockstep_control::{Leaves, Plan, Task, TaskKind};
 use lockstep_dataset::{Dataset, Examples, epoch_order_into, validation_examples};
 use lockstep_model::PIXELS;
-use lockstep_reduction::Cut;
+use lockstep_reduction::{Cut, Node};
 
 /// The most bytes of pixels in one assignment; a leaf may exceed it, up to the limit that the settings check.
 const ASSIGNMENT_BYTES: u32 = 8 << 20;
@@ -117,6 +117,16 @@ impl Batches {
         }
     }
 
+    /// The examples below a node of a task; `None` if the run has no such task or node, whoever names it.
+    pub fn node_examples(&self, task: Task, node: Node) -> Option<u32> {
+        if task.kind == TaskKind::Train && task.step == 0 {
+            return None;
+        }
+        let cut = self.cut(task);
+        let leaves = node.leaves();
+        (leaves.end <= cut.leaves()).then(|| cut.positions(leaves).len() as u32)
+    }
+
     /// The data of an interval of a task's leaves.
     pub fn leaves(&mut self, task: Task, leaves: Range<u32>) -> LeafData {
         let cut = self.cut(task);
@@ -224,6 +234,24 @@ mod tests {
         let parts: Vec<u8> =
             [0..1, 1..3, 3..4].into_iter().flat_map(|part| batches.leaves(task, part).labels).collect();
         assert_eq!(parts, whole.labels);
+    }
+
+    #[test]
+    fn the_examples_of_any_node_are_known_without_trusting_who_names_it() {
+        let batches = batches();
+        let examples = |kind, step, level, index| {
+            batches.node_examples(Task { kind, step }, Node::new(level, index).unwrap())
+        };
+        assert_eq!(examples(TaskKind::Train, 1, 2, 0), Some(3));
+        assert_eq!(examples(TaskKind::Train, 3, 0, 0), Some(0));
+        assert_eq!(
+            examples(TaskKind::Train, u64::MAX, 2, 0),
+            Some(2),
+            "the control plane knows which steps there are"
+        );
+        assert_eq!(examples(TaskKind::Train, 0, 2, 0), None);
+        assert_eq!(examples(TaskKind::Train, 1, 2, 1), None);
+        assert_eq!(examples(TaskKind::Test, 0, 0, 1), None);
     }
 
     #[test]

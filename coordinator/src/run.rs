@@ -39,6 +39,8 @@ pub struct Run {
     weights_bytes: usize,
     recorder: Recorder,
     times: StepTimes,
+    /// Work was handed out: what came before was no training.
+    begun: bool,
     timer: Option<Time>,
     /// The value of the node that the control plane is being asked about.
     arrived: Option<NodeValue>,
@@ -116,7 +118,8 @@ impl Run {
             weights: ToWorker::Weights(weights_message(fence, 0, weights)).into(),
             trainer,
             recorder,
-            times: StepTimes::new(),
+            times: StepTimes::begin(),
+            begun: false,
             timer: None,
             arrived: None,
             results: Results::default(),
@@ -212,10 +215,18 @@ impl Run {
 
     fn node_arrived(&mut self, worker: WorkerId, result: NodeResult) -> Option<Event> {
         let NodeResult { assignment_id, kind, step, level, index, compute_nanoseconds, value, .. } = result;
-        let Some(node) = Node::new(level, index) else {
-            return Some(Event::Left { worker, cause: LeaveCause::Protocol });
-        };
         let task = Task { kind: control_kind(kind), step };
+        let node = Node::new(level, index);
+        let examples = value.as_ref().map_or(0, |value| value.examples);
+        let node = match node {
+            Some(node) if self.batches.node_examples(task, node) == Some(examples) => node,
+            _ => {
+                let reason =
+                    format!("{worker} sent node ({level},{index}) of {task} with {examples} examples");
+                self.record("node_rejected", Some(worker), reason);
+                return Some(Event::Left { worker, cause: LeaveCause::Protocol });
+            }
+        };
         let bytes = value.as_ref().map_or(0, |value| value.gradient.len() + value.confusion.len());
         self.times.received(bytes, Duration::from_nanos(compute_nanoseconds));
         self.arrived = value;
@@ -234,6 +245,10 @@ impl Run {
         let begin = Instant::now();
         match command {
             Command::Assign { worker, assignment, task, leaves, .. } => {
+                if !self.begun {
+                    self.begun = true;
+                    self.times.restart();
+                }
                 let message = self.assignment(assignment, task, leaves.clone());
                 if let Some(reason) = sentence {
                     self.record("reassigned", Some(worker), reason);

@@ -53,7 +53,7 @@ pub struct Split {
 
 impl StepTimes {
     /// Begins now.
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         Self {
             begin: Instant::now(),
             send: Duration::ZERO,
@@ -70,7 +70,7 @@ impl StepTimes {
     pub fn restart(&mut self) {
         let mut compute = std::mem::take(&mut self.compute);
         compute.clear();
-        *self = Self { compute, ..Self::new() };
+        *self = Self { compute, ..Self::begin() };
     }
 
     /// Adds the time since `from` to a part.
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_split_reports_one_step_and_begins_the_next() {
-        let mut times = StepTimes::new();
+        let mut times = StepTimes::begin();
         times.sent(10);
         times.sent(5);
         for milliseconds in [30, 10, 20] {
