@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -172,7 +173,12 @@ fn fetch_from(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), Failure> {
     let mirror = |error: &dyn std::fmt::Display| Failure::Mirror(error.to_string());
-    let mut response = agent.get(url).call().map_err(|error| mirror(&error))?;
+    let mut request = agent.get(url);
+    if is_loopback(url) {
+        // A proxy of the environment cannot reach this machine's own servers.
+        request = request.config().proxy(None).build();
+    }
+    let mut response = request.call().map_err(|error| mirror(&error))?;
     let total = response.body().content_length();
     let limit = role.download_limit();
     if let Some(total) = total.filter(|&total| total > limit) {
@@ -210,6 +216,11 @@ fn fetch_from(
     file.as_file().sync_all().map_err(here("write"))?;
     file.persist(&target).map_err(|error| here("rename to")(error.error))?;
     File::open(place).and_then(|dir| dir.sync_all()).map_err(here("sync the folder of"))
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = url.parse::<ureq::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+    host.is_some_and(|host| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()))
 }
 
 /// Compares the unpacked content of a received file with what it must be.

@@ -143,9 +143,9 @@ pub enum Error {
         /// The file, or the generator.
         origin: String,
     },
-    /// There are no files and the network must not be used.
+    /// Files are missing and the network must not be used.
     #[error(
-        "no MNIST files in {} and --offline forbids the download: put them there, use --data-dir, or \
+        "the four MNIST files are not all in {} and --offline forbids the download: put them there, use --data-dir, or \
          --dataset digits",
         dir.display()
     )]

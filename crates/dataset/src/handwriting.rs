@@ -185,3 +185,36 @@ fn pick<'a>(shapes: &'a [Shape], draw: &mut Draw) -> &'a Shape {
     }
     &shapes[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream;
+
+    #[test]
+    fn every_digit_fills_the_box_around_the_middle() {
+        let mut path = Path::default();
+        for number in 0..2000 {
+            let mut draw = Draw(stream::open(1, 99, number));
+            let digit = number as usize % 10;
+            path.write(digit, &mut draw);
+            let (mut low, mut high) = ([f32::INFINITY; 2], [f32::NEG_INFINITY; 2]);
+            for nib in &path.nibs {
+                low = [smaller(low[0], nib.x), smaller(low[1], nib.y)];
+                high = [larger(high[0], nib.x), larger(high[1], nib.y)];
+                assert!(nib.radius >= HAIRLINE, "{digit}, {number}");
+            }
+            let largest = larger(high[0] - low[0], high[1] - low[1]);
+            assert!((14.0..20.0).contains(&largest), "{digit}, {number}: {largest}");
+            assert!(low[0] > 0.0 && low[1] > 0.0 && high[0] < 28.0 && high[1] < 28.0, "{digit}, {number}");
+        }
+    }
+
+    #[test]
+    fn strokes_are_drawn_one_by_one() {
+        let nib = |x: f32| Nib { x, y: 0.0, radius: 1.0 };
+        let path = Path { nibs: [1.0, 2.0, 3.0, 7.0, 8.0].map(nib).into(), ends: vec![3, 5], points: vec![] };
+        let lines: Vec<_> = path.lines().map(|(a, b)| (a.x, b.x)).collect();
+        assert_eq!(lines, [(1.0, 2.0), (2.0, 3.0), (7.0, 8.0)]);
+    }
+}

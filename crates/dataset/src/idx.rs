@@ -17,6 +17,8 @@ use crate::examples::{CLASSES, IMAGE_PIXELS, IMAGE_SIDE};
 pub(crate) const MAX_ITEMS: u32 = 1 << 20;
 /// The most memory reserved before a byte has arrived: holds MNIST's training images.
 const MAX_RESERVE: u64 = 48 << 20;
+/// How much DEFLATE can pack into a byte, at most.
+const MAX_RATIO: u64 = 1032;
 /// Bytes read from the file at a time.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -75,8 +77,13 @@ pub(crate) struct IdxFile {
 /// If it cannot be read, is damaged, or holds anything but 28x28 images or labels below 10.
 pub(crate) fn read(path: &Path, content: Content) -> Result<IdxFile, Error> {
     let mut reader = open(path)?;
+    let size = reader.get_ref().metadata().map_err(Error::io("read", path))?.len();
     let packed = is_gzip(&mut reader).map_err(Error::io("read", path))?;
-    if packed { parse(MultiGzDecoder::new(reader), content, path) } else { parse(reader, content, path) }
+    if packed {
+        parse(MultiGzDecoder::new(reader), content, path, size.saturating_mul(MAX_RATIO))
+    } else {
+        parse(reader, content, path, size)
+    }
 }
 
 /// SHA-256 of the unpacked content, whatever it is, if there are at most `limit` bytes of it.
@@ -113,8 +120,8 @@ fn is_gzip(reader: &mut BufReader<File>) -> io::Result<bool> {
     Ok(reader.fill_buf()?.starts_with(&[0x1f, 0x8b]))
 }
 
-/// Reads and checks unpacked content; `path` is for messages.
-fn parse(mut reader: impl Read, content: Content, path: &Path) -> Result<IdxFile, Error> {
+/// Reads and checks unpacked content of at most `most` bytes; `path` is for messages.
+fn parse(mut reader: impl Read, content: Content, path: &Path, most: u64) -> Result<IdxFile, Error> {
     let mut header = [0; 16];
     let header = &mut header[..content.header_bytes()];
     let got = fill(&mut reader, header).map_err(|error| read_error(error, path))?;
@@ -139,7 +146,7 @@ fn parse(mut reader: impl Read, content: Content, path: &Path) -> Result<IdxFile
     }
 
     let expected = u64::from(count) * content.item_bytes() as u64;
-    let mut data = Vec::with_capacity(expected.min(MAX_RESERVE) as usize);
+    let mut data = Vec::with_capacity(expected.min(most).min(MAX_RESERVE) as usize);
     reader.by_ref().take(expected).read_to_end(&mut data).map_err(|error| read_error(error, path))?;
     let whole = header.len() as u64 + expected;
     if (data.len() as u64) < expected {
@@ -188,6 +195,7 @@ mod tests {
     use super::*;
     use crate::examples::sha256;
     use crate::testing::{gzip, idx_images, idx_labels};
+    use proptest::prelude::*;
     use std::fs;
 
     fn read_bytes(bytes: &[u8], content: Content) -> Result<IdxFile, Error> {
@@ -306,6 +314,21 @@ mod tests {
             "file announces 4294967295 items, 1 to 1048576 are accepted"
         );
         assert!(matches!(read_bytes(&idx_labels(&[]), Content::Labels), Err(Error::Count { count: 0, .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn no_content_makes_it_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            start in proptest::sample::select(vec![&[][..], &[0, 0, 8, 1, 0, 0, 0], &[0, 0, 8, 3], &[0x1f, 0x8b, 8, 0]]),
+        ) {
+            bytes.splice(0..0, start.iter().copied());
+            for content in [Content::Images, Content::Labels] {
+                if let Ok(file) = read_bytes(&bytes, content) {
+                    prop_assert_eq!(file.data.len(), file.items * content.item_bytes());
+                }
+            }
+        }
     }
 
     #[test]

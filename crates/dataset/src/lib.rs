@@ -11,11 +11,11 @@
 //! | `idx.rs` | one IDX file, plain or gzip, checked strictly |
 //! | `mnist.rs` | names and digests of MNIST's files |
 //! | `download.rs` | MNIST from its mirrors, verified, atomically put in place |
-//! | `digits.rs`, `strokes.rs`, `raster.rs` | the generated digits |
+//! | `digits.rs`, `strokes.rs`, `handwriting.rs`, `raster.rs` | the generated digits: their shapes, the hand, the ink |
 //! | `order.rs` | the permutation of every epoch |
 //! | `examples.rs` | images and labels in memory, their digest, the validation split |
 //! | `sheet.rs` | a picture of many digits |
-//! | `stream.rs` | random streams by (seed, stream, index) |
+//! | `stream.rs`, `draw.rs` | random streams by (seed, stream, index), and the numbers drawn from them |
 //! | `error.rs` | every way this can fail |
 
 mod digits;
