@@ -1,5 +1,7 @@
 //! The promises of the README, tested with real processes over real gRPC: one module per promise, one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers panic and print like the test")]
+
 mod bad_input;
 mod ends;
 mod external;

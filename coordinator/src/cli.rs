@@ -167,7 +167,7 @@ pub(crate) struct TrainArguments {
     )]
     pub micro_shards: u32,
 
-    /// New folder for everything the run writes [default: runs/<UTC time>-<4 hex digits>]
+    /// New folder for everything the run writes [default: a new one under runs/]
     #[arg(long, env = "LOCKSTEP_RUN_DIR", value_name = "DIR", help_heading = "Output")]
     pub run_dir: Option<PathBuf>,
 

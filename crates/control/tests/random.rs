@@ -1,6 +1,8 @@
 //! Thousands of small clusters by seed: workers join, answer out of order, repeat themselves and die at any moment.
 //! Whatever happens, each leaf counts once, tasks are committed in the plan's order, and the run ends.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers panic and print like the test")]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 

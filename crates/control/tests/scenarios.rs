@@ -4,6 +4,8 @@
 //! `Display`; `#` begins a comment. To write a new one, list the events and copy what the failing test prints, once
 //! you have convinced yourself of every line.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers panic and print like the test")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;

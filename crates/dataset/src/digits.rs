@@ -102,7 +102,8 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(debug_assertions, ignore = "slow without optimisation: cargo test --release")]
+    // Slow without optimisation.
+    #[cfg(not(debug_assertions))]
     fn all_are_the_promised_ones() {
         assert_eq!(
             digests(&digits_train(DIGITS_TRAIN)),

@@ -4,6 +4,12 @@
 //! The expected values stand in `tests/fixtures`, made there in float64 by `make_pytorch_fixture.py`; its head describes
 //! the inputs, which this file builds again from the same generator. It never runs Python.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test's helpers panic and print like the test"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
