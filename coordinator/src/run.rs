@@ -43,6 +43,8 @@ pub struct Run {
     timer: Option<Time>,
     /// The value of the node that the control plane is being asked about.
     arrived: Option<NodeValue>,
+    /// What is known, besides the cause, of the end of the worker that the control plane is told about.
+    detail: String,
     results: Results,
 }
 
@@ -121,6 +123,7 @@ impl Run {
             begun: false,
             timer: None,
             arrived: None,
+            detail: String::new(),
             results: Results::default(),
         }
     }
@@ -172,6 +175,7 @@ impl Run {
     }
 
     fn arrive(&mut self, incoming: Incoming) -> Option<Event> {
+        self.detail.clear();
         match incoming {
             Incoming::Joined { worker, hello, outbound } => Some(self.joined(worker, hello, outbound)),
             Incoming::Node { worker, result } => self.node_arrived(worker, result),
@@ -184,9 +188,7 @@ impl Run {
                 None
             }
             Incoming::Left { worker, cause, detail } => {
-                if self.members.contains_key(&worker) && !detail.is_empty() {
-                    tracing::debug!("{worker}: {detail}");
-                }
+                self.detail = detail;
                 Some(Event::Left { worker, cause })
             }
             Incoming::Refused { peer, reason } => {
@@ -215,16 +217,17 @@ impl Run {
     fn node_arrived(&mut self, worker: WorkerId, result: NodeResult) -> Option<Event> {
         let NodeResult { assignment_id, kind, step, level, index, compute_nanoseconds, value, .. } = result;
         let task = Task { kind: control_kind(kind), step };
-        let node = Node::new(level, index);
         let examples = value.as_ref().map_or(0, |value| value.examples);
-        let node = match node {
-            Some(node) if self.batches.node_examples(task, node) == Some(examples) => node,
-            _ => {
-                let reason =
-                    format!("{worker} sent node ({level},{index}) of {task} with {examples} examples");
-                self.record("node_rejected", Some(worker), reason);
-                return Some(Event::Left { worker, cause: LeaveCause::Protocol });
-            }
+        let node = Node::new(level, index);
+        let expected = node.and_then(|node| self.batches.node_examples(task, node));
+        let Some(node) = node.filter(|_| expected == Some(examples)) else {
+            self.detail = match expected {
+                Some(expected) => {
+                    format!("node ({level},{index}) of {task} has {examples} examples instead of {expected}")
+                }
+                None => format!("{task} has no node ({level},{index})"),
+            };
+            return Some(Event::Left { worker, cause: LeaveCause::Protocol });
         };
         let bytes = value.as_ref().map_or(0, |value| value.gradient.len() + value.confusion.len());
         self.times.received(bytes, Duration::from_nanos(compute_nanoseconds));
@@ -280,11 +283,14 @@ impl Run {
                 None
             }
             Command::DropMember { worker, reason } => {
-                self.record("worker_dropped", Some(worker), sentence.unwrap_or_default());
+                let detail = std::mem::take(&mut self.detail);
+                let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+                self.record("worker_dropped", Some(worker), sentence.unwrap_or_default() + &detail);
                 if let Some(member) = self.members.remove(&worker)
-                    && let DropReason::WrongNode { .. } = reason
+                    && let DropReason::WrongNode { .. } | DropReason::Left { cause: LeaveCause::Protocol } =
+                        reason
                 {
-                    member.outbound.send(self.finish_message(&reason.to_string()));
+                    member.outbound.refuse(&format!("{reason}{detail}"));
                 }
                 None
             }

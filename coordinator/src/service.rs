@@ -83,6 +83,12 @@ impl Outbound {
     pub fn send(&self, message: CoordinatorMessage) -> bool {
         !matches!(self.messages.try_send(Ok(message)), Err(mpsc::error::TrySendError::Full(_)))
     }
+
+    /// Ends the stream of a worker at fault, and tells it why.
+    pub fn refuse(self, reason: &str) {
+        // With a full queue it hears nothing but the end of its stream.
+        let _ = self.messages.try_send(Err(Status::failed_precondition(reason)));
+    }
 }
 
 /// The service of one run.
@@ -186,11 +192,10 @@ impl Lockstep for Service {
         let welcome = ToWorker::Welcome(Welcome { fence: self.fence, worker_id: number });
         let gone = || Status::unavailable("the run is over");
         outbound.try_send(Ok(welcome.into())).map_err(|_| gone())?;
-        let errors = outbound.clone().downgrade();
         let joined =
             Incoming::Joined { worker, hello, outbound: Outbound { messages: outbound, _open: open } };
         self.incoming.send(joined).await.map_err(|_| gone())?;
-        let read = read(worker, self.fence, messages, closed, errors, self.incoming.clone());
+        let read = read(worker, self.fence, messages, closed, self.incoming.clone());
         tokio::spawn(async move {
             read.await;
             drop(place);
@@ -205,7 +210,6 @@ async fn read(
     fence: Fence,
     mut messages: Streaming<WorkerMessage>,
     mut closed: oneshot::Receiver<()>,
-    errors: mpsc::WeakSender<Result<CoordinatorMessage, Status>>,
     incoming: mpsc::Sender<Incoming>,
 ) {
     let (cause, detail) = loop {
@@ -218,7 +222,6 @@ async fn read(
             Ok(None) => break (LeaveCause::Closed, String::new()),
             // Only this end's own decoder says so: the message is over the limit, or no message at all.
             Err(status) if matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::Internal) => {
-                tell(&errors, Status::out_of_range(status.message()));
                 break (LeaveCause::Protocol, status.message().to_string());
             }
             Err(status) => break (LeaveCause::Reset, status.message().to_string()),
@@ -226,14 +229,8 @@ async fn read(
         let event = match node {
             Ok(FromWorker::Node(result)) if result.fence == fence => Incoming::Node { worker, result },
             Ok(FromWorker::Node(result)) => Incoming::Stale { worker, fence: result.fence },
-            Ok(FromWorker::Hello(_)) => {
-                tell(&errors, Status::invalid_argument("a second Hello"));
-                break (LeaveCause::Protocol, "a second Hello".to_string());
-            }
-            Err(error) => {
-                tell(&errors, Status::invalid_argument(error.to_string()));
-                break (LeaveCause::Protocol, error.to_string());
-            }
+            Ok(FromWorker::Hello(_)) => break (LeaveCause::Protocol, "a second Hello".to_string()),
+            Err(error) => break (LeaveCause::Protocol, error.to_string()),
         };
         if incoming.send(event).await.is_err() {
             return;
@@ -241,12 +238,4 @@ async fn read(
     };
     // The loop may be over.
     let _ = incoming.send(Incoming::Left { worker, cause, detail }).await;
-}
-
-/// Tells a worker why its stream ends, if it still reads.
-fn tell(errors: &mpsc::WeakSender<Result<CoordinatorMessage, Status>>, status: Status) {
-    if let Some(errors) = errors.upgrade() {
-        // With a full queue it hears nothing but the end of its stream.
-        let _ = errors.try_send(Err(status));
-    }
 }
