@@ -1,0 +1,77 @@
+//! A learning rate so large that training diverges: not a fault, and nothing that is not a number is written.
+
+use std::fs;
+use std::path::Path;
+
+use lockstep_model::{PARAMETERS, TENSORS};
+use serde_json::Value;
+
+use super::{assert_parts, listing};
+use crate::harness::{json_lines, run_small};
+
+/// The weights of a model file, in the canonical order.
+fn weights(path: &Path) -> Vec<f32> {
+    let bytes = fs::read(path).unwrap();
+    let (length, rest) = bytes.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+    let header: Value = serde_json::from_slice(header).unwrap();
+    let mut weights = Vec::with_capacity(PARAMETERS);
+    for tensor in &TENSORS {
+        let offsets = &header[tensor.name]["data_offsets"];
+        let place = |at: usize| offsets[at].as_u64().unwrap() as usize;
+        let values = data[place(0)..place(1)].chunks_exact(4);
+        weights.extend(values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())));
+    }
+    weights
+}
+
+/// Asserts that every file of JSON in a run directory is JSON, which NaN and infinities are not.
+fn assert_json(run: &Path) {
+    let files: Vec<_> = listing(run).into_keys().collect();
+    let of_kind = |extension: &str| {
+        files.iter().filter(|path| path.extension().is_some_and(|e| e == extension)).count()
+    };
+    assert_eq!((of_kind("json"), of_kind("jsonl")), (1, 2), "{files:?}");
+    for path in files {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => drop(serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap()),
+            Some("jsonl") => assert!(json_lines(&path).len() > 1, "{path:?}"),
+            Some("tmp") => panic!("{path:?} was left behind"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn divergence_ends_the_run_with_the_last_finite_weights() {
+    let rate = ["--workers", "2", "--learning-rate", "1e30"];
+    let (finished, folder) = run_small(&rate);
+    let run = folder.path().join("run");
+    assert_eq!(finished.code(), Some(1), "{finished}");
+    let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(errors.len(), 1, "{finished}");
+    assert_parts(
+        errors[0],
+        &["training diverged in step 2", "1e30", "lower --learning-rate", "model.safetensors"],
+    );
+    assert!(!finished.stderr.contains("drop worker"), "no worker is at fault: {finished}");
+
+    let summary = finished.summary();
+    assert_eq!(summary["status"], "diverged");
+    assert_eq!((&summary["diverged_at_step"], &summary["steps"]), (&2.into(), &1.into()));
+    assert_eq!((&summary["test_loss"], &summary["val_loss"]), (&Value::Null, &Value::Null));
+    let written: Value = serde_json::from_slice(&fs::read(run.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(written, summary);
+    assert_json(&run);
+
+    let weights = weights(&run.join("model.safetensors"));
+    assert!(weights.iter().all(|weight| weight.is_finite()));
+    assert_eq!(summary["weights_digest"], lockstep_model::digest(&weights).to_string());
+
+    // Those are the weights of a run that ends before it diverges, whose losses are beyond every number.
+    let (before, folder) = run_small(&[&rate[..], &["--max-steps", "1"]].concat());
+    assert_eq!(before.code(), Some(0), "{before}");
+    assert_eq!(before.summary()["weights_digest"], summary["weights_digest"]);
+    assert_eq!(before.summary()["test_loss"], Value::Null);
+    assert_json(&folder.path().join("run"));
+}
