@@ -1,6 +1,7 @@
 //! The one loop: what happens goes into the control plane, what it decides is carried out here, in order.
 //!
-//! It joins the two planes and the network, and decides nothing. `next_event`, `drive` and `execute` are all of it; the rest is what a command takes to carry out.
+//! It joins the two planes and the network, and decides nothing. `next_event`, `drive` and `execute` are all of it;
+//! the rest is what a command takes to carry out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
