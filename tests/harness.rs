@@ -93,12 +93,6 @@ pub fn mnist(test: &str) -> Option<PathBuf> {
     folder
 }
 
-/// Runs `coordinator --json` with `arguments` to its end in a new folder.
-pub fn run(arguments: &[&str]) -> Finished {
-    let folder = tempfile::tempdir().unwrap();
-    start(coordinator(folder.path()).arg("--json").args(arguments)).finish()
-}
-
 /// Runs a small run with `arguments`, which go before [`SMALL`], to its end in a new folder; it holds `run/`.
 pub fn run_small(arguments: &[&str]) -> (Finished, TempDir) {
     let folder = tempfile::tempdir().unwrap();
