@@ -4,7 +4,7 @@ use lockstep_dataset::{Choice, Dataset, Source};
 use serde_json::Value;
 
 use crate::harness::{SMALL, coordinator, json_lines, mnist, run_small, start};
-use crate::oracle::{self, Recipe};
+use crate::oracle::{self, Recipe, Trained};
 
 const WORKERS: [u32; 7] = [1, 2, 3, 4, 5, 7, 8];
 const THREADS: [u32; 3] = [1, 2, 3];
@@ -39,16 +39,28 @@ fn bits(value: &Value) -> u32 {
     value.to_string().parse::<f32>().unwrap().to_bits()
 }
 
-/// Asserts that a run's metrics are the oracle's, step by step.
-fn assert_like_oracle(metrics: &[Value], digests: &[String], steps: &[(f32, f32)]) {
+/// Asserts that a run's metrics and summary are the oracle's, step by step and epoch by epoch.
+fn assert_like_oracle(metrics: &[Value], summary: &Value, oracle: &Trained) {
     let of_kind = |kind: &'static str| metrics.iter().filter(move |line| line["kind"] == kind);
-    assert_eq!(of_kind("step").count(), steps.len());
-    for (line, (loss, accuracy)) in of_kind("step").zip(steps) {
-        assert_eq!(bits(&line["loss"]), loss.to_bits(), "{line}");
-        assert_eq!(bits(&line["accuracy"]), accuracy.to_bits(), "{line}");
+    assert_eq!(of_kind("step").count(), oracle.steps.len());
+    for (line, means) in of_kind("step").zip(&oracle.steps) {
+        assert_eq!(bits(&line["loss"]), means.loss.to_bits(), "{line}");
+        assert_eq!(bits(&line["accuracy"]), means.accuracy.to_bits(), "{line}");
     }
-    let epochs: Vec<&str> = of_kind("epoch").map(|line| line["weights_digest"].as_str().unwrap()).collect();
-    assert_eq!(epochs, digests);
+    assert_eq!(of_kind("epoch").count(), oracle.epochs.len());
+    for (line, (digest, validation)) in of_kind("epoch").zip(&oracle.epochs) {
+        assert_eq!(line["weights_digest"], **digest, "{line}");
+        match validation {
+            Some(means) => {
+                assert_eq!(bits(&line["val_loss"]), means.loss.to_bits(), "{line}");
+                assert_eq!(bits(&line["val_accuracy"]), means.accuracy.to_bits(), "{line}");
+            }
+            None => assert!(line["val_loss"].is_null() && line["val_accuracy"].is_null(), "{line}"),
+        }
+    }
+    assert_eq!(summary["weights_digest"], *oracle.epochs.last().unwrap().0);
+    assert_eq!(bits(&summary["test_loss"]), oracle.test.loss.to_bits());
+    assert_eq!(bits(&summary["test_accuracy"]), oracle.test.accuracy.to_bits());
 }
 
 #[test]
@@ -61,8 +73,8 @@ fn workers_and_threads_change_no_bit_of_the_oracle_s() {
         learning_rate: 0.01,
         validation_split: 0.15,
     };
-    let (digests, steps) = oracle::train(&dataset(Choice::Digits, 500, None), &recipe);
-    assert_eq!((digests.len(), steps.len()), (2, 28), "the last batch of an epoch is short");
+    let oracle = oracle::train(&dataset(Choice::Digits, 500, None), &recipe);
+    assert_eq!((oracle.epochs.len(), oracle.steps.len()), (2, 28), "the last batch of an epoch is short");
 
     let mut first: Option<(Value, Vec<Value>)> = None;
     for workers in WORKERS {
@@ -71,9 +83,9 @@ fn workers_and_threads_change_no_bit_of_the_oracle_s() {
             let (workers, threads) = (workers.to_string(), threads.to_string());
             let (finished, folder) = run_small(&["--workers", &workers, "--threads-per-worker", &threads]);
             let finished = finished.done();
-            assert_eq!(finished.digest(), digests[1], "{shape}");
+            assert_eq!(finished.digest(), oracle.epochs[1].0, "{shape}");
             let metrics = metrics(folder.path());
-            assert_like_oracle(&metrics, &digests, &steps);
+            assert_like_oracle(&metrics, &finished.summary(), &oracle);
             let mut summary = finished.summary();
             let fields = summary.as_object_mut().unwrap();
             fields.retain(|name, _| {
@@ -96,9 +108,15 @@ fn the_run_s_identity_changes_the_bits() {
     let digest = |arguments: &[&str]| run_small(arguments).0.done().digest();
     let plain = digest(&[]);
     assert_eq!(plain, digest(&["--workers", "2"]));
-    for change in
-        [["--seed", "43"], ["--micro-shards", "8"], ["--batch-size", "31"], ["--learning-rate", "0.011"]]
-    {
+    let changes = [
+        ["--seed", "43"],
+        ["--micro-shards", "8"],
+        ["--batch-size", "31"],
+        ["--learning-rate", "0.011"],
+        ["--examples", "499"],
+        ["--validation-split", "0.2"],
+    ];
+    for change in changes {
         assert_ne!(plain, digest(&change), "{change:?}");
     }
 }
@@ -117,7 +135,7 @@ fn odd_shapes_equal_the_oracle() {
             learning_rate: 0.05,
             validation_split,
         };
-        let (digests, steps) = oracle::train(&data, &recipe);
+        let oracle = oracle::train(&data, &recipe);
         let (batch, split) = (batch_size.to_string(), validation_split.to_string());
         let (finished, folder) = run_small(&[
             "--workers",
@@ -137,8 +155,7 @@ fn odd_shapes_equal_the_oracle() {
             "--epochs",
             "1",
         ]);
-        assert_eq!(finished.done().digest(), digests[0]);
-        assert_like_oracle(&metrics(folder.path()), &digests, &steps);
+        assert_like_oracle(&metrics(folder.path()), &finished.done().summary(), &oracle);
     }
 }
 
@@ -153,15 +170,15 @@ fn real_mnist_equals_the_oracle() {
         learning_rate: 0.01,
         validation_split: 0.15,
     };
-    let (digests, steps) = oracle::train(&dataset(Choice::Mnist, 2000, Some(mnist.clone())), &recipe);
+    let oracle = oracle::train(&dataset(Choice::Mnist, 2000, Some(mnist.clone())), &recipe);
     let folder = tempfile::tempdir().unwrap();
     let mut command = coordinator(folder.path());
     command
         .args(["--json", "--run-dir", "run", "--examples", "2000", "--epochs", "2"])
         .arg("--data-dir")
         .arg(mnist);
-    assert_eq!(start(&mut command).finish().done().digest(), digests[1]);
-    assert_like_oracle(&metrics(folder.path()), &digests, &steps);
+    let summary = start(&mut command).finish().done().summary();
+    assert_like_oracle(&metrics(folder.path()), &summary, &oracle);
 }
 
 #[test]

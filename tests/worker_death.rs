@@ -8,7 +8,9 @@ use serde_json::Value;
 use crate::harness::{Running, SMALL, coordinator, json_lines, run_small, send_signal, start};
 
 /// Long enough that a kill after the first epoch comes in mid-run.
-const LONG: [&str; 2] = ["--epochs", "12"];
+const LONG: [&str; 2] = ["--epochs", "60"];
+
+const STEPS: u64 = 60 * 14;
 
 fn start_long(folder: &Path) -> Running {
     let mut command = coordinator(folder);
@@ -30,12 +32,12 @@ fn killed_workers_change_no_bit() {
         let mut run = start_long(folder.path());
         let workers = run.wait_for_workers(4);
         for (epoch, worker) in workers.iter().take(killed).enumerate() {
-            run.wait_for_line(&format!("epoch  {}/12", epoch + 1));
+            run.wait_for_line(&format!("epoch  {}/60", epoch + 1));
             send_signal(*worker, Signal::KILL);
         }
         let finished = run.finish().done();
         assert_eq!(finished.digest(), undisturbed, "{killed} of 4 killed: {finished}");
-        assert_eq!(finished.summary()["steps"], 12 * 14);
+        assert_eq!(finished.summary()["steps"], STEPS);
         assert_eq!(events(folder.path(), "worker_dropped").len(), killed, "they died in mid-run: {finished}");
         // The last line of metrics shows who was left.
         let metrics = json_lines(&folder.path().join("run/metrics.jsonl"));
@@ -49,12 +51,12 @@ fn shards_of_a_dead_worker_go_to_others_within_the_step() {
     let folder = tempfile::tempdir().unwrap();
     let mut run = start_long(folder.path());
     let workers = run.wait_for_workers(4);
-    run.wait_for_line("epoch  1/12");
+    run.wait_for_line("epoch  1/60");
     // While it is stopped the step cannot end: it holds shards when it dies.
     send_signal(workers[0], Signal::STOP);
     send_signal(workers[0], Signal::KILL);
     let finished = run.finish().done();
-    assert_eq!(finished.summary()["steps"], 12 * 14, "no step was skipped or repeated");
+    assert_eq!(finished.summary()["steps"], STEPS, "no step was skipped or repeated");
     let reassigned = events(folder.path(), "reassigned");
     assert!(!reassigned.is_empty(), "{finished}");
     for event in reassigned {
@@ -67,7 +69,7 @@ fn shards_of_a_dead_worker_go_to_others_within_the_step() {
         .filter(|line| line["kind"] == "step")
         .map(|line| line["step"].as_u64().unwrap())
         .collect();
-    assert_eq!(steps, (1..=12 * 14).collect::<Vec<u64>>());
+    assert_eq!(steps, (1..=STEPS).collect::<Vec<u64>>());
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn when_all_local_workers_die_the_run_says_which_and_how() {
     let folder = tempfile::tempdir().unwrap();
     let mut run = start_long(folder.path());
     let workers = run.wait_for_workers(4);
-    run.wait_for_line("epoch  1/12");
+    run.wait_for_line("epoch  1/60");
     workers.iter().for_each(|worker| send_signal(*worker, Signal::KILL));
     let finished = run.finish();
     assert_eq!(finished.code(), Some(75), "{finished}");

@@ -1,6 +1,6 @@
 //! Owns every way in which data can be missing or wrong; never decides what to do about it.
 //!
-//! Each message is one line that names the culprit, the numbers and what to do next.
+//! Each message is one line that names the culprit and the numbers, and what to do next where that is not plain.
 
 use std::path::PathBuf;
 

@@ -104,7 +104,7 @@ pub fn conv2d<T: Float, M: Fma<T>>(x: ArrayView3<T>, w: ArrayView4<T>, b: ArrayV
 ///
 /// `dz [H-2, W-2, F]` is visited by pooling windows of side `window` (1 where no pooling follows): windows in
 /// row-major order; inside a window its places in row-major order, for `dx` filter by filter. Places beyond the last
-/// whole window have no gradient and are not read.
+/// whole window have no gradient and are not read; places whose gradient is zero add nothing.
 ///
 /// # Panics
 /// If the shapes do not belong together.
@@ -129,6 +129,11 @@ pub fn conv2d_backward<T: Float, M: Fma<T>>(
                 for place in 0..window * window {
                     let (y, column) = (top + place / window, left + place % window);
                     let gradient = dz[[y, column, f]];
+                    // Not only a saving: it defines that a place without gradient adds nothing even where an
+                    // activation overflowed, and zero times infinity is no number.
+                    if gradient == T::ZERO {
+                        continue;
+                    }
                     db[f] = db[f] + gradient;
                     for ky in 0..KERNEL_SIDE {
                         for kx in 0..KERNEL_SIDE {

@@ -1,7 +1,7 @@
 //! The fast network against the naive reference program, bit for bit, on every instruction set of this machine.
 
 use lockstep_kernels::cpu::{InstructionSet, Kernel};
-use lockstep_model::{Cpu, Network, PARAMETERS, Workspace, initial_weights, reference};
+use lockstep_model::{Cpu, Network, PARAMETERS, TENSORS, Workspace, initial_weights, reference};
 use ndarray::{Array1, Array3, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -53,36 +53,80 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-#[test]
-fn a_shard_gradient_has_the_bits_of_the_reference() {
-    let mut random = ChaCha8Rng::from_seed([1; 32]);
-    for n in [0, 1, 2, 3, 5, 9] {
-        for hostile in [false, true] {
-            let weights = if hostile { hostile_weights(&mut random) } else { initial_weights(n as u64) };
-            let (images, labels) = images(n, &mut random);
-            let (sums, expected) =
-                Cpu::detect().run(Reference { weights: &weights, images: &images, labels: &labels });
-            for cpu in Cpu::available() {
-                let mut network = Network::new(cpu);
-                network.load(&weights);
-                let mut workspace = Workspace::new();
-                let mut gradient = vec![f32::NAN; PARAMETERS];
-                // Twice, so that whatever a shard leaves in the workspace shows in the next.
-                for _ in 0..2 {
-                    let result =
-                        network.shard_gradient(images.view(), labels.view(), &mut workspace, &mut gradient);
-                    assert_eq!(result.loss.to_bits(), sums.loss.to_bits(), "loss, {cpu}, n = {n}");
-                    assert_eq!(result.correct, sums.correct, "correct answers, {cpu}, n = {n}");
-                    for (element, (got, want)) in bits(&gradient).iter().zip(bits(&expected)).enumerate() {
-                        assert_eq!(
-                            *got, want,
-                            "element {element} of the gradient, {cpu}, n = {n}, {hostile}"
-                        );
-                    }
-                }
+/// Asserts on every instruction set that a shard has the reference's bits, in a workspace that others used.
+fn assert_like_reference(name: &str, weights: &[f32], images: &Array3<u8>, labels: &Array1<u8>) {
+    let (sums, expected) = Cpu::detect().run(Reference { weights, images, labels });
+    let mut random = ChaCha8Rng::from_seed([3; 32]);
+    for cpu in Cpu::available() {
+        let mut network = Network::new(cpu);
+        network.load(weights);
+        let mut workspace = Workspace::new();
+        let mut gradient = vec![f32::NAN; PARAMETERS];
+        for others in [0, 3] {
+            // Whatever another shard, of another size, leaves in the workspace must not show.
+            let (other_images, other_labels) = self::images(others, &mut random);
+            network.shard_gradient(other_images.view(), other_labels.view(), &mut workspace, &mut gradient);
+            let result = network.shard_gradient(images.view(), labels.view(), &mut workspace, &mut gradient);
+            assert_eq!(result.loss.to_bits(), sums.loss.to_bits(), "loss, {cpu}, {name}");
+            assert_eq!(result.correct, sums.correct, "correct answers, {cpu}, {name}");
+            for (element, (got, want)) in bits(&gradient).iter().zip(bits(&expected)).enumerate() {
+                assert_eq!(*got, want, "element {element} of the gradient, {cpu}, {name}");
             }
         }
     }
+}
+
+#[test]
+fn a_shard_gradient_has_the_bits_of_the_reference() {
+    let mut random = ChaCha8Rng::from_seed([1; 32]);
+    for n in [0, 1, 2, 3, 4, 5, 8, 9] {
+        for hostile in [false, true] {
+            let weights = if hostile { hostile_weights(&mut random) } else { initial_weights(n as u64) };
+            let (images, labels) = images(n, &mut random);
+            assert_like_reference(&format!("n = {n}, hostile: {hostile}"), &weights, &images, &labels);
+        }
+    }
+}
+
+#[test]
+fn black_images_and_dead_layers_have_the_bits_of_the_reference() {
+    let mut random = ChaCha8Rng::from_seed([4; 32]);
+    let labels = Array1::from_shape_fn(5, |i| i as u8);
+    assert_like_reference("black images", &initial_weights(1), &Array3::zeros((5, 28, 28)), &labels);
+    for bias in [1, 3, 5, 7] {
+        let mut weights = initial_weights(2);
+        weights[TENSORS[bias].range()].fill(-1.0e3);
+        let (images, labels) = images(5, &mut random);
+        assert_like_reference(
+            &format!("{} so low that nothing passes", TENSORS[bias].name),
+            &weights,
+            &images,
+            &labels,
+        );
+    }
+}
+
+#[test]
+fn an_activation_that_overflows_gives_the_bits_of_the_reference() {
+    let mut weights = initial_weights(1);
+    // The second filter's sums overflow wherever a pixel is bright; the loss stays finite.
+    weights[TENSORS[0].range()].iter_mut().skip(1).step_by(16).for_each(|weight| *weight = f32::MAX);
+    let (images, labels) = images(4, &mut ChaCha8Rng::from_seed([5; 32]));
+    assert_like_reference("overflow", &weights, &images, &labels);
+}
+
+#[test]
+fn no_sum_of_a_shard_ends_as_negative_zero() {
+    // The hidden layer's outputs are the smallest subnormal, so products with a negative gradient round to -0.0.
+    let mut weights = vec![0.0; PARAMETERS];
+    weights[TENSORS[7].range()].fill(f32::from_bits(1));
+    let (images, labels) = images(3, &mut ChaCha8Rng::from_seed([6; 32]));
+    assert_like_reference("underflow", &weights, &images, &labels);
+    let mut network = Network::new(Cpu::detect());
+    network.load(&weights);
+    let mut gradient = vec![0.0; PARAMETERS];
+    network.shard_gradient(images.view(), labels.view(), &mut Workspace::new(), &mut gradient);
+    assert!(bits(&gradient).iter().all(|bits| *bits != (-0.0_f32).to_bits()));
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! The generated digits look like handwriting: who has learned them alone can read real ones.
+
+use std::path::PathBuf;
+
+use lockstep_dataset::{Choice, Source};
+use lockstep_model::{Cpu, Network, PARAMETERS, TENSORS, Workspace};
+use ndarray::{ArrayView1, ArrayView3};
+
+use crate::harness::{coordinator, mnist, start};
+
+/// What the README promises at least; it prints what was reached.
+const PROMISED: f32 = 0.75;
+
+/// Accuracy of a model file on the real test set.
+fn test_accuracy(model: &std::path::Path, mnist: PathBuf) -> f32 {
+    let model = lockstep_checkpoint::read_model(model).unwrap();
+    let mut weights = vec![0.0; PARAMETERS];
+    for tensor in &TENSORS {
+        weights[tensor.range()].copy_from_slice(&model.tensor(tensor.name).unwrap().values);
+    }
+    let mut network = Network::new(Cpu::detect());
+    network.load(&weights);
+    let mut source = Source::new(Choice::Mnist);
+    source.data_dir = Some(mnist);
+    let test = lockstep_dataset::load(&source, &mut |_| {}).unwrap().test;
+    let images = ArrayView3::from_shape((test.len(), 28, 28), &test.images).unwrap();
+    let labels = ArrayView1::from(&test.labels);
+    let result = network.evaluate(images, labels, &mut Workspace::new(), &mut [0; 100]);
+    result.correct as f32 / test.len() as f32
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figure of the README")]
+fn a_model_of_generated_digits_reads_real_ones() {
+    let Some(mnist) = mnist("a_model_of_generated_digits_reads_real_ones") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    start(coordinator(folder.path()).args(["--dataset", "digits", "--run-dir", "run"])).finish().done();
+    let accuracy = test_accuracy(&folder.path().join("run/model.safetensors"), mnist);
+    println!("trained on generated digits, {:.1} % of MNIST's test set are right", accuracy * 100.0);
+    assert!(accuracy >= PROMISED, "{accuracy}");
+}
