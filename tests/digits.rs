@@ -30,7 +30,6 @@ fn test_accuracy(model: &std::path::Path, mnist: PathBuf) -> f32 {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figure of the README")]
 fn a_model_of_generated_digits_reads_real_ones() {
     let Some(mnist) = mnist("a_model_of_generated_digits_reads_real_ones") else { return };
     let folder = tempfile::tempdir().unwrap();

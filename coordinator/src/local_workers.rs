@@ -135,6 +135,8 @@ fn spawn(name: &str, threads: u32, url: &str, log: &Path) -> io::Result<Child> {
     command
         .args(["worker", "--coordinator", url, "--name", name])
         .args(["--threads", &threads.to_string(), "--parent", &std::process::id().to_string()])
+        // Named, so that nothing of it comes from the environment.
+        .args(["--connect-timeout", "60"])
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -42,15 +42,21 @@ pub struct Run {
     /// Work was handed out: what came before was no training.
     begun: bool,
     timer: Option<Time>,
-    /// The value of the node that the control plane is being asked about.
-    arrived: Option<NodeValue>,
+    /// The node that the control plane is being asked about.
+    arrived: Option<Arrived>,
     /// What is known, besides the cause, of the end of the worker that the control plane is told about.
     detail: String,
     results: Results,
 }
 
+struct Arrived {
+    value: Option<NodeValue>,
+    compute: Duration,
+}
+
 struct Member {
     name: String,
+    pid: u32,
     outbound: Outbound,
 }
 
@@ -198,8 +204,10 @@ impl Run {
             }
             Incoming::Exited(exit) => {
                 tracing::warn!("{exit}");
+                let worker =
+                    self.members.iter().find(|(_, member)| member.pid == exit.pid).map(|(worker, _)| *worker);
                 self.results.exits.push(exit);
-                Some(Event::WillNotJoin)
+                Some(Event::ProcessEnded { worker })
             }
         }
     }
@@ -210,7 +218,7 @@ impl Run {
         // The first word is the instruction set; the worker's own log has the rest.
         let cpu = cpu.split_whitespace().next().unwrap_or("unknown CPU");
         let reason = format!("{worker} joined: {name} on {host} (process {pid}), {threads} {unit}, {cpu}");
-        self.members.insert(worker, Member { name, outbound });
+        self.members.insert(worker, Member { name, pid, outbound });
         self.record("worker_joined", Some(worker), reason);
         Event::Joined { worker, threads }
     }
@@ -230,9 +238,7 @@ impl Run {
             };
             return Some(Event::Left { worker, cause: LeaveCause::Protocol });
         };
-        let bytes = value.as_ref().map_or(0, |value| value.gradient.len() + value.confusion.len());
-        self.times.received(bytes, Duration::from_nanos(compute_nanoseconds));
-        self.arrived = value;
+        self.arrived = Some(Arrived { value, compute: Duration::from_nanos(compute_nanoseconds) });
         Some(Event::NodeReceived { worker, assignment: AssignmentId(assignment_id), task, node })
     }
 
@@ -262,13 +268,17 @@ impl Run {
                 event
             }
             Command::SendWeights { to, step } => {
-                let event = self.send_weights(to, step);
+                self.send_weights(to, step);
                 self.times.add(Part::Send, begin);
-                event
+                None
             }
             Command::Combine { task, worker, node } => {
-                let (leaves, value) = (self.batches.cut(task).leaves(), self.arrived.take());
-                self.trainer.combine(task, leaves, worker, node, value);
+                if let Some(Arrived { value, compute }) = self.arrived.take() {
+                    let bytes =
+                        value.as_ref().map_or(0, |value| value.gradient.len() + value.confusion.len());
+                    self.times.received(bytes, compute);
+                    self.trainer.combine(task, self.batches.cut(task).leaves(), worker, node, value);
+                }
                 self.times.add(Part::Reduce, begin);
                 None
             }
@@ -309,25 +319,19 @@ impl Run {
         (!member.outbound.send(message)).then_some(Event::Left { worker, cause: LeaveCause::Stalled })
     }
 
-    fn send_weights(&mut self, to: Recipient, step: u64) -> Option<Event> {
-        let stalled = |worker| Event::Left { worker, cause: LeaveCause::Stalled };
+    fn send_weights(&mut self, to: Recipient, step: u64) {
         match to {
             Recipient::One(worker) => {
-                self.times.sent(self.weights_bytes);
-                self.send(worker, self.weights.clone())
+                if let Some(member) = self.members.get(&worker) {
+                    self.times.sent(self.weights_bytes);
+                    member.outbound.send_weights(self.weights.clone());
+                }
             }
             Recipient::All => {
                 let values = self.trainer.encode_weights();
                 self.weights = ToWorker::Weights(weights_message(self.fence, step, values)).into();
                 self.times.sent(self.weights_bytes * self.members.len());
-                let mut full = None;
-                for (worker, member) in &self.members {
-                    if !member.outbound.send(self.weights.clone()) {
-                        full = Some(*worker);
-                    }
-                }
-                // One at a time: the next step's weights find the others.
-                full.map(stalled)
+                self.members.values().for_each(|member| member.outbound.send_weights(self.weights.clone()));
             }
         }
     }
@@ -464,13 +468,22 @@ impl Run {
         }
     }
 
-    /// Takes in what happens after the end: who left, and how processes ended. `false` when no member is left.
-    pub fn wind_up(&mut self, incoming: Incoming) -> bool {
+    /// Takes in what happens after the end: who left, who came too late, and how processes ended.
+    pub fn wind_up(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Left { worker, .. } => drop(self.members.remove(&worker)),
+            Incoming::Joined { worker, hello, outbound } => {
+                // It came as the run ended, which is no failure of its.
+                outbound.send(self.finish_message("it ended as this worker joined"));
+                self.members.insert(worker, Member { name: hello.name, pid: hello.pid, outbound });
+            }
             Incoming::Exited(exit) => self.results.exits.push(exit),
             _ => {}
         }
+    }
+
+    /// Whether anybody has to be waited for.
+    pub fn has_members(&self) -> bool {
         !self.members.is_empty()
     }
 

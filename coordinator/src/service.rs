@@ -11,8 +11,9 @@ use lockstep_proto::{
     CoordinatorMessage, Fence, FromWorker, Hello, Lockstep, MAX_QUEUED_MESSAGES, NodeResult,
     PROTOCOL_VERSION, ToWorker, Token, Welcome, WorkerMessage,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::local_workers::Exit;
@@ -74,6 +75,8 @@ pub enum Incoming {
 /// The coordinator's end of a worker's stream; dropping it ends the stream.
 pub struct Outbound {
     messages: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+    /// Only the newest weights wait: a worker that was slow has no use for those of steps that are over.
+    weights: watch::Sender<Option<CoordinatorMessage>>,
     /// Its drop ends the reading task.
     _open: oneshot::Sender<()>,
 }
@@ -82,6 +85,11 @@ impl Outbound {
     /// Queues a message; `false` if the worker does not read what it is sent.
     pub fn send(&self, message: CoordinatorMessage) -> bool {
         !matches!(self.messages.try_send(Ok(message)), Err(mpsc::error::TrySendError::Full(_)))
+    }
+
+    /// Has weights sent, in place of older ones that wait.
+    pub fn send_weights(&self, weights: CoordinatorMessage) {
+        self.weights.send_replace(Some(weights));
     }
 
     /// Ends the stream of a worker at fault, and tells it why.
@@ -164,7 +172,7 @@ impl Service {
 
 #[tonic::async_trait]
 impl Lockstep for Service {
-    type JoinStream = Pin<Box<ReceiverStream<Result<CoordinatorMessage, Status>>>>;
+    type JoinStream = Pin<Box<dyn Stream<Item = Result<CoordinatorMessage, Status>> + Send>>;
 
     async fn join(
         &self,
@@ -188,19 +196,25 @@ impl Lockstep for Service {
         let number = self.joins.fetch_add(1, Ordering::Relaxed) + 1;
         let worker = WorkerId(number);
         let (outbound, stream) = mpsc::channel(MAX_QUEUED_MESSAGES);
+        let (weights, newest) = watch::channel(None);
         let (open, closed) = oneshot::channel();
         let welcome = ToWorker::Welcome(Welcome { fence: self.fence, worker_id: number });
         let gone = || Status::unavailable("the run is over");
-        outbound.try_send(Ok(welcome.into())).map_err(|_| gone())?;
-        let joined =
-            Incoming::Joined { worker, hello, outbound: Outbound { messages: outbound, _open: open } };
+        let joined = Incoming::Joined {
+            worker,
+            hello,
+            outbound: Outbound { messages: outbound, weights, _open: open },
+        };
         self.incoming.send(joined).await.map_err(|_| gone())?;
         let read = read(worker, self.fence, messages, closed, self.incoming.clone());
         tokio::spawn(async move {
             read.await;
             drop(place);
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let weights = WatchStream::from_changes(newest).filter_map(|weights| weights.map(Ok));
+        let messages =
+            tokio_stream::once(Ok(welcome.into())).chain(weights.merge(ReceiverStream::new(stream)));
+        Ok(Response::new(Box::pin(messages)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A training run from its settings to its report: everything around the loop, in the order that loses nothing.
 //!
-//! What may fail for the user's sake (data, address, run directory) comes first and leaves nothing behind.
+//! What may fail for the user's sake (address, data, run directory) comes first and leaves nothing behind.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use lockstep_telemetry::{
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -40,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long workers have to take in that the run is over, before local ones are killed.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// The pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The coordinator's fencing counter: every run is started once, and there is no resuming.
 const TERM: u64 = 1;
@@ -66,6 +70,8 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let run_id = RunId(random()?);
     let identity = identity(settings, &dataset);
     let fallback = dataset.fallback.is_some();
+    // From here on there is something to leave in order; before, the system's default is the faster end.
+    let mut signals = Signals::new()?;
     let directory = create_directory(settings, &identity, run_id)?;
 
     let batches = Batches::new(
@@ -93,7 +99,6 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         patience: if settings.external { PATIENCE } else { Duration::ZERO },
     };
 
-    let mut signals = Signals::new()?;
     let fence = Fence { run_id, term: TERM };
     let token = match &settings.token {
         Some(token) => token.clone(),
@@ -208,11 +213,11 @@ fn warn_of_spares(settings: &Settings) {
 
 /// Tells the operator how external workers join.
 fn invite(settings: &Settings, address: SocketAddr, token: &Token, terminal: &Terminal) {
-    let host = if address.ip().is_unspecified() { "HOST".to_string() } else { address.ip().to_string() };
+    let port = address.port();
+    let address = if address.ip().is_unspecified() { format!("HOST:{port}") } else { address.to_string() };
     terminal.print_line(&format!(
-        "waiting for {} workers; start each with\n  worker --coordinator http://{host}:{} --token {}",
+        "waiting for {} workers; start each with\n  worker --coordinator http://{address} --token {}",
         settings.workers,
-        address.port(),
         if settings.token.is_some() { "…" } else { token.reveal() },
     ));
 }
@@ -236,7 +241,14 @@ fn serve(listener: TcpListener, service: Service) {
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(service);
-    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true)).then(|connection| async {
+        if let Err(error) = &connection {
+            // Without descriptors, accepting would fail again at once, and for ever.
+            tracing::warn!("cannot accept a connection: {error}");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        connection
+    });
     tokio::spawn(async move {
         if let Err(error) = server.serve_with_incoming(connections).await {
             tracing::error!("the gRPC server ended: {error}");
@@ -272,10 +284,10 @@ async fn wind_up(
     run.dismiss(outcome);
     let Some(mut local) = local else {
         let farewell = async {
-            while let Some(incoming) = incoming.recv().await {
-                if !run.wind_up(incoming) {
-                    break;
-                }
+            while run.has_members()
+                && let Some(incoming) = incoming.recv().await
+            {
+                run.wind_up(incoming);
             }
         };
         // Whoever does not go by then finds the stream ended.
@@ -329,13 +341,19 @@ impl Report<'_> {
                 return Ok(EXIT_WORKERS_LOST);
             }
         };
-        self.write_model(trainer)?;
+        let model = self.write_model(trainer);
         let summary = self.summary(status, trainer, results);
         let json = summary.to_json();
         lockstep_checkpoint::write_atomically(&self.directory.summary(), format!("{json}\n").as_bytes())?;
         let text = if self.settings.json { format!("{json}\n") } else { summary.to_text() };
-        // A closed pipe on standard output loses nothing: the files are written.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        match std::io::stdout().write_all(text.as_bytes()) {
+            // Who closed the pipe wants no more.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                return Err(error).context("cannot write the summary to standard output");
+            }
+            _ => {}
+        }
+        model?;
         if let Outcome::Diverged { step } = self.outcome {
             tracing::error!(
                 "training diverged in step {step}: loss or weights are no longer finite at learning rate {:?}; lower \

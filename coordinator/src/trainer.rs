@@ -150,7 +150,7 @@ impl Trainer {
             Payload::Confusion(_) => unreachable!("a step has gradients"),
         };
         if !finite || !means.loss.is_finite() {
-            return Err(NotFinite { loss: means.loss });
+            return Err(NotFinite);
         }
         std::mem::swap(weights, updated);
         self.roll_back(task);
@@ -187,10 +187,7 @@ impl Trainer {
 
 /// A step gave a loss or weights that are not finite.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NotFinite {
-    /// The mean loss.
-    pub loss: f32,
-}
+pub struct NotFinite;
 
 fn root(sums: &[TaskSum], task: Task) -> (Means, &Sum) {
     let sum = sums.iter().find(|sum| sum.task == task);

@@ -32,7 +32,8 @@ pub const MAX_WORKER_MESSAGE_BYTES: usize = 256 << 10;
 /// The largest message that a worker takes from the coordinator: the pixels of one assignment.
 pub const MAX_COORDINATOR_MESSAGE_BYTES: usize = 64 << 20;
 
-/// Messages that wait for a worker that does not read; then it is dropped. A step needs three.
+/// Messages, weights aside, that wait for a worker that does not read; then it is dropped. It never has more than a
+/// few assignments.
 pub const MAX_QUEUED_MESSAGES: usize = 32;
 
 /// Assignments that a worker holds at once; the control plane hands out two tasks ahead and one portion of each.

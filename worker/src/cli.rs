@@ -1,7 +1,6 @@
 //! The worker's command line, shared by the binary `worker` and the coordinator's local workers.
 
 use std::io::IsTerminal;
-use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,8 +25,8 @@ pub struct Arguments {
     coordinator: String,
 
     /// Threads that compute [default: one per core]
-    #[arg(long, env = "LOCKSTEP_THREADS", value_name = "N")]
-    threads: Option<NonZeroU32>,
+    #[arg(long, env = "LOCKSTEP_THREADS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
 
     /// A name for people [default: the host's name and the process]
     #[arg(long, env = "LOCKSTEP_NAME")]
@@ -99,6 +98,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
 }
 
 fn configure(arguments: Arguments) -> Result<Config, WorkerError> {
+    let local = arguments.parent.is_some();
     let token = match arguments.parent {
         Some(pid) => Parent::bind(pid).map_err(WorkerError::Parent)?.into_token(),
         None => arguments.token.ok_or(WorkerError::NoToken)?,
@@ -107,11 +107,12 @@ fn configure(arguments: Arguments) -> Result<Config, WorkerError> {
     let host = process::host_name();
     Ok(Config {
         coordinator: arguments.coordinator,
-        threads: arguments.threads.map_or(cores as u32, NonZeroU32::get),
+        threads: arguments.threads.unwrap_or(cores as u32),
         name: arguments.name.unwrap_or_else(|| format!("{host}-{}", std::process::id())),
         host,
         token: Token::new(&token).map_err(WorkerError::Token)?,
         connect_timeout: Duration::from_secs(arguments.connect_timeout.into()),
+        local,
         cpu: Cpu::detect(),
     })
 }

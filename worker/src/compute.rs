@@ -47,8 +47,7 @@ pub(crate) fn compute(
     loop {
         let next = held.iter().position(|assignment| Some(weights_of(assignment)) == weights);
         // With nothing to compute it waits; otherwise it only takes what has come meanwhile.
-        let job =
-            if next.is_some() { jobs.try_recv().ok() } else { Some(jobs.recv()).transpose().unwrap_or(None) };
+        let job = if next.is_some() { jobs.try_recv().ok() } else { jobs.recv().ok() };
         match (job, next) {
             (Some(Job::Weights(message)), _) => {
                 engine.load(&message)?;

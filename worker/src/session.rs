@@ -43,6 +43,8 @@ pub struct Config {
     pub token: Token,
     /// How long to try to reach the coordinator.
     pub connect_timeout: Duration,
+    /// The coordinator spawned this worker. Then its process is what to watch: one that is only stopped comes back.
+    pub local: bool,
     /// The instruction set to compute with.
     pub cpu: Cpu,
 }
@@ -250,7 +252,7 @@ enum Failure {
 /// Tries to reach and join the coordinator, with growing pauses, until the timeout.
 async fn join(config: &Config, hello: &Hello) -> Result<Joined, WorkerError> {
     let url = &config.coordinator;
-    let endpoint = endpoint(url)?;
+    let endpoint = endpoint(url, config.local)?;
     let end = Instant::now() + config.connect_timeout;
     let mut pause = *RETRY_PAUSE.start();
     loop {
@@ -271,7 +273,8 @@ async fn join(config: &Config, hello: &Hello) -> Result<Joined, WorkerError> {
     }
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, WorkerError> {
+/// How to reach the coordinator; a local one is watched as a process instead of by pings.
+fn endpoint(url: &str, local: bool) -> Result<Endpoint, WorkerError> {
     let address = |cause: String| WorkerError::Address { url: url.to_string(), cause };
     let endpoint = Endpoint::from_shared(url.to_string()).map_err(|error| address(error.to_string()))?;
     let uri = endpoint.uri();
@@ -279,12 +282,15 @@ fn endpoint(url: &str) -> Result<Endpoint, WorkerError> {
     if uri.scheme_str() != Some("http") || !host || uri.port().is_none() {
         return Err(address("it needs http://, a host and a port".to_string()));
     }
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(3))
-        .tcp_nodelay(true)
-        .max_frame_size(MAX_FRAME_BYTES)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(10)))
+    let endpoint =
+        endpoint.connect_timeout(Duration::from_secs(3)).tcp_nodelay(true).max_frame_size(MAX_FRAME_BYTES);
+    Ok(if local {
+        endpoint
+    } else {
+        endpoint
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(10))
+    })
 }
 
 async fn attempt(config: &Config, endpoint: &Endpoint, hello: &Hello) -> Result<Joined, Failure> {

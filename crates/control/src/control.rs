@@ -95,7 +95,7 @@ impl Control {
                 }
             }
             Event::Joined { worker, threads } => self.joined(worker, threads, commands),
-            Event::WillNotJoin => self.will_not_join(commands),
+            Event::ProcessEnded { worker } => self.process_ended(now, worker, commands),
             Event::Left { worker, cause } => {
                 self.drop_member(now, worker, DropReason::Left { cause }, cause, commands);
             }
@@ -123,7 +123,11 @@ impl Control {
         }
     }
 
-    fn will_not_join(&mut self, commands: &mut Vec<Command>) {
+    fn process_ended(&mut self, now: Time, worker: Option<WorkerId>, commands: &mut Vec<Command>) {
+        if let Some(worker) = worker {
+            let cause = LeaveCause::Ended;
+            self.drop_member(now, worker, DropReason::Left { cause }, cause, commands);
+        }
         self.awaited = self.awaited.saturating_sub(1);
         if self.awaited == 0 && self.phase == Phase::Joining {
             let expected = self.settings.expected_workers;
@@ -236,7 +240,8 @@ impl Control {
     fn timer(&mut self, now: Time, commands: &mut Vec<Command>) {
         let Some((at, reason)) = self.deadline else { return };
         if now < at {
-            return;
+            // The caller's clock was early: ask again.
+            return self.set_timer(at, reason, commands);
         }
         self.deadline = None;
         match (reason, self.last_leave) {

@@ -45,7 +45,7 @@ impl fmt::Display for AssignmentId {
 /// Why a worker is no longer there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveCause {
-    /// Its stream ended in order.
+    /// Its stream ended without an error; a peer that answers no ping looks the same.
     Closed,
     /// Its stream broke.
     Reset,
@@ -53,15 +53,18 @@ pub enum LeaveCause {
     Stalled,
     /// It sent what the protocol does not allow.
     Protocol,
+    /// Its process ended.
+    Ended,
 }
 
 impl fmt::Display for LeaveCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Closed => "it closed its stream",
+            Self::Closed => "its stream ended",
             Self::Reset => "its stream broke",
             Self::Stalled => "it does not read what it is sent",
             Self::Protocol => "it broke the protocol",
+            Self::Ended => "its process ended",
         })
     }
 }
@@ -96,8 +99,11 @@ pub enum Event {
         /// Its threads, at least 1: its share of the work.
         threads: u32,
     },
-    /// A worker that was awaited at the start ended before it joined.
-    WillNotJoin,
+    /// The process of a worker of the start ended: it leaves, or is no longer awaited.
+    ProcessEnded {
+        /// The member that it had become.
+        worker: Option<WorkerId>,
+    },
     /// A worker is no longer there.
     Left {
         /// Who.

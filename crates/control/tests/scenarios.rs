@@ -57,7 +57,8 @@ fn event(text: &str) -> Event {
     match words[..] {
         ["started"] => Event::Started,
         ["joined", id, threads] => Event::Joined { worker: worker(id), threads: threads.parse().unwrap() },
-        ["will", "not", "join"] => Event::WillNotJoin,
+        ["ended"] => Event::ProcessEnded { worker: None },
+        ["ended", id] => Event::ProcessEnded { worker: Some(worker(id)) },
         ["left", id, cause] => {
             let causes = [
                 ("closed", LeaveCause::Closed),

@@ -68,7 +68,7 @@ pub struct EpochRecord {
 pub struct EventRecord {
     /// Seconds since the run began.
     pub seconds: f64,
-    /// Step that was under way; 0 before the first.
+    /// Steps committed by then.
     pub step: u64,
     /// What happened, in snake_case.
     pub kind: &'static str,
