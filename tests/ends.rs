@@ -1,11 +1,12 @@
 //! However a run ends, nothing is left running, and what was written is readable.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Running, coordinator, json_lines, send_signal, start, wait_until_gone};
+use crate::harness::{Running, SMALL, coordinator, json_lines, send_signal, start, wait_until_gone};
 
 /// What the README promises for an end by signal.
 const END_BY_SIGNAL: Duration = Duration::from_secs(2);
@@ -100,4 +101,17 @@ fn a_finished_run_leaves_no_worker_behind_and_says_where_everything_is() {
     {
         assert!(run.join(file).exists(), "{file} is missing in {}", run.display());
     }
+}
+
+#[test]
+fn a_summary_that_cannot_be_printed_is_a_failure_that_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = coordinator(folder.path());
+    command.args(["--json", "--run-dir", "run"]).args(SMALL);
+    let status = command.stdin(Stdio::null()).stdout(full).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let summary = std::fs::read_to_string(folder.path().join("run/summary.json")).unwrap();
+    assert!(summary.contains("\"status\":\"done\""), "{summary}");
+    assert!(folder.path().join("run/model.safetensors").exists());
 }

@@ -94,3 +94,19 @@ fn when_all_local_workers_die_the_run_says_which_and_how() {
     );
     assert!(!folder.path().join("run/summary.json").exists());
 }
+
+#[test]
+fn a_spare_that_was_stopped_misses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args(["--json", "--run-dir", "run", "--workers", "3", "--micro-shards", "2"]).args(LONG);
+    command.args(SMALL.chunks(2).filter(|flag| flag[0] != LONG[0]).flatten());
+    let mut run = start(&mut command);
+    // The last to join gets no leaves of a batch, only weights.
+    let workers = run.wait_for_workers(3);
+    send_signal(workers[2], Signal::STOP);
+    run.wait_for_line("epoch 50/60");
+    send_signal(workers[2], Signal::CONT);
+    let finished = run.finish().done();
+    assert!(events(folder.path(), "worker_dropped").is_empty(), "{finished}");
+}
