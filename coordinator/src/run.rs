@@ -14,7 +14,7 @@ use lockstep_control::{
 use lockstep_model::Cpu;
 use lockstep_proto::{self as proto, CoordinatorMessage, Fence, Hello, NodeResult, NodeValue, ToWorker};
 use lockstep_reduction::Node;
-use lockstep_telemetry::{EpochRecord, EventRecord, Recorder, StepRecord};
+use lockstep_telemetry::{EpochRecord, EventRecord, Recorder};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -381,28 +381,12 @@ impl Run {
         };
         self.times.add(Part::Update, begin);
         let step = task.step;
-        let split = self.times.split();
+        let workers = self.members.len() as u32;
+        let record = self.times.end_step(step, self.batches.epoch(step), means, workers);
         self.results.steps = step;
         self.results.examples += u64::from(means.examples);
-        self.results.train_seconds += split.seconds;
-        self.recorder.step(&StepRecord {
-            step,
-            epoch: self.batches.epoch(step),
-            loss: means.loss,
-            accuracy: means.accuracy,
-            examples: means.examples,
-            seconds: split.seconds,
-            examples_per_second: f64::from(means.examples) / split.seconds,
-            send_seconds: split.send_seconds,
-            compute_seconds_median: split.compute_seconds_median,
-            compute_seconds_max: split.compute_seconds_max,
-            wait_seconds: split.wait_seconds,
-            reduce_seconds: split.reduce_seconds,
-            update_seconds: split.update_seconds,
-            bytes_sent: split.bytes_sent,
-            bytes_received: split.bytes_received,
-            workers: self.members.len() as u32,
-        });
+        self.results.train_seconds += record.seconds;
+        self.recorder.step(&record);
         if self.plan.ends_epoch(step) && self.plan.validate.is_none() {
             self.end_epoch(step, None);
         }

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use lockstep_telemetry::StepRecord;
+
+use crate::trainer::Means;
+
 /// Times and bytes since the last step ended.
 pub struct StepTimes {
     begin: Instant,
@@ -26,29 +30,6 @@ pub enum Part {
     Reduce,
     /// Updating the weights.
     Update,
-}
-
-/// The split of one step.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Split {
-    /// All of it.
-    pub seconds: f64,
-    /// See [`Part::Send`].
-    pub send_seconds: f64,
-    /// Median over the nodes.
-    pub compute_seconds_median: f64,
-    /// The longest node.
-    pub compute_seconds_max: f64,
-    /// See [`Part::Wait`].
-    pub wait_seconds: f64,
-    /// See [`Part::Reduce`].
-    pub reduce_seconds: f64,
-    /// See [`Part::Update`].
-    pub update_seconds: f64,
-    /// Payload to workers.
-    pub bytes_sent: u64,
-    /// Payload from workers.
-    pub bytes_received: u64,
 }
 
 impl StepTimes {
@@ -95,12 +76,19 @@ impl StepTimes {
         self.compute.push(compute);
     }
 
-    /// Ends a step now, and begins the next.
-    pub fn split(&mut self) -> Split {
+    /// The record of the step that ends now; the next one begins.
+    pub fn end_step(&mut self, step: u64, epoch: u32, means: Means, workers: u32) -> StepRecord {
         self.compute.sort_unstable();
         let node = |at: usize| self.compute.get(at).map_or(0.0, Duration::as_secs_f64);
-        let split = Split {
-            seconds: self.begin.elapsed().as_secs_f64(),
+        let seconds = self.begin.elapsed().as_secs_f64();
+        let record = StepRecord {
+            step,
+            epoch,
+            loss: means.loss,
+            accuracy: means.accuracy,
+            examples: means.examples,
+            seconds,
+            examples_per_second: f64::from(means.examples) / seconds,
             send_seconds: self.send.as_secs_f64(),
             compute_seconds_median: node(self.compute.len() / 2),
             compute_seconds_max: node(self.compute.len().saturating_sub(1)),
@@ -109,9 +97,10 @@ impl StepTimes {
             update_seconds: self.update.as_secs_f64(),
             bytes_sent: self.bytes_sent,
             bytes_received: self.bytes_received,
+            workers,
         };
         self.restart();
-        split
+        record
     }
 }
 
@@ -120,17 +109,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_split_reports_one_step_and_begins_the_next() {
+    fn a_record_is_of_one_step_and_the_next_begins() {
+        let means = Means { examples: 64, loss: 2.5, accuracy: 0.25 };
         let mut times = StepTimes::begin();
         times.sent(10);
         times.sent(5);
         for milliseconds in [30, 10, 20] {
             times.received(100, Duration::from_millis(milliseconds));
         }
-        let split = times.split();
-        assert_eq!((split.bytes_sent, split.bytes_received), (15, 300));
-        assert_eq!((split.compute_seconds_median, split.compute_seconds_max), (0.02, 0.03));
-        let next = times.split();
+        let record = times.end_step(7, 2, means, 4);
+        assert_eq!((record.step, record.epoch, record.examples, record.workers), (7, 2, 64, 4));
+        assert_eq!((record.loss, record.accuracy), (2.5, 0.25));
+        assert_eq!((record.bytes_sent, record.bytes_received), (15, 300));
+        assert_eq!((record.compute_seconds_median, record.compute_seconds_max), (0.02, 0.03));
+        let next = times.end_step(8, 2, means, 4);
         assert_eq!((next.bytes_sent, next.bytes_received, next.compute_seconds_max), (0, 0, 0.0));
     }
 }
