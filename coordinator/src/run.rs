@@ -258,7 +258,7 @@ impl Run {
                     self.begun = true;
                     self.times.restart();
                 }
-                let message = self.assignment(assignment, task, leaves.clone());
+                let message = self.assignment(assignment, task, leaves);
                 if let Some(reason) = sentence {
                     self.record("reassigned", Some(worker), reason);
                 }
