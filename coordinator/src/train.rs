@@ -18,6 +18,7 @@ use lockstep_proto::{
 use lockstep_telemetry::{
     ConsoleSink, EventsSink, MetricsSink, Recorder, SchemaVersion, Status, Summary, Terminal, TracingSink,
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -55,10 +56,20 @@ const TERM: u64 = 1;
 /// Whatever keeps the run from starting or its results from being written.
 pub fn train(settings: &Settings, terminal: &Terminal) -> Result<u8> {
     let start = Instant::now();
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(train_on(settings, terminal, start));
     runtime.shutdown_background();
     code
+}
+
+/// A worker takes up to three descriptors here, and the usual limit of 1,024 is far below the usual maximum.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("the limit of descriptors stays as it is: {error}");
+    }
 }
 
 async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> Result<u8> {
