@@ -65,15 +65,17 @@ fn a_worker_may_start_before_its_coordinator() {
 }
 
 #[test]
-fn a_worker_whose_coordinator_dies_says_so() {
+fn a_worker_whose_coordinator_stays_away_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let (mut run, url) = start_external(folder.path(), "2");
-    let mut lonely = start_worker(folder.path(), &url, "1");
+    let mut command = worker(folder.path());
+    command.args(["--coordinator", &url, "--threads", "1", "--connect-timeout", "1"]);
+    let mut lonely = start(command.env("LOCKSTEP_TOKEN", "secret"));
     lonely.wait_for_line("joined");
     run.wait_for_workers(1);
     run.signal(rustix::process::Signal::KILL);
     drop(run);
     let lonely = lonely.finish();
     assert_eq!(lonely.code(), Some(75), "{lonely}");
-    assert!(lonely.stderr.contains("is gone"), "{lonely}");
+    assert!(lonely.stderr.contains("is gone") && lonely.stderr.contains("tried for"), "{lonely}");
 }

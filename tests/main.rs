@@ -9,5 +9,6 @@ mod external;
 mod harness;
 mod metrics;
 mod oracle;
+mod resume;
 mod same_bits;
 mod worker_death;

@@ -1,4 +1,4 @@
-//! A worker may die at any moment: the step goes on without it, and no bit changes.
+//! A worker may die, hang or come back at any moment: the step goes on without it, and no bit changes.
 
 use std::path::Path;
 
@@ -12,10 +12,11 @@ const LONG: [&str; 2] = ["--epochs", "60"];
 
 const STEPS: u64 = 60 * 14;
 
-fn start_long(folder: &Path) -> Running {
+fn start_long(folder: &Path, arguments: &[&str]) -> Running {
     let mut command = coordinator(folder);
-    command.args(["--json", "--run-dir", "run"]).args(LONG);
-    command.args(SMALL.chunks(2).filter(|flag| flag[0] != LONG[0]).flatten());
+    command.args(["--json", "--run-dir", "run"]).args(arguments);
+    let rest = [&LONG[..], &SMALL[..6]].concat();
+    command.args(rest.chunks(2).filter(|flag| !arguments.contains(&flag[0])).flatten());
     start(&mut command)
 }
 
@@ -29,7 +30,7 @@ fn killed_workers_change_no_bit() {
     let undisturbed = run_small(&[LONG[0], LONG[1], "--workers", "1"]).0.done().digest();
     for killed in 1..=3 {
         let folder = tempfile::tempdir().unwrap();
-        let mut run = start_long(folder.path());
+        let mut run = start_long(folder.path(), &["--max-restarts", "0"]);
         let workers = run.wait_for_workers(4);
         for (epoch, worker) in workers.iter().take(killed).enumerate() {
             run.wait_for_line(&format!("epoch  {}/60", epoch + 1));
@@ -49,7 +50,7 @@ fn killed_workers_change_no_bit() {
 #[test]
 fn shards_of_a_dead_worker_go_to_others_within_the_step() {
     let folder = tempfile::tempdir().unwrap();
-    let mut run = start_long(folder.path());
+    let mut run = start_long(folder.path(), &[]);
     let workers = run.wait_for_workers(4);
     run.wait_for_line("epoch  1/60");
     // While it is stopped the step cannot end: it holds shards when it dies.
@@ -73,9 +74,9 @@ fn shards_of_a_dead_worker_go_to_others_within_the_step() {
 }
 
 #[test]
-fn when_all_local_workers_die_the_run_says_which_and_how() {
+fn when_all_local_workers_die_for_good_the_run_says_which_and_how() {
     let folder = tempfile::tempdir().unwrap();
-    let mut run = start_long(folder.path());
+    let mut run = start_long(folder.path(), &["--max-restarts", "0"]);
     let workers = run.wait_for_workers(4);
     run.wait_for_line("epoch  1/60");
     workers.iter().for_each(|worker| send_signal(*worker, Signal::KILL));
@@ -96,10 +97,58 @@ fn when_all_local_workers_die_the_run_says_which_and_how() {
 }
 
 #[test]
+fn local_workers_that_die_are_started_again() {
+    let undisturbed = run_small(&[LONG[0], LONG[1], "--workers", "1"]).0.done().digest();
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = start_long(folder.path(), &[]);
+    let workers = run.wait_for_workers(4);
+    run.wait_for_line("epoch  1/60");
+    // All of them: for a moment nobody is there.
+    workers.iter().for_each(|worker| send_signal(*worker, Signal::KILL));
+    let again = run.wait_for_workers(4);
+    assert!(again.iter().all(|worker| !workers.contains(worker)));
+    let finished = run.finish().done();
+    assert_eq!(finished.digest(), undisturbed, "{finished}");
+    assert_eq!(finished.summary()["faults"]["worker_restarts"], 4, "{finished}");
+    assert!(finished.stderr.contains("is started again in 50 ms (1 of 10 in a row)"), "{finished}");
+    assert!(finished.stderr.contains("for a worker to join: "), "it says that it waits: {finished}");
+}
+
+#[test]
+fn a_stopped_worker_is_copied_dropped_and_comes_back() {
+    let undisturbed = run_small(&[LONG[0], LONG[1], "--workers", "1"]).0.done().digest();
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = start_long(folder.path(), &["--epochs", "100000"]);
+    let joined = run.wait_for_line("worker 2 joined: ");
+    let process = joined.split_once("(process ").unwrap().1.split_once(')').unwrap().0;
+    let worker: u32 = process.parse().unwrap();
+    run.wait_for_line("epoch      1/100000");
+    send_signal(worker, Signal::STOP);
+    // The run goes on without it, and says why.
+    run.wait_for_line("drop worker 2: nothing was heard of it for");
+    run.wait_for_line("/100000 ");
+    send_signal(worker, Signal::CONT);
+    // It finds its stream ended, and joins anew.
+    run.wait_for_line(&format!("(process {process})"));
+    run.signal(Signal::TERM);
+    let finished = run.finish();
+    assert_eq!(finished.code(), Some(143), "{finished}");
+    assert!(!events(folder.path(), "copied").is_empty(), "{finished}");
+    let metrics = json_lines(&folder.path().join("run/metrics.jsonl"));
+    let digest = metrics.iter().find(|line| line["kind"] == "epoch" && line["epoch"] == 60);
+    if let Some(line) = digest {
+        assert_eq!(line["weights_digest"], undisturbed, "{finished}");
+    }
+    let verified = start(coordinator(folder.path()).args(["verify", "run", "--to", "100"])).finish().done();
+    assert!(verified.stdout.contains("100 digests computed again, all as logged"), "{verified}");
+}
+
+#[test]
 fn a_spare_that_was_stopped_misses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = coordinator(folder.path());
     command.args(["--json", "--run-dir", "run", "--workers", "3", "--micro-shards", "2"]).args(LONG);
+    command.args(["--deadline", "60s"]);
     command.args(SMALL.chunks(2).filter(|flag| flag[0] != LONG[0]).flatten());
     let mut run = start(&mut command);
     // The last to join gets no leaves of a batch, only weights.

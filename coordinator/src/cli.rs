@@ -3,10 +3,11 @@
 //! Turns arguments into an [`Invocation`], or into an error that says what to type instead. What a value may be is
 //! decided in `settings`; nothing here acts on anything.
 
+mod train_arguments;
+
 use std::{
     ffi::OsString,
     io::{self, Write},
-    net::SocketAddr,
     num::NonZeroU32,
     path::PathBuf,
     thread,
@@ -14,10 +15,11 @@ use std::{
 
 use clap::{
     ArgAction, Args, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-    builder::BoolishValueParser,
+    builder::BoolishValueParser, value_parser,
 };
 
-use crate::settings::{DatasetChoice, Settings, SettingsError, TokenText, nearest::nearest};
+use crate::settings::{Settings, SettingsError, nearest::nearest};
+pub(crate) use train_arguments::TrainArguments;
 
 /// The run is done.
 pub const EXIT_DONE: u8 = 0;
@@ -44,6 +46,7 @@ Examples:
   coordinator --dataset digits --epochs 2      train on generated digits, no download
   coordinator --json > summary.json            the summary for programs
   coordinator --config runs/OLD/config.toml    train the same again
+  coordinator --resume runs/OLD                go on with a run that was stopped or killed
   coordinator --external --workers 2 --listen 0.0.0.0:29400 --insecure
                                                wait for two workers on other machines, each:
                                                worker --coordinator http://HOST:29400
@@ -52,7 +55,8 @@ Examples:
 Every flag is also an environment variable (--batch-size is LOCKSTEP_BATCH_SIZE) and a key of the
 configuration file (batch-size = 64). A flag beats the environment, which beats the file.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 75 workers lost (try again), 130/143 interrupted.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 75 workers lost (try again with --resume),
+130/143 interrupted.";
 
 /// Trains the MNIST convnet on several worker processes, to the same bits whatever their number.
 ///
@@ -68,131 +72,15 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// The flags of a training run, unchecked, before the configuration file.
-#[derive(Args)]
-pub(crate) struct TrainArguments {
-    /// Worker processes to start here; with --external, workers to wait for
-    #[arg(long, env = "LOCKSTEP_WORKERS", value_name = "N", default_value_t = 4)]
-    #[arg(help_heading = "Workers")]
-    pub workers: u32,
-
-    /// Threads of each worker started here [default: processors / workers]
-    #[arg(long, env = "LOCKSTEP_THREADS_PER_WORKER", value_name = "N", help_heading = "Workers")]
-    pub threads_per_worker: Option<u32>,
-
-    /// Start no workers; they join with `worker --coordinator http://HOST:PORT`
-    #[arg(long, env = "LOCKSTEP_EXTERNAL", help_heading = "Workers")]
-    pub external: bool,
-
-    /// Where workers connect; port 0 takes a free one
-    #[arg(long, env = "LOCKSTEP_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
-    #[arg(help_heading = "Workers")]
-    pub listen: SocketAddr,
-
-    /// Allow --listen on an address that other machines reach, without encryption
-    #[arg(long, env = "LOCKSTEP_INSECURE", help_heading = "Workers")]
-    pub insecure: bool,
-
-    /// Secret that external workers must show to join; better set as LOCKSTEP_TOKEN [default: a random one]
-    #[arg(
-        long,
-        env = "LOCKSTEP_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true,
-        help_heading = "Workers"
-    )]
-    pub token: Option<TokenText>,
-
-    /// What to train on
-    #[arg(
-        long,
-        env = "LOCKSTEP_DATASET",
-        value_name = "NAME",
-        default_value = "auto",
-        help_heading = "Data"
-    )]
-    pub dataset: DatasetChoice,
-
-    /// Folder of the four MNIST files, plain or .gz [default: the cache folder]
-    #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR", help_heading = "Data")]
-    pub data_dir: Option<PathBuf>,
-
-    /// Take only the first N training images, before the split [default: all]
-    #[arg(long, env = "LOCKSTEP_EXAMPLES", value_name = "N", help_heading = "Data")]
-    pub examples: Option<u32>,
-
-    /// Share of the training images held back for validation, 0 to 0.9
-    #[arg(long, env = "LOCKSTEP_VALIDATION_SPLIT", value_name = "SHARE", default_value_t = 0.15)]
-    #[arg(help_heading = "Data")]
-    pub validation_split: f64,
-
-    /// Never try the network
-    #[arg(long, env = "LOCKSTEP_OFFLINE", help_heading = "Data")]
-    pub offline: bool,
-
-    /// Passes over the training images
-    #[arg(long, env = "LOCKSTEP_EPOCHS", value_name = "N", default_value_t = 10, help_heading = "Training")]
-    pub epochs: u32,
-
-    /// End after N steps if the epochs do not end before [default: none]
-    #[arg(long, env = "LOCKSTEP_MAX_STEPS", value_name = "N", help_heading = "Training")]
-    pub max_steps: Option<u64>,
-
-    /// Examples of one step
-    #[arg(
-        long,
-        env = "LOCKSTEP_BATCH_SIZE",
-        value_name = "N",
-        default_value_t = 64,
-        help_heading = "Training"
-    )]
-    pub batch_size: u32,
-
-    /// Step size of SGD, above 0
-    #[arg(long, env = "LOCKSTEP_LEARNING_RATE", value_name = "RATE", default_value_t = 0.01)]
-    #[arg(help_heading = "Training")]
-    pub learning_rate: f32,
-
-    /// Seed of the initial weights and of the order of examples
-    #[arg(long, env = "LOCKSTEP_SEED", value_name = "N", default_value_t = 42, help_heading = "Training")]
-    pub seed: u64,
-
-    /// Parts a batch is cut into, a power of two; more workers than parts do not help
-    #[arg(
-        long,
-        env = "LOCKSTEP_MICRO_SHARDS",
-        value_name = "N",
-        default_value_t = 16,
-        help_heading = "Training"
-    )]
-    pub micro_shards: u32,
-
-    /// New folder for everything the run writes [default: a new one under runs/]
-    #[arg(long, env = "LOCKSTEP_RUN_DIR", value_name = "DIR", help_heading = "Output")]
-    pub run_dir: Option<PathBuf>,
-
-    /// Print the summary as one JSON object on standard output, and nothing else there
-    #[arg(long, env = "LOCKSTEP_JSON", help_heading = "Output")]
-    pub json: bool,
-
-    /// Write no metrics.jsonl and no events.jsonl
-    #[arg(long, env = "LOCKSTEP_NO_METRICS", help_heading = "Output")]
-    pub no_metrics: bool,
-
-    /// Show no progress bar, only a line per epoch
-    #[arg(long, env = "LOCKSTEP_NO_PROGRESS", help_heading = "Output")]
-    pub no_progress: bool,
-
-    /// Read settings from a TOML file, such as the config.toml of an earlier run
-    #[arg(long, env = "LOCKSTEP_CONFIG", value_name = "FILE.toml")]
-    pub config: Option<PathBuf>,
-}
-
 /// What to do instead of training.
 #[derive(Subcommand)]
 enum Command {
     /// Download, verify or look at the training data
     Data(DataArguments),
+    /// Recompute steps of a run and compare them with its log
+    Verify(VerifyArguments),
+    /// Train while processes are killed, stopped, slowed and cut off, and compare the bits
+    Chaos(crate::chaos::Arguments),
     /// Run as a worker; the coordinator starts its local workers this way
     #[command(hide = true)]
     Worker(lockstep_worker::cli::Arguments),
@@ -202,6 +90,26 @@ enum Command {
 struct DataArguments {
     #[command(subcommand)]
     command: DataCommand,
+}
+
+/// Which steps of which run to recompute.
+#[derive(Args)]
+struct VerifyArguments {
+    /// Folder of the run
+    #[arg(value_name = "RUN_DIR")]
+    run_dir: PathBuf,
+    /// First step to recompute
+    #[arg(long, value_name = "STEP", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(value_parser = value_parser!(u64).range(1..))]
+    from: u64,
+    /// Last step to recompute [default: the last one logged]
+    #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
+    #[arg(value_parser = value_parser!(u64).range(1..))]
+    to: Option<u64>,
+    /// Threads to compute with [default: processors]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
 }
 
 /// Work on the training data.
@@ -248,6 +156,19 @@ pub enum Invocation {
     Train(Box<Settings>),
     /// Work on the training data.
     Data(DataCommand),
+    /// Recompute steps of a run and compare them with its log.
+    Verify {
+        /// Folder of the run; whether there is one is not looked at.
+        run_dir: PathBuf,
+        /// First step, from 1.
+        from: u64,
+        /// Last step, not before `from`; the last one logged if absent.
+        to: Option<u64>,
+        /// Threads to compute with, 1 to 1024.
+        threads: NonZeroU32,
+    },
+    /// Train under faults.
+    Chaos(crate::chaos::Arguments),
     /// Be a worker.
     Worker(lockstep_worker::cli::Arguments),
 }
@@ -287,9 +208,22 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     let cli = Cli::from_arg_matches(&matches)?;
     Ok(match cli.command {
         Some(Command::Data(data)) => Invocation::Data(data.command),
+        Some(Command::Verify(arguments)) => verify(arguments)?,
+        Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
         Some(Command::Worker(worker)) => Invocation::Worker(worker),
         None => Invocation::Train(Box::new(Settings::resolve(&cli.train, &matches, processors())?)),
     })
+}
+
+fn verify(arguments: VerifyArguments) -> Result<Invocation, SettingsError> {
+    let VerifyArguments { run_dir, from, to, threads } = arguments;
+    match to {
+        Some(to) if to < from => Err(SettingsError::StepsReversed { from, to }),
+        _ => {
+            let threads = threads.and_then(NonZeroU32::new).unwrap_or_else(processors);
+            Ok(Invocation::Verify { run_dir, from, to, threads })
+        }
+    }
 }
 
 /// The command as the parser knows it, for completions and manual pages as well.
@@ -355,122 +289,4 @@ fn processors() -> NonZeroU32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(arguments: &[&str]) -> Result<Invocation, UsageError> {
-        parse(["coordinator"].iter().chain(arguments).map(OsString::from))
-    }
-
-    fn refusal(arguments: &[&str]) -> String {
-        match parsed(arguments) {
-            Err(error) => error.to_string(),
-            Ok(_) => panic!("{arguments:?} was accepted"),
-        }
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        command().debug_assert();
-    }
-
-    #[test]
-    fn every_flag_is_an_environment_variable() {
-        for argument in command().get_arguments() {
-            let flag = argument.get_long().unwrap();
-            if !["help", "version"].contains(&flag) {
-                let expected = format!("{VARIABLE_PREFIX}{}", flag.to_uppercase().replace('-', "_"));
-                assert_eq!(argument.get_env().unwrap().to_str(), Some(expected.as_str()));
-            }
-        }
-    }
-
-    #[test]
-    fn help_is_for_users() {
-        let help = refusal(&["--help"]);
-        for part in [
-            "[default: 4]",
-            "[default: auto]",
-            "[default: processors / workers]",
-            "[env: LOCKSTEP_BATCH_SIZE=]",
-            "Examples:",
-            "Exit codes:",
-            "--external[=<BOOL>]",
-        ] {
-            assert!(help.contains(part), "{part} is not in\n{help}");
-        }
-        assert!(!help.contains("Run as a worker"), "the worker subcommand is hidden:\n{help}");
-        assert_eq!(refusal(&["--version"]), format!("coordinator {}\n", env!("CARGO_PKG_VERSION")));
-    }
-
-    #[test]
-    fn switches_can_be_turned_off_again() {
-        for (arguments, expected) in
-            [(&["--json"][..], true), (&["--json=true"], true), (&["--json=off"], false), (&[], false)]
-        {
-            let Ok(Invocation::Train(settings)) = parsed(arguments) else { panic!("{arguments:?}") };
-            assert_eq!(settings.json, expected, "{arguments:?}");
-        }
-        assert!(refusal(&["--json", "false"]).contains("'false'"));
-    }
-
-    #[test]
-    fn data_subcommands() {
-        let data = |arguments: &[&str]| match parsed(arguments) {
-            Ok(Invocation::Data(command)) => command,
-            _ => panic!("{arguments:?}"),
-        };
-        assert_eq!(data(&["data", "download"]), DataCommand::Download { data_dir: None });
-        assert_eq!(
-            data(&["data", "download", "--data-dir", "d"]),
-            DataCommand::Download { data_dir: Some("d".into()) }
-        );
-        assert_eq!(data(&["data", "verify", "d"]), DataCommand::Verify { data_dir: Some("d".into()) });
-        assert_eq!(
-            data(&["data", "picture", "--out", "p.png"]),
-            DataCommand::Picture { out: "p.png".into(), dataset: PictureDataset::Digits, data_dir: None }
-        );
-        assert_eq!(
-            data(&["data", "picture", "--out", "p.png", "--dataset", "mnist", "--data-dir", "d"]),
-            DataCommand::Picture {
-                out: "p.png".into(),
-                dataset: PictureDataset::Mnist,
-                data_dir: Some("d".into())
-            }
-        );
-        assert!(refusal(&["data", "picture"]).contains("--out"));
-    }
-
-    #[test]
-    fn flags_of_a_training_run_do_not_go_with_a_subcommand() {
-        assert!(refusal(&["--workers", "2", "data", "verify"]).contains("cannot be used with"));
-    }
-
-    #[test]
-    fn the_worker_subcommand_takes_the_arguments_of_the_worker() {
-        let arguments =
-            ["worker", "--coordinator", "http://127.0.0.1:1", "--threads", "2", "--name", "local-0"];
-        assert!(matches!(parsed(&arguments), Ok(Invocation::Worker(_))));
-    }
-
-    #[test]
-    fn errors_have_exit_code_2_and_help_has_0() {
-        let code = |arguments: &[&str]| parsed(arguments).err().unwrap().report();
-        assert_eq!(code(&["--workers", "0"]), EXIT_USAGE);
-        assert_eq!(code(&["--wrokers", "4"]), EXIT_USAGE);
-        assert_eq!(code(&["--version"]), EXIT_DONE);
-    }
-
-    #[test]
-    fn unknown_variables_are_named_with_the_nearest_known_one() {
-        let names =
-            ["LOCKSTEP_EPOCH", "LOCKSTEP_DATA", "LOCKSTEP_DATA_DIR", "LOCKSTEP_MOMENTUM", "HOME", "EPOCH"];
-        assert_eq!(
-            unknown_variables(names.map(OsString::from)),
-            [
-                "the environment variable LOCKSTEP_EPOCH is unknown and ignored; did you mean LOCKSTEP_EPOCHS?",
-                "the environment variable LOCKSTEP_MOMENTUM is unknown and ignored",
-            ]
-        );
-    }
-}
+mod tests;

@@ -1,9 +1,15 @@
-//! The coordinator: command line, run loop, gRPC service, trainer and local workers.
+//! The coordinator: command line, run loop, gRPC service, trainer, local workers, journal.
 
 pub mod batches;
+pub mod chaos;
 pub mod cli;
 pub mod data_command;
+pub mod journal;
 pub mod local_workers;
+pub mod messages;
+pub mod prepare;
+pub mod report;
+pub mod results;
 pub mod run;
 pub mod run_directory;
 pub mod service;
@@ -11,3 +17,4 @@ pub mod settings;
 pub mod step_times;
 pub mod train;
 pub mod trainer;
+pub mod verify_command;

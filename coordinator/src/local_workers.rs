@@ -6,17 +6,26 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use lockstep_proto::Token;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::service::Incoming;
 
 /// How much of the end of a dead worker's output is shown.
 const LAST_WORDS_BYTES: u64 = 2048;
 const LAST_WORDS_LINES: usize = 5;
+
+/// The pauses before a worker is started again: the first, doubled each time up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A worker that lived for so long counts as sound: its next end is the first of a row again.
+const SOUND_AFTER: Duration = Duration::from_secs(60);
 
 /// The processes; dropping it kills those that are left.
 pub struct LocalWorkers {
@@ -35,6 +44,29 @@ pub struct Exit {
     pub status: ExitStatus,
     /// The last lines of its output.
     pub last_words: Vec<String>,
+    /// Whether it is started again.
+    pub restart: Restart,
+}
+
+/// What follows the end of a local worker's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It is started again after a pause.
+    After {
+        /// The pause.
+        pause: Duration,
+        /// The how-manieth start in a row that is.
+        attempt: u32,
+        /// The most there may be.
+        limit: u32,
+    },
+    /// It failed too often in a row.
+    TooOften {
+        /// The most there may be.
+        limit: u32,
+    },
+    /// The run is over.
+    Never,
 }
 
 impl fmt::Display for Exit {
@@ -45,11 +77,38 @@ impl fmt::Display for Exit {
             (None, Some(signal)) => write!(f, "was killed by signal {signal}{}", signal_name(signal))?,
             (None, None) => f.write_str("ended")?,
         }
+        match self.restart {
+            Restart::After { pause, attempt, limit } => write!(
+                f,
+                ", and is started again in {} ms ({attempt} of {limit} in a row)",
+                pause.as_millis()
+            )?,
+            Restart::TooOften { limit: 0 } => f.write_str(", and is not started again (--max-restarts 0)")?,
+            Restart::TooOften { limit } => {
+                write!(f, ", and is not started again after {limit} times in a row (--max-restarts)")?
+            }
+            Restart::Never => {}
+        }
         if self.last_words.is_empty() {
-            return f.write_str(", without output");
+            return f.write_str("; it left no output");
         }
         write!(f, "; its last output: {}", self.last_words.join(" | "))
     }
+}
+
+/// What every local worker is started with.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// Threads of each.
+    pub threads: u32,
+    /// The coordinator's URL.
+    pub url: String,
+    /// The join token.
+    pub token: Token,
+    /// The folder of their output.
+    pub logs: PathBuf,
+    /// How often one is started again in a row.
+    pub max_restarts: u32,
 }
 
 fn signal_name(signal: i32) -> &'static str {
@@ -64,55 +123,27 @@ fn signal_name(signal: i32) -> &'static str {
 }
 
 impl LocalWorkers {
-    /// Starts `count` workers of `threads` threads that dial `url`; their output goes to files in `logs`.
+    /// Starts `count` workers; their output goes to files, and whoever dies is started again.
     ///
     /// Call it on the main thread: on Linux the workers die with the thread that started them.
     ///
     /// # Errors
     ///
     /// If a process or its log cannot be made.
-    pub async fn start(
-        count: u32,
-        threads: u32,
-        url: &str,
-        token: &Token,
-        logs: &Path,
-        incoming: &mpsc::Sender<Incoming>,
-    ) -> io::Result<Self> {
+    pub async fn start(count: u32, recipe: Recipe, incoming: &mpsc::Sender<Incoming>) -> io::Result<Self> {
         let (kill, _) = watch::channel(false);
         let (guard, running) = mpsc::channel(1);
         for number in 1..=count {
             let name = format!("local-{number}");
-            let log = logs.join(format!("{name}.log"));
-            let mut child = spawn(&name, threads, url, &log)?;
-            // The pipe stays open as long as the coordinator lives: its end tells the worker to end.
-            let mut input =
-                child.stdin.take().ok_or_else(|| io::Error::other("a worker without standard input"))?;
-            input.write_all(format!("{}\n", token.reveal()).as_bytes()).await?;
-            let (guard, incoming, mut killed) = (guard.clone(), incoming.clone(), kill.subscribe());
-            tokio::spawn(async move {
-                let _guard = guard;
-                let pid = child.id().unwrap_or_default();
-                let own_end = tokio::select! {
-                    status = child.wait() => Some(status),
-                    // An error means that the sender is gone: time to end, too.
-                    _ = killed.changed() => None,
-                };
-                let status = match own_end {
-                    Some(status) => status,
-                    None => {
-                        // It may have ended this instant.
-                        let _ = child.start_kill();
-                        child.wait().await
-                    }
-                };
-                drop(input);
-                if let Ok(status) = status {
-                    let exit = Exit { name, pid, status, last_words: last_words(&log) };
-                    // The loop may be over.
-                    let _ = incoming.send(Incoming::Exited(exit)).await;
-                }
-            });
+            let worker = Process::start(&name, &recipe).await?;
+            let supervisor = Supervisor {
+                name,
+                recipe: recipe.clone(),
+                incoming: incoming.clone(),
+                killed: kill.subscribe(),
+                _guard: guard.clone(),
+            };
+            tokio::spawn(supervisor.watch(worker));
         }
         Ok(Self { kill, running })
     }
@@ -129,12 +160,104 @@ impl LocalWorkers {
     }
 }
 
-fn spawn(name: &str, threads: u32, url: &str, log: &Path) -> io::Result<Child> {
-    let log = File::create_new(log)?;
+/// Watches one worker's process, and the ones that follow it.
+struct Supervisor {
+    name: String,
+    recipe: Recipe,
+    incoming: mpsc::Sender<Incoming>,
+    killed: watch::Receiver<bool>,
+    /// Its drop tells that no process is left.
+    _guard: mpsc::Sender<()>,
+}
+
+impl Supervisor {
+    async fn watch(mut self, mut worker: Process) {
+        let limit = self.recipe.max_restarts;
+        let (mut attempt, mut pause) = (0, FIRST_PAUSE);
+        loop {
+            let started = Instant::now();
+            let end = self.end_of(&mut worker).await;
+            let over = *self.killed.borrow();
+            if started.elapsed() >= SOUND_AFTER {
+                (attempt, pause) = (0, FIRST_PAUSE);
+            }
+            let restart = match () {
+                () if over => Restart::Never,
+                () if attempt >= limit => Restart::TooOften { limit },
+                () => Restart::After { pause, attempt: attempt + 1, limit },
+            };
+            self.report(&worker, end, restart).await;
+            let Restart::After { .. } = restart else { return };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // An error means that the sender is gone: time to end, too.
+                _ = self.killed.changed() => return,
+            }
+            (attempt, pause) = (attempt + 1, (pause * 2).min(LONGEST_PAUSE));
+            worker = match Process::start(&self.name, &self.recipe).await {
+                Ok(worker) => worker,
+                Err(error) => {
+                    tracing::error!("cannot start {} again: {error}", self.name);
+                    let exit =
+                        worker.exit(&self.name, ExitStatus::default(), Restart::TooOften { limit: attempt });
+                    // The loop may be over.
+                    let _ = self.incoming.send(Incoming::Exited(exit)).await;
+                    return;
+                }
+            };
+        }
+    }
+
+    /// How a process ends, by itself or killed.
+    async fn end_of(&mut self, worker: &mut Process) -> io::Result<ExitStatus> {
+        tokio::select! {
+            status = worker.child.wait() => return status,
+            _ = self.killed.changed() => {}
+        }
+        // It may have ended this instant.
+        let _ = worker.child.start_kill();
+        worker.child.wait().await
+    }
+
+    async fn report(&self, worker: &Process, end: io::Result<ExitStatus>, restart: Restart) {
+        let Ok(status) = end else { return };
+        // The loop may be over.
+        let _ = self.incoming.send(Incoming::Exited(worker.exit(&self.name, status, restart))).await;
+    }
+}
+
+/// One process.
+struct Process {
+    child: Child,
+    pid: u32,
+    log: PathBuf,
+    /// It stays open as long as the coordinator lives: its end tells the worker to end.
+    _input: ChildStdin,
+}
+
+impl Process {
+    async fn start(name: &str, recipe: &Recipe) -> io::Result<Self> {
+        let log = recipe.logs.join(format!("{name}.log"));
+        let mut child = spawn(name, recipe, &log)?;
+        let mut input =
+            child.stdin.take().ok_or_else(|| io::Error::other("a worker without standard input"))?;
+        // A worker that is dead already is noticed by its end.
+        let _ = input.write_all(format!("{}\n", recipe.token.reveal()).as_bytes()).await;
+        let pid = child.id().unwrap_or_default();
+        Ok(Self { child, pid, log, _input: input })
+    }
+
+    fn exit(&self, name: &str, status: ExitStatus, restart: Restart) -> Exit {
+        Exit { name: name.to_string(), pid: self.pid, status, last_words: last_words(&self.log), restart }
+    }
+}
+
+fn spawn(name: &str, recipe: &Recipe, log: &Path) -> io::Result<Child> {
+    let log = File::options().create(true).append(true).open(log)?;
     let mut command = Command::new(own_binary()?);
     command
-        .args(["worker", "--coordinator", url, "--name", name])
-        .args(["--threads", &threads.to_string(), "--parent", &std::process::id().to_string()])
+        .args(["worker", "--coordinator", &recipe.url, "--name", name])
+        .args(["--threads", &recipe.threads.to_string(), "--parent", &std::process::id().to_string()])
         // Named, so that nothing of it comes from the environment.
         .args(["--connect-timeout", "60"])
         .stdin(Stdio::piped())
@@ -184,18 +307,20 @@ mod tests {
 
     #[test]
     fn an_exit_says_how() {
-        let exit = |status, last_words: &[&str]| Exit {
+        let exit = |status, last_words: &[&str], restart| Exit {
             name: "local-2".to_string(),
             pid: 77,
             status: ExitStatus::from_raw(status),
             last_words: last_words.iter().map(ToString::to_string).collect(),
+            restart,
         };
         assert_eq!(
-            exit(9, &[]).to_string(),
-            "local-2 (process 77) was killed by signal 9 (SIGKILL: by hand, or out of memory), without output"
+            exit(9, &[], Restart::After { pause: FIRST_PAUSE, attempt: 1, limit: 10 }).to_string(),
+            "local-2 (process 77) was killed by signal 9 (SIGKILL: by hand, or out of memory), and is started again \
+             in 50 ms (1 of 10 in a row); it left no output"
         );
         assert_eq!(
-            exit(0x100, &["a", "b"]).to_string(),
+            exit(0x100, &["a", "b"], Restart::Never).to_string(),
             "local-2 (process 77) exited with code 1; its last output: a | b"
         );
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation};
 use lockstep_coordinator::settings::SettingsError;
-use lockstep_coordinator::{data_command, train};
+use lockstep_coordinator::{chaos, data_command, train, verify_command};
 use lockstep_telemetry::Terminal;
 use tracing_subscriber::EnvFilter;
 
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
     }
     let result = match invocation {
         Invocation::Train(settings) => train::train(&settings, &terminal),
+        Invocation::Verify { run_dir, from, to, threads } => {
+            verify_command::verify(&run_dir, from, to, threads, &terminal)
+        }
+        Invocation::Chaos(arguments) => chaos::run(arguments),
         Invocation::Data(command) => data_command::run(&command, &terminal).map(|()| EXIT_DONE),
         Invocation::Worker(_) => unreachable!("a worker has its own logs"),
     };
@@ -40,7 +44,8 @@ fn main() -> ExitCode {
         Err(error) => {
             terminal.print_line(&format!("error: {error:#}"));
             // The settings may turn out to be wrong only when the data are there.
-            let usage = error.downcast_ref::<SettingsError>().is_some();
+            let usage = error.downcast_ref::<SettingsError>().is_some()
+                || error.downcast_ref::<chaos::plan::PlanError>().is_some();
             (if usage { EXIT_USAGE } else { EXIT_FAILED }).into()
         }
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use lockstep_control::{
     AssignReason, AssignmentId, Command, Control, DropReason, Event, LeaveCause, Outcome, Recipient, Signal,
     Task, TaskKind, Time, WorkerId,
@@ -19,10 +20,13 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::batches::Batches;
-use crate::local_workers::Exit;
+use crate::journal::{Journal, News};
+use crate::local_workers::Restart;
+use crate::messages;
+use crate::results::{Results, count_rejected};
 use crate::service::{Incoming, Outbound};
 use crate::step_times::{Part, StepTimes};
-use crate::trainer::{Confusion, Means, Trainer, same_answer};
+use crate::trainer::{Comparison, Means, Received, Trainer, same_answer};
 
 /// A run under way.
 pub struct Run {
@@ -35,9 +39,11 @@ pub struct Run {
     trainer: Trainer,
     members: BTreeMap<WorkerId, Member>,
     /// The weights after the last committed step, encoded once for everybody.
+    values: Bytes,
     weights: CoordinatorMessage,
-    weights_bytes: usize,
     recorder: Recorder,
+    /// What is kept on disk for a later process of the run.
+    journal: Journal,
     times: StepTimes,
     /// Work was handed out: what came before was no training.
     begun: bool,
@@ -58,25 +64,6 @@ struct Member {
     name: String,
     pid: u32,
     outbound: Outbound,
-}
-
-/// What a run has found out so far.
-#[derive(Clone, Debug, Default)]
-pub struct Results {
-    /// Steps committed.
-    pub steps: u64,
-    /// Epochs completed.
-    pub epochs: u32,
-    /// Examples trained on.
-    pub examples: u64,
-    /// Seconds of all steps; evaluation is not counted.
-    pub train_seconds: f64,
-    /// The last validation.
-    pub validation: Option<Means>,
-    /// The test.
-    pub test: Option<(Means, Confusion)>,
-    /// Local workers that ended, in order.
-    pub exits: Vec<Exit>,
 }
 
 /// The operator's signals.
@@ -105,7 +92,8 @@ impl Signals {
 }
 
 impl Run {
-    /// A run before its first event.
+    /// A run before its first event in this process; `results` are those of earlier ones.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a run, each made elsewhere and used once")]
     pub fn new(
         start: Instant,
         fence: Fence,
@@ -113,8 +101,10 @@ impl Run {
         batches: Batches,
         trainer: Trainer,
         recorder: Recorder,
+        journal: Journal,
+        results: Results,
     ) -> Self {
-        let weights = trainer.encode_weights();
+        let values = trainer.encode_weights();
         Self {
             start,
             fence,
@@ -122,16 +112,17 @@ impl Run {
             plan: control.plan,
             batches,
             members: BTreeMap::new(),
-            weights_bytes: weights.len(),
-            weights: ToWorker::Weights(weights_message(fence, 0, weights)).into(),
+            weights: ToWorker::Weights(messages::weights(fence, results.steps, values.clone())).into(),
+            values,
             trainer,
             recorder,
+            journal,
             times: StepTimes::begin(),
             begun: false,
             timer: None,
             arrived: None,
             detail: String::new(),
-            results: Results::default(),
+            results,
         }
     }
 
@@ -147,7 +138,7 @@ impl Run {
                         self.record("finish", None, command.to_string());
                         return outcome;
                     }
-                    events.extend(self.execute(command));
+                    self.execute(command, &mut events);
                 }
             }
             let waiting = Instant::now();
@@ -173,6 +164,7 @@ impl Run {
         tokio::select! {
             biased;
             signal = signals.next() => Some(Event::Stopped { signal }),
+            Some(news) = self.journal.news() => self.journal_says(news),
             Some(incoming) = incoming.recv() => self.arrive(incoming),
             () = timer => {
                 self.timer = None;
@@ -186,11 +178,14 @@ impl Run {
         match incoming {
             Incoming::Joined { worker, hello, outbound } => Some(self.joined(worker, hello, outbound)),
             Incoming::Node { worker, result } => self.node_arrived(worker, result),
+            Incoming::Heartbeat { worker } => Some(Event::Heard { worker }),
+            Incoming::Superseded { term } => Some(Event::Superseded { term }),
             Incoming::Stale { worker, fence } => {
                 let reason = format!(
-                    "reject a node from {worker}: it is of run {}, term {}",
+                    "reject a message from {worker}: it is of run {}, term {}",
                     fence.run_id, fence.term
                 );
+                self.results.faults.nodes_rejected += 1;
                 self.record("node_rejected", Some(worker), reason);
                 None
             }
@@ -203,11 +198,37 @@ impl Run {
                 None
             }
             Incoming::Exited(exit) => {
-                tracing::warn!("{exit}");
                 let worker =
                     self.members.iter().find(|(_, member)| member.pid == exit.pid).map(|(worker, _)| *worker);
-                self.results.exits.push(exit);
-                Some(Event::ProcessEnded { worker })
+                let restarting = matches!(exit.restart, Restart::After { .. });
+                self.results.faults.worker_restarts += u64::from(restarting);
+                self.record("process_ended", worker, exit.to_string());
+                self.results.exited(exit);
+                Some(Event::ProcessEnded { worker, restarting })
+            }
+        }
+    }
+
+    fn journal_says(&mut self, news: News) -> Option<Event> {
+        match news {
+            News::Saved { sentence } => {
+                tracing::debug!("{sentence}");
+                Some(Event::Saved { durable: true })
+            }
+            News::NotSaved { sentence } => {
+                tracing::error!("{sentence}");
+                self.record("not_saved", None, sentence);
+                Some(Event::Saved { durable: false })
+            }
+            News::Trouble { sentence } => {
+                tracing::error!("{sentence}");
+                self.record("log_failed", None, sentence);
+                None
+            }
+            News::Contradicted { step, sentence } => {
+                tracing::error!("{sentence}");
+                self.record("contradicted", None, sentence);
+                Some(Event::Contradicted { step })
             }
         }
     }
@@ -225,9 +246,8 @@ impl Run {
 
     fn node_arrived(&mut self, worker: WorkerId, result: NodeResult) -> Option<Event> {
         let NodeResult { assignment_id, kind, step, level, index, compute_nanoseconds, value, .. } = result;
-        let task = Task { kind: control_kind(kind), step };
+        let (task, node) = messages::task_and_node(kind, step, level, index);
         let examples = value.as_ref().map_or(0, |value| value.examples);
-        let node = Node::new(level, index);
         let expected = node.and_then(|node| self.batches.node_examples(task, node));
         let Some(node) = node.filter(|_| expected == Some(examples)) else {
             self.detail = match expected {
@@ -242,75 +262,127 @@ impl Run {
         Some(Event::NodeReceived { worker, assignment: AssignmentId(assignment_id), task, node })
     }
 
-    /// Carries out a decision; returns what comes of it.
-    fn execute(&mut self, command: Command) -> Option<Event> {
-        let sentence = match &command {
-            Command::Assign { reason: AssignReason::Share { .. }, .. }
-            | Command::Combine { .. }
-            | Command::Commit { .. }
-            | Command::SendWeights { .. } => None,
-            _ => Some(command.to_string()),
-        };
+    /// Carries out a decision; what comes of it goes to `events`.
+    fn execute(&mut self, command: Command, events: &mut VecDeque<Event>) {
         let begin = Instant::now();
         match command {
-            Command::Assign { worker, assignment, task, leaves, .. } => {
+            Command::Assign { worker, assignment, task, ref leaves, reason } => {
                 if !self.begun {
                     self.begun = true;
                     self.times.restart();
                 }
-                let message = self.assignment(assignment, task, leaves);
-                if let Some(reason) = sentence {
-                    self.record("reassigned", Some(worker), reason);
+                let message = self.assignment(assignment, task, leaves.clone());
+                match reason {
+                    AssignReason::Share { .. } => {}
+                    AssignReason::Reassigned { .. } => {
+                        self.record("reassigned", Some(worker), command.to_string());
+                    }
+                    AssignReason::Copy { .. } => {
+                        self.results.faults.assignments_copied += 1;
+                        self.record("copied", Some(worker), command.to_string());
+                    }
                 }
                 self.times.sent(message.pixels.len() + message.labels.len());
-                let event = self.send(worker, ToWorker::Assignment(message).into());
+                events.extend(self.send(worker, ToWorker::Assignment(message).into()));
                 self.times.add(Part::Send, begin);
-                event
+            }
+            Command::Revoke { worker, assignment, .. } => {
+                self.results.faults.assignments_revoked += 1;
+                self.record("revoked", Some(worker), command.to_string());
+                let message = proto::Revoke { fence: self.fence, assignment_id: assignment.0 };
+                events.extend(self.send(worker, ToWorker::Revoke(message).into()));
             }
             Command::SendWeights { to, step } => {
                 self.send_weights(to, step);
                 self.times.add(Part::Send, begin);
-                None
             }
             Command::Combine { task, worker, node } => {
-                if let Some(Arrived { value, compute }) = self.arrived.take() {
-                    let bytes =
-                        value.as_ref().map_or(0, |value| value.gradient.len() + value.confusion.len());
-                    self.times.received(bytes, compute);
-                    self.trainer.combine(task, self.batches.cut(task).leaves(), worker, node, value);
-                }
+                self.combine(task, worker, node);
                 self.times.add(Part::Reduce, begin);
-                None
             }
-            Command::Commit { task, .. } => Some(self.commit(task)),
+            Command::Compare { task, worker, node } => self.compare(task, worker, node, events),
+            Command::Commit { task, .. } => self.commit(task, events),
             Command::RollBack { task, .. } => {
-                self.record("roll_back", None, sentence.unwrap_or_default());
+                self.record("roll_back", None, command.to_string());
                 self.trainer.roll_back(task);
-                None
             }
-            Command::Reject { worker, .. } => {
+            Command::Reject { worker, reason, .. } => {
                 self.arrived = None;
-                self.record("node_rejected", Some(worker), sentence.unwrap_or_default());
-                None
+                count_rejected(&mut self.results.faults, reason);
+                self.record("node_rejected", Some(worker), command.to_string());
             }
-            Command::DropMember { worker, reason } => {
-                let detail = std::mem::take(&mut self.detail);
-                let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
-                self.record("worker_dropped", Some(worker), sentence.unwrap_or_default() + &detail);
-                if let Some(member) = self.members.remove(&worker)
-                    && let DropReason::WrongNode { .. } | DropReason::Left { cause: LeaveCause::Protocol } =
-                        reason
-                {
-                    member.outbound.refuse(&format!("{reason}{detail}"));
-                }
-                None
+            Command::Save { after, .. } => {
+                tracing::debug!("{command}");
+                let progress = self.results.progress(self.start.elapsed());
+                self.journal.save(after, self.values.clone(), progress);
             }
+            Command::DropMember { worker, reason } => self.drop_member(worker, reason, &command),
+            Command::Wait { .. } => self.record("waiting", None, command.to_string()),
             Command::SetTimer { at, .. } => {
-                tracing::debug!("{}", sentence.unwrap_or_default());
+                tracing::trace!("{command}");
                 self.timer = Some(at);
-                None
             }
             Command::Finish { .. } => unreachable!("the loop ends before it carries this out"),
+        }
+    }
+
+    fn combine(&mut self, task: Task, worker: WorkerId, node: Node) {
+        let Some(Arrived { value, compute }) = self.arrived.take() else { return };
+        let bytes = value.as_ref().map_or(0, |value| value.gradient.len() + value.confusion.len());
+        self.times.received(bytes, compute);
+        self.trainer.combine(task, self.batches.cut(task).leaves(), worker, node, value);
+    }
+
+    /// Two answers for the same leaves are an audit for free.
+    fn compare(&mut self, task: Task, worker: WorkerId, node: Node, events: &mut VecDeque<Event>) {
+        let Some(Arrived { value, .. }) = self.arrived.take() else { return };
+        match self.trainer.compare(task, node, value.as_ref()) {
+            Comparison::Equal => self.results.faults.copies_equal += 1,
+            Comparison::Unchecked => self.results.faults.copies_unchecked += 1,
+            Comparison::Differs(counted) => {
+                let others: Vec<String> = counted.iter().map(|other| other.worker.to_string()).collect();
+                let sentence = format!(
+                    "node {node} of {task} from {worker} differs from what {} sent: one of them computes wrongly",
+                    others.join(", ")
+                );
+                tracing::error!("{sentence}");
+                self.record("copies_differ", Some(worker), sentence);
+                let mut wrong = self.refuted(task, &counted, true);
+                if wrong.is_empty() {
+                    wrong.push(Event::Refuted { worker, task, node, counted: false });
+                }
+                events.extend(wrong);
+            }
+        }
+    }
+
+    /// Those of the nodes received that their recomputation does not confirm.
+    fn refuted(&mut self, task: Task, nodes: &[Received], counted: bool) -> Vec<Event> {
+        let weights = messages::weights(self.fence, task.weights(), self.values.clone());
+        let mut refuted = Vec::new();
+        for Received { worker, node, value } in nodes {
+            let assignment = self.assignment(AssignmentId(0), task, node.leaves());
+            let answers = lockstep_worker::recompute(Cpu::detect(), &weights, &assignment);
+            let agrees = match &answers[..] {
+                [NodeResult { value: Some(answer), .. }] => same_answer(answer, value),
+                _ => false,
+            };
+            if !agrees {
+                refuted.push(Event::Refuted { worker: *worker, task, node: *node, counted });
+            }
+        }
+        refuted
+    }
+
+    fn drop_member(&mut self, worker: WorkerId, reason: DropReason, command: &Command) {
+        let detail = std::mem::take(&mut self.detail);
+        let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+        self.results.faults.workers_dropped += 1;
+        self.record("worker_dropped", Some(worker), command.to_string() + &detail);
+        if let Some(member) = self.members.remove(&worker)
+            && let DropReason::WrongNode { .. } | DropReason::Left { cause: LeaveCause::Protocol } = reason
+        {
+            member.outbound.refuse(&format!("{reason}{detail}"));
         }
     }
 
@@ -323,14 +395,14 @@ impl Run {
         match to {
             Recipient::One(worker) => {
                 if let Some(member) = self.members.get(&worker) {
-                    self.times.sent(self.weights_bytes);
+                    self.times.sent(self.values.len());
                     member.outbound.send_weights(self.weights.clone());
                 }
             }
             Recipient::All => {
-                let values = self.trainer.encode_weights();
-                self.weights = ToWorker::Weights(weights_message(self.fence, step, values)).into();
-                self.times.sent(self.weights_bytes * self.members.len());
+                let weights = messages::weights(self.fence, step, self.values.clone());
+                self.weights = ToWorker::Weights(weights).into();
+                self.times.sent(self.values.len() * self.members.len());
                 self.members.values().for_each(|member| member.outbound.send_weights(self.weights.clone()));
             }
         }
@@ -344,21 +416,12 @@ impl Run {
     ) -> proto::Assignment {
         let first_leaf = leaves.start;
         let data = self.batches.leaves(task, leaves);
-        proto::Assignment {
-            fence: self.fence,
-            assignment_id: id.0,
-            kind: proto_kind(task.kind),
-            step: task.step,
-            first_leaf,
-            leaf_examples: data.leaf_examples,
-            labels: data.labels,
-            pixels: data.pixels,
-        }
+        messages::assignment(self.fence, id, task, first_leaf, data)
     }
 
-    fn commit(&mut self, task: Task) -> Event {
+    fn commit(&mut self, task: Task, events: &mut VecDeque<Event>) {
         match task.kind {
-            TaskKind::Train => self.commit_step(task),
+            TaskKind::Train => self.commit_step(task, events),
             TaskKind::Validate | TaskKind::Test => {
                 let (means, confusion) = self.trainer.evaluation(task);
                 if task.kind == TaskKind::Validate {
@@ -368,19 +431,20 @@ impl Run {
                     self.results.test = Some((means, confusion));
                 }
                 self.times.restart();
-                Event::Updated { task }
+                events.push_back(Event::Updated { task });
             }
         }
     }
 
-    fn commit_step(&mut self, task: Task) -> Event {
+    fn commit_step(&mut self, task: Task, events: &mut VecDeque<Event>) {
         let begin = Instant::now();
-        let means = match self.trainer.step(task) {
-            Ok(means) => means,
-            Err(_) => return self.referee(task),
+        let Ok(means) = self.trainer.step(task) else {
+            return events.extend(self.referee(task));
         };
+        self.values = self.trainer.encode_weights();
         self.times.add(Part::Update, begin);
         let step = task.step;
+        self.journal.committed(step, self.values.clone());
         let workers = self.members.len() as u32;
         let record = self.times.end_step(step, self.batches.epoch(step), means, workers);
         self.results.steps = step;
@@ -390,7 +454,7 @@ impl Run {
         if self.plan.ends_epoch(step) && self.plan.validate.is_none() {
             self.end_epoch(step, None);
         }
-        Event::Updated { task }
+        events.push_back(Event::Updated { task });
     }
 
     fn end_epoch(&mut self, step: u64, validation: Option<Means>) {
@@ -410,22 +474,18 @@ impl Run {
 
     /// Computes one suspect node of a step with numbers that are not finite: either training diverged, or its
     /// worker is at fault.
-    fn referee(&mut self, task: Task) -> Event {
-        let diverged = Event::Diverged { step: task.step };
-        let Some(suspect) = self.trainer.suspect(task).cloned() else { return diverged };
-        let assignment = self.assignment(AssignmentId(0), task, suspect.node.leaves());
-        let weights = weights_message(self.fence, task.weights(), self.trainer.encode_weights());
-        let answers = lockstep_worker::recompute(Cpu::detect(), &weights, &assignment);
-        let agrees = match &answers[..] {
-            [NodeResult { value: Some(value), .. }] => same_answer(value, &suspect.value),
-            _ => false,
-        };
-        if agrees { diverged } else { Event::Refuted { worker: suspect.worker, node: suspect.node } }
+    fn referee(&mut self, task: Task) -> Vec<Event> {
+        let suspect: Vec<Received> = self.trainer.suspect(task).cloned().into_iter().collect();
+        let mut wrong = self.refuted(task, &suspect, true);
+        if wrong.is_empty() {
+            wrong.push(Event::Diverged { step: task.step });
+        }
+        wrong
     }
 
     fn record(&mut self, kind: &'static str, worker: Option<WorkerId>, reason: String) {
         let worker = worker.and_then(|worker| self.members.get(&worker)).map(|member| member.name.clone());
-        let seconds = self.start.elapsed().as_secs_f64();
+        let seconds = self.results.earlier_seconds + self.start.elapsed().as_secs_f64();
         self.recorder.event(&EventRecord { seconds, step: self.results.steps, kind, worker, reason });
     }
 
@@ -461,7 +521,7 @@ impl Run {
                 outbound.send(self.finish_message("it ended as this worker joined"));
                 self.members.insert(worker, Member { name: hello.name, pid: hello.pid, outbound });
             }
-            Incoming::Exited(exit) => self.results.exits.push(exit),
+            Incoming::Exited(exit) => self.results.exited(exit),
             _ => {}
         }
     }
@@ -471,29 +531,12 @@ impl Run {
         !self.members.is_empty()
     }
 
-    /// Ends recording; gives the trainer and the results to report them.
-    pub fn into_results(mut self) -> (Trainer, Results) {
+    /// Ends recording and, within `limit`, what is still being saved; gives the trainer and the results to report them.
+    pub async fn into_results(mut self, limit: Duration) -> (Trainer, Results) {
+        for news in self.journal.close(limit).await {
+            self.journal_says(news);
+        }
         self.flush();
         (self.trainer, self.results)
-    }
-}
-
-fn weights_message(fence: Fence, step: u64, values: bytes::Bytes) -> proto::Weights {
-    proto::Weights { fence, step, crc32c: crc32c::crc32c(&values), values }
-}
-
-fn control_kind(kind: proto::TaskKind) -> TaskKind {
-    match kind {
-        proto::TaskKind::Train => TaskKind::Train,
-        proto::TaskKind::Validate => TaskKind::Validate,
-        proto::TaskKind::Test => TaskKind::Test,
-    }
-}
-
-fn proto_kind(kind: TaskKind) -> proto::TaskKind {
-    match kind {
-        TaskKind::Train => proto::TaskKind::Train,
-        TaskKind::Validate => proto::TaskKind::Validate,
-        TaskKind::Test => proto::TaskKind::Test,
     }
 }

@@ -1,14 +1,28 @@
-//! The run directory: its default name, its creation, and where in it each file lies.
+//! The run directory: its default name, its creation, finding it again, and where in it each file lies.
 //!
-//! Never overwrites anything: a path that exists is refused. Writes no file itself and reads no clock; the time comes
-//! in.
+//! Never overwrites anything: a path that exists is refused, unless it was left by an attempt to start that wrote
+//! nothing of a run, and the caller says that it may be. Writes no file itself and reads no clock; the time comes in.
+
+mod utc;
 
 use std::{
+    ffi::{OsStr, OsString},
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// A run directory could not be made.
+use utc::compact_utc;
+
+/// The file that makes a directory that of a run. It is the first one to appear, and it appears whole.
+const CONFIG: &str = "config.toml";
+
+/// What an attempt to start a run leaves if it ends before there is a `config.toml`.
+const LEFTOVERS: [&str; 4] = ["lock", "term", "token", "logs"];
+
+/// Files that an atomic write leaves if it is killed.
+const TEMPORARY_PREFIX: &str = ".lockstep-";
+
+/// A run directory could not be made, or not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirectoryError {
     /// There is something at the path already.
@@ -32,12 +46,53 @@ pub enum RunDirectoryError {
         /// The system's reason.
         source: io::Error,
     },
+    /// There is something in the folder, but no run.
+    #[error(
+        "the folder {} has no run but {} in it, and is never overwritten; name a new or empty one",
+        path.display(),
+        Path::new(found).display()
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// A name in it.
+        found: OsString,
+    },
+    /// There is nothing to go on with, not even a folder.
+    #[error(
+        "there is no run directory {}; name that of the run to go on with, or start it with --resume-or-start",
+        path.display()
+    )]
+    Absent {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The folder is not that of a run.
+    #[error(
+        "{} is no run directory, it has no {CONFIG}; name that of the run to go on with, or start one there with \
+         --resume-or-start",
+        path.display()
+    )]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The system refused to show it.
+    #[error("cannot open the run directory {}: {source}", path.display())]
+    Open {
+        /// The path.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
 }
 
-/// The folder of one run, made by this process.
+/// The folder of one run.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
+    /// Whether this process made it, and may take it away again.
+    made_here: bool,
 }
 
 impl RunDirectory {
@@ -58,7 +113,7 @@ impl RunDirectory {
             fs::create_dir_all(parent).map_err(refused)?;
         }
         match fs::create_dir(path) {
-            Ok(()) => Ok(Self { path: path.to_path_buf() }),
+            Ok(()) => Ok(Self { path: path.to_path_buf(), made_here: true }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(RunDirectoryError::Exists { path: path.to_path_buf() })
             }
@@ -66,8 +121,70 @@ impl RunDirectory {
         }
     }
 
-    /// Removes the folder again if nothing was written into it; otherwise leaves it as it is.
+    /// Makes the folder at `path` like [`RunDirectory::create`], or takes one that is there if there is nothing in it,
+    /// or nothing but what an attempt to start leaves.
+    ///
+    /// # Errors
+    ///
+    /// [`RunDirectoryError::Exists`] for a run, or for what is no folder; [`RunDirectoryError::Foreign`] for a folder
+    /// with anything else in it; [`RunDirectoryError::Create`] or [`RunDirectoryError::Open`].
+    pub fn create_or_adopt(path: &Path) -> Result<Self, RunDirectoryError> {
+        match Self::create(path) {
+            Err(RunDirectoryError::Exists { path }) if path.is_dir() => Self::adopt(path),
+            result => result,
+        }
+    }
+
+    fn adopt(path: PathBuf) -> Result<Self, RunDirectoryError> {
+        let names = fs::read_dir(&path).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
+        });
+        let names = match names {
+            Ok(names) => names,
+            Err(source) => return Err(RunDirectoryError::Open { path, source }),
+        };
+        if names.iter().any(|name| name == CONFIG) {
+            return Err(RunDirectoryError::Exists { path });
+        }
+        // The least name, so that the message does not depend on the file system.
+        match names.into_iter().filter(|name| !is_leftover(name)).min() {
+            Some(found) => Err(RunDirectoryError::Foreign { path, found }),
+            None => Ok(Self { path, made_here: false }),
+        }
+    }
+
+    /// Finds the folder of a run that exists.
+    ///
+    /// # Errors
+    ///
+    /// [`RunDirectoryError::Absent`] if there is nothing at `path`, [`RunDirectoryError::NoRun`] if there is a folder
+    /// but no run in it, [`RunDirectoryError::Open`] if the system does not let us see.
+    pub fn open(path: &Path) -> Result<Self, RunDirectoryError> {
+        let refused = |source| RunDirectoryError::Open { path: path.to_path_buf(), source };
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(RunDirectoryError::Absent { path: path.to_path_buf() });
+            }
+            Err(error) => return Err(refused(error)),
+            Ok(found) if !found.is_dir() => return Err(refused(io::ErrorKind::NotADirectory.into())),
+            Ok(_) => {}
+        }
+        if !Self::config_in(path).try_exists().map_err(refused)? {
+            return Err(RunDirectoryError::NoRun { path: path.to_path_buf() });
+        }
+        Ok(Self { path: path.to_path_buf(), made_here: false })
+    }
+
+    /// Where the settings of a run lie whose folder is `path`.
+    pub fn config_in(path: &Path) -> PathBuf {
+        path.join(CONFIG)
+    }
+
+    /// Removes the folder again if this process made it and nothing was written into it; otherwise leaves it as it is.
     pub fn discard_if_empty(self) {
+        if !self.made_here {
+            return;
+        }
         // `remove_dir` refuses a folder that holds anything, which is all the check this needs.
         let _ = fs::remove_dir(self.logs());
         let _ = fs::remove_dir(&self.path);
@@ -80,7 +197,7 @@ impl RunDirectory {
 
     /// The settings and the identity of the run.
     pub fn config(&self) -> PathBuf {
-        self.path.join("config.toml")
+        Self::config_in(&self.path)
     }
 
     /// A line per step and per epoch.
@@ -103,70 +220,45 @@ impl RunDirectory {
         self.path.join("model.safetensors")
     }
 
+    /// The folder of the checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// A record per step, checksummed.
+    pub fn steps_log(&self) -> PathBuf {
+        self.path.join("steps.log")
+    }
+
+    /// The fencing counter of the run's coordinators.
+    pub fn term(&self) -> PathBuf {
+        self.path.join("term")
+    }
+
+    /// What the one coordinator of the run holds locked.
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// The join token, a secret, for the workers that come back after a restart.
+    pub fn token(&self) -> PathBuf {
+        self.path.join("token")
+    }
+
     /// The folder of the logs; whoever writes the first one makes it.
     pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }
 }
 
-/// Seconds since 1970 as `20261123T181530Z`.
-fn compact_utc(unix_seconds: u64) -> String {
-    let (days, seconds) = (unix_seconds / 86_400, unix_seconds % 86_400);
-    let (year, month, day) = civil_from_days(days);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
-}
-
-/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. The algorithm of Howard Hinnant,
-/// "chrono-Compatible Low-Level Date Algorithms", for days from 1970 on: years begin in March, so that the leap day is
-/// the last of its year.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
+fn is_leftover(name: &OsStr) -> bool {
+    LEFTOVERS.iter().any(|leftover| name == *leftover)
+        || name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_utc() {
-        for (unix_seconds, expected) in [
-            (0, "19700101T000000Z"),
-            (68_169_599, "19720228T235959Z"),
-            (68_169_600, "19720229T000000Z"),
-            (946_684_799, "19991231T235959Z"),
-            (951_782_400, "20000229T000000Z"),
-            (951_868_800, "20000301T000000Z"),
-            (1_795_457_730, "20261123T181530Z"),
-            (4_107_542_400, "21000301T000000Z"),
-        ] {
-            assert_eq!(compact_utc(unix_seconds), expected);
-        }
-    }
-
-    #[test]
-    fn the_calendar_has_every_day_once() {
-        let leap =
-            |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-        let mut days = 0;
-        for year in 1970..2500 {
-            let february = if leap(year) { 29 } else { 28 };
-            for (month, length) in (1..).zip([31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) {
-                for day in 1..=length {
-                    assert_eq!(civil_from_days(days), (year, month, day));
-                    days += 1;
-                }
-            }
-        }
-    }
 
     #[test]
     fn the_default_name_has_the_time_and_four_digits_of_the_id() {
@@ -224,5 +316,86 @@ mod tests {
         let metrics = used.metrics();
         used.discard_if_empty();
         assert!(metrics.exists());
+    }
+
+    #[test]
+    fn every_path_lies_in_the_folder_and_is_its_own() {
+        let scratch = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(&scratch.path().join("run")).unwrap();
+        let paths = [
+            (run.config(), "config.toml"),
+            (run.metrics(), "metrics.jsonl"),
+            (run.events(), "events.jsonl"),
+            (run.summary(), "summary.json"),
+            (run.model(), "model.safetensors"),
+            (run.checkpoints(), "checkpoints"),
+            (run.steps_log(), "steps.log"),
+            (run.term(), "term"),
+            (run.lock(), "lock"),
+            (run.token(), "token"),
+            (run.logs(), "logs"),
+        ];
+        for (path, name) in paths {
+            assert_eq!(path, run.path().join(name));
+        }
+    }
+
+    #[test]
+    fn only_the_directory_of_a_run_is_opened() {
+        let scratch = tempfile::tempdir().unwrap();
+        let message = |path: &Path| RunDirectory::open(path).unwrap_err().to_string();
+        let path = scratch.path().join("run");
+        let absent = message(&path);
+        assert!(absent.starts_with(&format!("there is no run directory {}; ", path.display())), "{absent}");
+        assert!(absent.contains("--resume-or-start"), "{absent}");
+
+        fs::create_dir(&path).unwrap();
+        let empty = message(&path);
+        assert!(
+            empty.starts_with(&format!("{} is no run directory, it has no config.toml; ", path.display())),
+            "{empty}"
+        );
+        fs::write(path.join("config.toml"), "").unwrap();
+        let file = message(&path.join("config.toml"));
+        assert!(
+            file.starts_with("cannot open the run directory") && file.contains("not a directory"),
+            "{file}"
+        );
+
+        let run = RunDirectory::open(&path).unwrap();
+        assert_eq!(run.path(), path);
+        fs::remove_file(run.config()).unwrap();
+        run.discard_if_empty();
+        assert!(path.exists(), "what another process made is not taken away");
+    }
+
+    #[test]
+    fn a_folder_is_adopted_if_nothing_of_a_run_is_in_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("deep/run");
+        let made = RunDirectory::create_or_adopt(&path).unwrap();
+        let adopted = RunDirectory::create_or_adopt(&path).unwrap();
+        assert_eq!(adopted.path(), path);
+        adopted.discard_if_empty();
+        assert!(path.exists(), "an adopted folder is not taken away");
+
+        for name in ["lock", "term", "token", ".lockstep-1.tmp"] {
+            fs::write(path.join(name), "left").unwrap();
+        }
+        fs::create_dir(made.logs()).unwrap();
+        fs::write(made.logs().join("local-0.log"), "").unwrap();
+        RunDirectory::create_or_adopt(&path).unwrap();
+        assert_eq!(fs::read(made.token()).unwrap(), b"left", "adopting writes nothing");
+
+        for name in ["steps.log", "thesis.tex", "checkpoints"] {
+            fs::write(path.join(name), "").unwrap();
+            let message = RunDirectory::create_or_adopt(&path).unwrap_err().to_string();
+            assert!(message.contains(&format!("has no run but {name} in it")), "{message}");
+            fs::remove_file(path.join(name)).unwrap();
+        }
+        fs::write(made.config(), "").unwrap();
+        assert!(matches!(RunDirectory::create_or_adopt(&path), Err(RunDirectoryError::Exists { .. })));
+        let file = RunDirectory::create_or_adopt(&made.config());
+        assert!(matches!(file, Err(RunDirectoryError::Exists { .. })));
     }
 }

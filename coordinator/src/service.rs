@@ -8,11 +8,11 @@ use std::time::Duration;
 use lockstep_control::{LeaveCause, WorkerId};
 use lockstep_model::{Digest, NUMERICS_VERSION, PARAMETER_BYTES};
 use lockstep_proto::{
-    CoordinatorMessage, Fence, FromWorker, Hello, Lockstep, MAX_QUEUED_MESSAGES, NodeResult,
+    CoordinatorMessage, Fence, FromWorker, Heartbeat, Hello, Lockstep, MAX_QUEUED_MESSAGES, NodeResult,
     PROTOCOL_VERSION, ToWorker, Token, Welcome, WorkerMessage,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_stream::wrappers::{IntervalStream, ReceiverStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -45,7 +45,17 @@ pub enum Incoming {
         /// What.
         result: NodeResult,
     },
-    /// A worker sent a node of another run or term, which is ignored.
+    /// A worker is alive.
+    Heartbeat {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A worker was welcomed by a coordinator of this run with a higher term.
+    Superseded {
+        /// That term.
+        term: u64,
+    },
+    /// A worker sent a message of another run or term, which is ignored.
     Stale {
         /// Who.
         worker: WorkerId,
@@ -104,9 +114,19 @@ pub struct Service {
     fence: Fence,
     token: Token,
     join_test_digest: Digest,
+    pulse: Pulse,
     incoming: mpsc::Sender<Incoming>,
     joins: AtomicU32,
     places: Arc<Semaphore>,
+}
+
+/// Signs of life between the coordinator and its workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulse {
+    /// How often either side gives one.
+    pub heartbeat: Duration,
+    /// After so long without a message a worker takes the coordinator for gone.
+    pub silence: Duration,
 }
 
 impl Service {
@@ -115,12 +135,14 @@ impl Service {
         fence: Fence,
         token: Token,
         join_test_digest: Digest,
+        pulse: Pulse,
         incoming: mpsc::Sender<Incoming>,
     ) -> Self {
         Self {
             fence,
             token,
             join_test_digest,
+            pulse,
             incoming,
             joins: AtomicU32::new(0),
             places: Arc::new(Semaphore::new(MAX_MEMBERS)),
@@ -154,6 +176,17 @@ impl Service {
                 hello.cpu
             )));
         }
+        if let Some(known) = hello.known
+            && known.run_id == self.fence.run_id
+            && known.term > self.fence.term
+        {
+            // The loop ends the run; a worker that hears "unavailable" goes on looking for the newer coordinator.
+            let _ = self.incoming.try_send(Incoming::Superseded { term: known.term });
+            return Err(Status::unavailable(format!(
+                "it knows a coordinator of this run with term {}, this one has {}",
+                known.term, self.fence.term
+            )));
+        }
         Ok(())
     }
 
@@ -164,7 +197,7 @@ impl Service {
             first.ok_or_else(|| Status::invalid_argument("it closed the stream before it said anything"))?;
         match FromWorker::parse(first, PARAMETER_BYTES) {
             Ok(FromWorker::Hello(hello)) => self.check(&hello).map(|()| hello),
-            Ok(FromWorker::Node(_)) => Err(Status::invalid_argument("its first message is no Hello")),
+            Ok(_) => Err(Status::invalid_argument("its first message is no Hello")),
             Err(error) => Err(Status::invalid_argument(error.to_string())),
         }
     }
@@ -198,7 +231,10 @@ impl Lockstep for Service {
         let (outbound, stream) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let (weights, newest) = watch::channel(None);
         let (open, closed) = oneshot::channel();
-        let welcome = ToWorker::Welcome(Welcome { fence: self.fence, worker_id: number });
+        let Pulse { heartbeat, silence } = self.pulse;
+        let fence = self.fence;
+        let welcome =
+            ToWorker::Welcome(Welcome { fence, worker_id: number, heartbeat, silence: Some(silence) });
         let gone = || Status::unavailable("the run is over");
         let joined = Incoming::Joined {
             worker,
@@ -211,11 +247,22 @@ impl Lockstep for Service {
             read.await;
             drop(place);
         });
+        let heartbeats = IntervalStream::new(interval(heartbeat))
+            .map(move |_| Ok(ToWorker::Heartbeat(Heartbeat { fence }).into()));
         let weights = WatchStream::from_changes(newest).filter_map(|weights| weights.map(Ok));
-        let messages =
-            tokio_stream::once(Ok(welcome.into())).chain(weights.merge(ReceiverStream::new(stream)));
-        Ok(Response::new(Box::pin(messages)))
+        // The stream ends with its queue, whatever the others have to say.
+        let queue = ReceiverStream::new(stream).map(Some).chain(tokio_stream::once(None));
+        let rest = weights.merge(heartbeats).map(Some);
+        let messages = queue.merge(rest).map_while(|message| message);
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(welcome.into())).chain(messages))))
     }
+}
+
+/// Ticks for heartbeats; what was missed is not made up for.
+fn interval(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
 }
 
 /// Reads a member's messages until its stream or its membership ends.
@@ -243,6 +290,10 @@ async fn read(
         let event = match node {
             Ok(FromWorker::Node(result)) if result.fence == fence => Incoming::Node { worker, result },
             Ok(FromWorker::Node(result)) => Incoming::Stale { worker, fence: result.fence },
+            Ok(FromWorker::Heartbeat(heartbeat)) if heartbeat.fence == fence => {
+                Incoming::Heartbeat { worker }
+            }
+            Ok(FromWorker::Heartbeat(heartbeat)) => Incoming::Stale { worker, fence: heartbeat.fence },
             Ok(FromWorker::Hello(_)) => break (LeaveCause::Protocol, "a second Hello".to_string()),
             Err(error) => break (LeaveCause::Protocol, error.to_string()),
         };

@@ -2,22 +2,17 @@
 //!
 //! What may fail for the user's sake (address, data, run directory) comes first and leaves nothing behind.
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lockstep_control::Outcome;
 use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
-use lockstep_model::{Cpu, Digest, NUMERICS_VERSION, TENSORS};
+use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{
-    Fence, LockstepServer, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES, MAX_WORKER_MESSAGE_BYTES, RunId,
-    Token,
+    Fence, LockstepServer, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES, MAX_WORKER_MESSAGE_BYTES, Token,
 };
-use lockstep_telemetry::{
-    ConsoleSink, EventsSink, MetricsSink, Recorder, SchemaVersion, Status, Summary, Terminal, TracingSink,
-};
+use lockstep_telemetry::{ConsoleSink, EventsSink, MetricsSink, Recorder, Terminal, TracingSink};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -26,19 +21,18 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
-use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_WORKERS_LOST};
-use crate::local_workers::LocalWorkers;
-use crate::run::{Results, Run, Signals};
-use crate::run_directory::RunDirectory;
-use crate::service::{Incoming, MAX_QUEUED_INCOMING, Service};
+use crate::cli::EXIT_DONE;
+use crate::journal::Journal;
+use crate::local_workers::{LocalWorkers, Recipe};
+use crate::prepare::{Place, Standing};
+use crate::report::{Report, show};
+use crate::run::{Run, Signals};
+use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
 use crate::settings::{DatasetChoice, RunIdentity, Settings, SettingsError};
 use crate::trainer::Trainer;
 
 /// Local workers start within a moment; one that hangs there is not waited for longer.
 const LOCAL_JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a run without members waits for external workers to come back.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long workers have to take in that the run is over, before local ones are killed.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -46,8 +40,12 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// The pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The coordinator's fencing counter: every run is started once, and there is no resuming.
-const TERM: u64 = 1;
+/// A worker gives a silent coordinator so many deadlines: it has nowhere else to go.
+const WORKER_DEADLINES: u32 = 5;
+
+/// What the last checkpoint may take at an end by signal, which is promised within 2 seconds, and at any other.
+const LAST_SAVE_IN_HASTE: Duration = Duration::from_secs(1);
+const LAST_SAVE: Duration = Duration::from_secs(30);
 
 /// Trains as the settings say and reports on standard output; returns the exit code.
 ///
@@ -73,17 +71,27 @@ fn raise_descriptor_limit() {
 }
 
 async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> Result<u8> {
+    let resumed = settings.resume.as_ref().map(Place::resume).transpose()?;
+    if let Some(summary) = resumed.as_ref().map(|place| place.finished(settings)).transpose()?.flatten() {
+        terminal.detach();
+        return show(settings, &summary).map(|()| EXIT_DONE);
+    }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
-    let address = listener.local_addr()?;
     let dataset = load(settings, terminal)?;
-    let run_id = RunId(random()?);
     let identity = identity(settings, &dataset);
     let fallback = dataset.fallback.is_some();
+    if let Some(resume) = &settings.resume {
+        resume.stored.check(&identity)?;
+    }
     // From here on there is something to leave in order; before, the system's default is the faster end.
     let mut signals = Signals::new()?;
-    let directory = create_directory(settings, &identity, run_id)?;
+    let place = match resumed {
+        Some(place) => place,
+        None => Place::new(settings, &identity)?,
+    };
+    let Place { directory, run_id, .. } = &place;
 
     let batches = Batches::new(
         dataset,
@@ -103,52 +111,66 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         batches.test_examples(),
         directory.path().display()
     ));
+    let standing = place.standing(settings, &identity, &plan)?;
+    if settings.resume.is_some() {
+        place.write_config(settings, &identity)?;
+    }
+    let recorder = recorder(settings, terminal, &place, &standing, plan.steps)?;
     let control = lockstep_control::Settings {
         plan,
+        done: standing.done,
         expected_workers: settings.workers.get(),
+        local: !settings.external,
         join_timeout: (!settings.external).then_some(LOCAL_JOIN_TIMEOUT),
-        patience: if settings.external { PATIENCE } else { Duration::ZERO },
+        patience: settings.patience,
+        deadline: settings.deadline,
+        checkpoint_every: settings.checkpoint_every,
     };
 
-    let fence = Fence { run_id, term: TERM };
-    let token = match &settings.token {
-        Some(token) => token.clone(),
-        None => Token::from_random(random()?),
-    };
+    let fence = Fence { run_id: *run_id, term: standing.term };
+    let token = place.token(settings)?;
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
-    serve(
-        listener,
-        Service::new(fence, token.clone(), lockstep_model::join_test(Cpu::detect()), sender.clone()),
-    );
+    let address = listener.local_addr()?;
+    let pulse = Pulse { heartbeat: control.heartbeat(), silence: settings.deadline * WORKER_DEADLINES };
+    let join_test = lockstep_model::join_test(Cpu::detect());
+    serve(listener, Service::new(fence, token.clone(), join_test, pulse, sender.clone()));
     let mut local = None;
     if settings.external {
         invite(settings, address, &token, terminal);
     } else {
-        let (count, threads) = (settings.workers.get(), settings.threads_per_worker.get());
-        let url = format!("http://{}", reachable(address));
-        let workers = LocalWorkers::start(count, threads, &url, &token, &directory.logs(), &sender).await;
+        let recipe = Recipe {
+            threads: settings.threads_per_worker.get(),
+            url: format!("http://{}", reachable(address)),
+            token,
+            logs: directory.logs(),
+            max_restarts: settings.max_restarts,
+        };
+        let workers = LocalWorkers::start(settings.workers.get(), recipe, &sender).await;
         local = Some(workers.context("cannot start the local workers")?);
     }
 
-    let recorder = recorder(settings, terminal, &directory, run_id, plan.steps)?;
-    let trainer = Trainer::new(lockstep_model::initial_weights(settings.seed), settings.learning_rate.get());
-    let mut run = Run::new(start, fence, control, batches, trainer, recorder);
+    let Standing { journal, term, weights, results, .. } = standing;
+    let identity_json = serde_json::to_value(&identity).context("the identity as JSON")?;
+    let journal = Journal::start(journal, term, identity_json).context("cannot start the journal")?;
+    let trainer = Trainer::new(weights, settings.learning_rate.get());
+    let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
     let outcome = run.drive(&mut incoming, &mut signals).await;
     wind_up(&mut run, outcome, &mut incoming, local).await;
-    let (trainer, results) = run.into_results();
+    let limit = if matches!(outcome, Outcome::Interrupted { .. }) { LAST_SAVE_IN_HASTE } else { LAST_SAVE };
+    let (trainer, results) = run.into_results(limit).await;
     terminal.detach();
 
-    let report = Report { settings, identity: &identity, fallback, run_id, directory: &directory, outcome };
+    let report =
+        Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
     report.write(&trainer, &results)
 }
 
-fn random() -> Result<[u8; 16]> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).context("the system has no random bits")?;
-    Ok(bits)
-}
-
-fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
+/// The data set that the settings ask for.
+///
+/// # Errors
+///
+/// If it cannot be had, or does not fit the settings.
+pub fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     let mut source = Source::new(match settings.dataset {
         DatasetChoice::Auto => Choice::Auto,
         DatasetChoice::Mnist => Choice::Mnist,
@@ -180,7 +202,8 @@ fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn identity(settings: &Settings, dataset: &Dataset) -> RunIdentity {
+/// What decides the bits of a run with these settings on this data.
+pub fn identity(settings: &Settings, dataset: &Dataset) -> RunIdentity {
     RunIdentity {
         seed: settings.seed,
         dataset: dataset.kind.to_string(),
@@ -192,23 +215,6 @@ fn identity(settings: &Settings, dataset: &Dataset) -> RunIdentity {
         learning_rate: settings.learning_rate.get(),
         numerics_version: NUMERICS_VERSION,
     }
-}
-
-fn create_directory(settings: &Settings, identity: &RunIdentity, run_id: RunId) -> Result<RunDirectory> {
-    let path = settings.run_dir.clone().unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        RunDirectory::default_path(now.as_secs(), &run_id.0)
-    });
-    let directory = RunDirectory::create(&path)?;
-    let prepared =
-        lockstep_checkpoint::write_atomically(&directory.config(), settings.to_toml(identity).as_bytes())
-            .map_err(anyhow::Error::from)
-            .and_then(|()| std::fs::create_dir(directory.logs()).context("cannot create the folder of logs"));
-    if let Err(error) = prepared {
-        directory.discard_if_empty();
-        return Err(error);
-    }
-    Ok(directory)
 }
 
 fn warn_of_spares(settings: &Settings) {
@@ -270,17 +276,23 @@ fn serve(listener: TcpListener, service: Service) {
 fn recorder(
     settings: &Settings,
     terminal: &Terminal,
-    directory: &RunDirectory,
-    run_id: RunId,
+    place: &Place,
+    standing: &Standing,
     steps: u64,
 ) -> Result<Recorder> {
     let mut recorder = Recorder::default();
     recorder.add(TracingSink);
     recorder.add(ConsoleSink::new(terminal.clone(), settings.epochs.get(), steps, settings.progress));
     if settings.metrics {
-        let run_id = run_id.to_string();
-        recorder.add(MetricsSink::create(&directory.metrics(), &run_id)?);
-        recorder.add(EventsSink::create(&directory.events(), &run_id)?);
+        let run_id = place.run_id.to_string();
+        let (metrics, events) = (place.directory.metrics(), place.directory.events());
+        if settings.resume.is_some() {
+            recorder.add(MetricsSink::resume(&metrics, &run_id, standing.restored())?);
+            recorder.add(EventsSink::resume(&events, &run_id, standing.restored())?);
+        } else {
+            recorder.add(MetricsSink::create(&metrics, &run_id)?);
+            recorder.add(EventsSink::create(&events, &run_id)?);
+        }
     }
     Ok(recorder)
 }
@@ -323,126 +335,4 @@ async fn wind_up(
     while let Ok(incoming) = incoming.try_recv() {
         run.wind_up(incoming);
     }
-}
-
-/// What is written and said at the end.
-struct Report<'a> {
-    settings: &'a Settings,
-    identity: &'a RunIdentity,
-    fallback: bool,
-    run_id: RunId,
-    directory: &'a RunDirectory,
-    outcome: Outcome,
-}
-
-impl Report<'_> {
-    fn write(&self, trainer: &Trainer, results: &Results) -> Result<u8> {
-        let (status, code) = match self.outcome {
-            Outcome::Done => (Status::Done, EXIT_DONE),
-            Outcome::Diverged { .. } => (Status::Diverged, EXIT_FAILED),
-            Outcome::Interrupted { signal: lockstep_control::Signal::Interrupt } => {
-                (Status::Interrupted, EXIT_INTERRUPTED)
-            }
-            Outcome::Interrupted { signal: lockstep_control::Signal::Terminate } => {
-                (Status::Interrupted, EXIT_TERMINATED)
-            }
-            Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } => {
-                self.mourn(results);
-                self.write_model(trainer)?;
-                return Ok(EXIT_WORKERS_LOST);
-            }
-        };
-        let model = self.write_model(trainer);
-        let summary = self.summary(status, trainer, results);
-        let json = summary.to_json();
-        lockstep_checkpoint::write_atomically(&self.directory.summary(), format!("{json}\n").as_bytes())?;
-        let text = if self.settings.json { format!("{json}\n") } else { summary.to_text() };
-        match std::io::stdout().write_all(text.as_bytes()) {
-            // Who closed the pipe wants no more.
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                return Err(error).context("cannot write the summary to standard output");
-            }
-            _ => {}
-        }
-        model?;
-        if let Outcome::Diverged { step } = self.outcome {
-            tracing::error!(
-                "training diverged in step {step}: loss or weights are no longer finite at learning rate {:?}; lower \
-                 --learning-rate (the last finite weights, after step {}, are in {})",
-                self.settings.learning_rate.get(),
-                step - 1,
-                self.directory.model().display()
-            );
-        }
-        Ok(code)
-    }
-
-    /// Says how the workers ended.
-    fn mourn(&self, results: &Results) {
-        tracing::error!("{}, after {} steps", self.outcome, results.steps);
-        for exit in &results.exits {
-            tracing::error!("{exit}");
-        }
-        tracing::error!(
-            "what was written is in {}, the workers' output in {}",
-            self.directory.path().display(),
-            self.directory.logs().display()
-        );
-    }
-
-    fn write_model(&self, trainer: &Trainer) -> Result<()> {
-        let weights = trainer.weights();
-        let tensors = TENSORS
-            .each_ref()
-            .map(|tensor| (tensor.name, tensor.shape, &weights[tensor.offset..tensor.offset + tensor.len()]));
-        let metadata = serde_json::to_string(self.identity).context("the identity as JSON")?;
-        lockstep_checkpoint::write_model(&self.directory.model(), &tensors, &metadata)?;
-        Ok(())
-    }
-
-    fn summary(&self, status: Status, trainer: &Trainer, results: &Results) -> Summary {
-        let Self { settings, identity, .. } = self;
-        let rate = results.examples as f64 / results.train_seconds;
-        Summary {
-            schema_version: SchemaVersion,
-            run_id: self.run_id.to_string(),
-            status,
-            weights_digest: trainer.digest().to_string(),
-            test_loss: results.test.map(|(means, _)| means.loss),
-            test_accuracy: results.test.map(|(means, _)| means.accuracy),
-            val_loss: results.validation.map(|means| means.loss),
-            val_accuracy: results.validation.map(|means| means.accuracy),
-            epochs: results.epochs,
-            steps: results.steps,
-            examples: results.examples,
-            train_seconds: results.train_seconds,
-            examples_per_second: rate.is_finite().then_some(rate),
-            workers: settings.workers.get(),
-            threads_per_worker: (!settings.external).then(|| settings.threads_per_worker.get()),
-            dataset: identity.dataset.clone(),
-            dataset_fallback: self.fallback,
-            dataset_sha256: identity.dataset_sha256.clone(),
-            seed: identity.seed,
-            batch_size: identity.batch_size,
-            micro_shards: identity.micro_shards,
-            learning_rate: identity.learning_rate,
-            numerics_version: identity.numerics_version,
-            run_dir: display(self.directory.path()),
-            confusion_matrix: results
-                .test
-                .map(|(_, confusion)| confusion.chunks_exact(10).map(<[u32]>::to_vec).collect()),
-            interrupted_by: match self.outcome {
-                Outcome::Interrupted { signal } => Some(signal.to_string()),
-                _ => None,
-            },
-            diverged_at_step: match self.outcome {
-                Outcome::Diverged { step } => Some(step),
-                _ => None,
-            },
-        }
-    }
-}
-
-fn display(path: &Path) -> String {
-    path.display().to_string()
 }

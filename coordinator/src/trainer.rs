@@ -166,6 +166,39 @@ impl Trainer {
         (means, counts)
     }
 
+    /// Compares a node of a task under way with what was counted for the same leaves.
+    pub fn compare(&self, task: Task, node: Node, value: Option<&NodeValue>) -> Comparison {
+        let Some(sum) = self.sums.iter().find(|sum| sum.task == task) else { return Comparison::Unchecked };
+        let within = |inner: Node| {
+            let (inner, outer) = (inner.leaves(), node.leaves());
+            outer.start <= inner.start && inner.end <= outer.end
+        };
+        let parts: Vec<&Received> = sum.received.iter().filter(|received| within(received.node)).collect();
+        let counted = self.sum_of_parts(task.kind, node, &parts);
+        let examples = value.map_or(0, |value| value.examples);
+        if counted.as_ref().map_or(0, |counted| counted.examples) != examples {
+            // Some of it was counted as part of a larger node.
+            return Comparison::Unchecked;
+        }
+        let same = match (counted, value) {
+            (Some(counted), Some(value)) => same_answer(&counted.into_value(), value),
+            _ => true,
+        };
+        if same { Comparison::Equal } else { Comparison::Differs(parts.into_iter().cloned().collect()) }
+    }
+
+    /// The sum over a node from parts of it, left + right; `None` where there are none.
+    fn sum_of_parts(&self, kind: TaskKind, node: Node, parts: &[&Received]) -> Option<Sum> {
+        if let Some(part) = parts.iter().find(|part| part.node == node) {
+            return Some(Sum::received(kind, part.value.clone()));
+        }
+        let (left, right) = node.children()?;
+        match (self.sum_of_parts(kind, left, parts), self.sum_of_parts(kind, right, parts)) {
+            (Some(left), Some(right)) => Some(left.plus(right, &self.gradients)),
+            (left, right) => left.or(right),
+        }
+    }
+
     /// The node to recompute after a step whose numbers are not finite: the first that came with such a number, else
     /// the first.
     pub fn suspect(&self, task: Task) -> Option<&Received> {
@@ -183,6 +216,17 @@ impl Trainer {
             None => Tree::new(leaves),
         }
     }
+}
+
+/// What comes of a node whose leaves are counted already.
+#[derive(Clone, Debug)]
+pub enum Comparison {
+    /// The same bits.
+    Equal,
+    /// Nothing is at hand to compare it with.
+    Unchecked,
+    /// Other bits than the sum of these.
+    Differs(Vec<Received>),
 }
 
 /// A step gave a loss or weights that are not finite.
@@ -230,6 +274,23 @@ impl Sum {
             }
         };
         Self { examples: value.examples, loss: value.loss, correct: value.correct, payload }
+    }
+
+    /// As a worker would have sent it.
+    fn into_value(self) -> NodeValue {
+        let (gradient, confusion) = match self.payload {
+            Payload::Bytes(bytes) => (bytes, Bytes::new()),
+            Payload::Gradient(sum) => {
+                let mut bytes = vec![0; PARAMETER_BYTES];
+                lockstep_model::copy_to_le_bytes(&sum, &mut bytes);
+                (bytes.into(), Bytes::new())
+            }
+            Payload::Confusion(counts) => {
+                let bytes: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+                (Bytes::new(), bytes.into())
+            }
+        };
+        NodeValue { examples: self.examples, loss: self.loss, correct: self.correct, gradient, confusion }
     }
 
     /// Left + right. Every addition of two numbers commutes, so either side's buffer may take the sum.
@@ -341,6 +402,38 @@ mod tests {
         trainer.combine(STEP, 2, WorkerId(4), leaf(0), Some(value(0)));
         trainer.combine(STEP, 2, WorkerId(4), leaf(1), Some(value(1)));
         assert!(trainer.step(STEP).is_ok());
+    }
+
+    #[test]
+    fn a_copy_is_compared_with_what_was_counted() {
+        let mut trainer = Trainer::new(lockstep_model::initial_weights(1), 0.01);
+        for index in 0..3 {
+            trainer.combine(STEP, 4, WorkerId(1 + index), leaf(index), Some(value(index)));
+        }
+        trainer.combine(STEP, 4, WorkerId(4), leaf(3), None);
+        let compare = |node, value: Option<&NodeValue>| trainer.compare(STEP, node, value);
+        assert!(matches!(compare(leaf(1), Some(&value(1))), Comparison::Equal));
+        assert!(matches!(compare(leaf(3), None), Comparison::Equal));
+        // A node and its parts.
+        let pair = Node::new(1, 0).unwrap();
+        let sum = Sum::received(TaskKind::Train, value(0))
+            .plus(Sum::received(TaskKind::Train, value(1)), &trainer.gradients)
+            .into_value();
+        assert!(matches!(compare(pair, Some(&sum)), Comparison::Equal));
+        let half = Node::new(1, 1).unwrap();
+        assert!(matches!(compare(half, Some(&value(2))), Comparison::Equal));
+        // One bit.
+        let mut bytes = sum.gradient.to_vec();
+        bytes[4001] ^= 1;
+        let other = NodeValue { gradient: bytes.into(), ..sum.clone() };
+        let Comparison::Differs(parts) = compare(pair, Some(&other)) else { panic!("one bit differs") };
+        assert_eq!(parts.iter().map(|part| part.worker).collect::<Vec<_>>(), [WorkerId(1), WorkerId(2)]);
+        // What was counted in a larger node, or of a task that is over.
+        trainer.combine(Task { step: 2, ..STEP }, 4, WorkerId(1), pair, Some(sum));
+        let part = trainer.compare(Task { step: 2, ..STEP }, leaf(0), Some(&value(0)));
+        assert!(matches!(part, Comparison::Unchecked));
+        let over = trainer.compare(Task { step: 9, ..STEP }, leaf(0), Some(&value(0)));
+        assert!(matches!(over, Comparison::Unchecked));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! be wrong. No other crate sees the generated message types.
 
 mod message;
+mod token;
 
 /// Generated from `proto/lockstep/v1/lockstep.proto`.
 #[allow(missing_docs, clippy::all, unused_qualifications)]
@@ -9,10 +10,10 @@ mod wire {
     tonic::include_proto!("lockstep.v1");
 }
 
-pub use message::{
-    Assignment, Fence, Finish, FromWorker, Hello, MalformedMessage, NodeResult, NodeValue, RunId, TaskKind,
-    ToWorker, Token, TokenError, Weights, Welcome,
-};
+pub use message::from_worker::{FromWorker, Hello, NodeResult, NodeValue};
+pub use message::to_worker::{Assignment, Finish, Revoke, ToWorker, Weights, Welcome};
+pub use message::{Fence, Heartbeat, MalformedMessage, RunId, TaskKind};
+pub use token::{Token, TokenError};
 /// What travels to a worker; made from a [`ToWorker`].
 pub use wire::CoordinatorMessage;
 /// What travels to the coordinator; made from a [`FromWorker`].
@@ -21,7 +22,7 @@ pub use wire::lockstep_client::LockstepClient;
 pub use wire::lockstep_server::{Lockstep, LockstepServer};
 
 /// Raised whenever a peer of an older version would misunderstand a message.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// HTTP/2 frames of this size halve the cost of a message of 130 kB, both ends set it.
 pub const MAX_FRAME_BYTES: u32 = 1 << 20;

@@ -37,6 +37,7 @@ pub fn hello() -> Hello {
         threads: 1,
         cpu: "a CPU for tests".to_string(),
         join_test_digest: lockstep_model::join_test(Cpu::detect()).0,
+        known: None,
     }
 }
 
@@ -87,6 +88,10 @@ impl Member {
                 Ok(Some(ToWorker::Weights(weights))) => self.weights = Some(weights),
                 Ok(Some(ToWorker::Assignment(assignment))) => self.held.push_back(assignment),
                 Ok(Some(ToWorker::Finish(finish))) => return Err(End::Finish(finish.reason)),
+                Ok(Some(ToWorker::Heartbeat(heartbeat))) => self.send(FromWorker::Heartbeat(heartbeat)).await,
+                Ok(Some(ToWorker::Revoke(revoke))) => {
+                    self.held.retain(|held| held.assignment_id != revoke.assignment_id);
+                }
                 Ok(Some(ToWorker::Welcome(_))) => panic!("a second welcome"),
                 Ok(None) => return Err(End::Closed),
                 Err(status) => return Err(End::Status(status)),

@@ -11,7 +11,7 @@ use lockstep_proto::Token;
 use tracing_subscriber::EnvFilter;
 
 use crate::process::{self, Parent};
-use crate::session::{Config, WorkerError, run};
+use crate::{Config, WorkerError, run};
 
 /// What `--help` says of the exit codes.
 pub const EXIT_CODES: &str = "Exit codes: 0 the run ended, 1 refused by the coordinator, 2 usage, 75 the coordinator \
@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(long, env = "LOCKSTEP_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
-    /// Seconds to go on trying to reach the coordinator
+    /// Seconds to go on trying to reach the coordinator, at the start and whenever it is lost
     #[arg(long, env = "LOCKSTEP_CONNECT_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
     connect_timeout: u32,
 

@@ -1,330 +1,146 @@
-//! The thread that computes: weights and assignments in, complete nodes out. It knows no network.
+//! The thread that computes, for one session after the other: it takes work from the session's desk and hands complete
+//! nodes to its stream. It lives as long as the worker, so that a broken stream costs neither threads nor memory.
 
-use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::mpsc::Receiver;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use bytes::Bytes;
-use lockstep_model::{Cpu, IMAGE_SIDE, Network, PARAMETER_BYTES, PARAMETERS, PIXELS, Workspace};
-use lockstep_proto::{Assignment, MAX_HELD_ASSIGNMENTS, NodeResult, NodeValue, TaskKind, Weights};
-use lockstep_reduction::{Buffer, Node, Pool, cover, sum_into};
-use ndarray::{ArrayView1, ArrayView3};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use lockstep_model::Cpu;
+use lockstep_proto::{FromWorker, NodeResult, WorkerMessage};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::sync::{mpsc, oneshot};
 
-/// What the thread is told.
-pub(crate) enum Job {
-    Weights(Weights),
-    Assignment(Assignment),
+use crate::desk::{Desk, Work};
+use crate::engine::{Answer, ComputeError, Engine};
+
+/// Sessions that wait for the thread. More than one only if streams break faster than the thread computes a leaf.
+const MAX_WAITING_SHIFTS: usize = 8;
+
+/// The computing of one session.
+pub(crate) struct Shift {
+    /// Where its work lies. The shift ends when it is closed.
+    pub(crate) desk: Arc<Desk>,
+    /// Where its nodes go.
+    pub(crate) outbound: mpsc::Sender<WorkerMessage>,
+    /// How it ended.
+    pub(crate) ended: oneshot::Sender<Result<(), ComputeError>>,
 }
 
-/// Why the thread ends before its channel does.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ComputeError {
-    #[error("the weights after step {step} arrived damaged: CRC-32C {actual:08x} instead of {expected:08x}")]
-    Checksum { step: u64, expected: u32, actual: u32 },
-    #[error("the coordinator sent more than {MAX_HELD_ASSIGNMENTS} assignments ahead")]
-    TooMany,
-    #[error("an assignment reaches beyond the largest tree")]
-    Interval,
-    #[error("no threads to compute with: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+/// Starts the thread and its pool; it ends when the channel's end is dropped.
+///
+/// # Errors
+///
+/// If the threads cannot be started.
+pub(crate) fn start(cpu: Cpu, threads: u32) -> io::Result<SyncSender<Shift>> {
+    let (shifts, waiting) = sync_channel(MAX_WAITING_SHIFTS);
+    let (ready, started) = sync_channel(1);
+    std::thread::Builder::new().name("compute".to_string()).spawn(move || {
+        // This thread is one of the pool's, so that a worker of one thread never hands work over.
+        let pool = ThreadPoolBuilder::new().num_threads(threads as usize).use_current_thread().build();
+        // Who starts the thread waits for this.
+        match pool {
+            Ok(pool) => {
+                let _ = ready.send(Ok(()));
+                serve(&pool, cpu, &waiting);
+            }
+            Err(error) => drop(ready.send(Err(io::Error::other(error)))),
+        }
+    })?;
+    started.recv().map_err(io::Error::other)??;
+    Ok(shifts)
 }
 
-/// Computes until the channel of jobs is closed. `emit` sends a node and says whether anybody still listens.
-pub(crate) fn compute(
-    cpu: Cpu,
-    threads: u32,
-    jobs: &Receiver<Job>,
+fn serve(pool: &ThreadPool, cpu: Cpu, shifts: &Receiver<Shift>) {
+    let mut engine = Engine::new(cpu);
+    for Shift { desk, outbound, ended } in shifts {
+        // A full queue makes the arithmetic wait; the end of the session drops the queue's other end.
+        let emit = |node| outbound.blocking_send(FromWorker::Node(node).into()).is_ok();
+        let result = compute(pool, &mut engine, || desk.next(), desk.stop(), emit);
+        // Nobody waits for the end of a session that is over.
+        let _ = ended.send(result);
+    }
+}
+
+/// Computes until there is no more work, or nobody who listens.
+fn compute(
+    pool: &ThreadPool,
+    engine: &mut Engine,
+    mut next: impl FnMut() -> Option<Work>,
+    stop: &AtomicBool,
     emit: impl Fn(NodeResult) -> bool + Sync,
 ) -> Result<(), ComputeError> {
-    // This thread is one of the pool's, so that a worker of one thread never hands work over.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize).use_current_thread().build()?;
-    let mut engine = Engine::new(cpu);
-    let mut held: VecDeque<Assignment> = VecDeque::with_capacity(MAX_HELD_ASSIGNMENTS);
-    let mut weights = None;
-    loop {
-        let next = held.iter().position(|assignment| Some(weights_of(assignment)) == weights);
-        // With nothing to compute it waits; otherwise it only takes what has come meanwhile.
-        let job = if next.is_some() { jobs.try_recv().ok() } else { jobs.recv().ok() };
-        match (job, next) {
-            (Some(Job::Weights(message)), _) => {
-                engine.load(&message)?;
-                weights = Some(message.step);
-                held.retain(|assignment| weights_of(assignment) >= message.step);
-            }
-            (Some(Job::Assignment(assignment)), _) => {
-                if held.len() == MAX_HELD_ASSIGNMENTS {
-                    return Err(ComputeError::TooMany);
-                }
-                held.push_back(assignment);
-            }
-            (None, Some(at)) => {
-                let Some(assignment) = held.remove(at) else { continue };
-                if !pool.install(|| engine.answer(&assignment, &emit))? {
-                    return Ok(());
+    while let Some(work) = next() {
+        match work {
+            Work::Load(weights) => engine.load(&weights)?,
+            Work::Compute(assignment) => {
+                if pool.install(|| engine.answer(&assignment, stop, &emit))? == Answer::Unheard {
+                    break;
                 }
             }
-            (None, None) => return Ok(()),
         }
     }
-}
-
-/// What a worker without fault answers to an assignment: the coordinator's referee, on the same code.
-///
-/// # Panics
-///
-/// If `weights` are not those of the assignment, or damaged; the caller made both.
-pub fn recompute(cpu: Cpu, weights: &Weights, assignment: &Assignment) -> Vec<NodeResult> {
-    assert_eq!(weights_of(assignment), weights.step, "the weights that the assignment needs");
-    let mut engine = Engine::new(cpu);
-    engine.load(weights).expect("the coordinator's own weights are whole");
-    let results = Mutex::new(Vec::new());
-    let emit = |result| {
-        results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-        true
-    };
-    engine.answer(assignment, &emit).expect("the coordinator's own assignment fits the tree");
-    results.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The step whose weights an assignment needs.
-fn weights_of(assignment: &Assignment) -> u64 {
-    match assignment.kind {
-        TaskKind::Train => assignment.step - 1,
-        TaskKind::Validate | TaskKind::Test => assignment.step,
-    }
-}
-
-/// The network and all memory that computing takes; it is used again, step after step.
-struct Engine {
-    network: Network,
-    weights: Box<[f32]>,
-    gradients: Pool,
-    workspaces: Mutex<Vec<Workspace>>,
-}
-
-/// A node's sum.
-struct Sum {
-    examples: u32,
-    loss: f32,
-    correct: u32,
-    payload: Payload,
-}
-
-enum Payload {
-    Gradient(Buffer),
-    Confusion(Box<[u32; 100]>),
-}
-
-impl Engine {
-    fn new(cpu: Cpu) -> Self {
-        Self {
-            network: Network::new(cpu),
-            weights: vec![0.0; PARAMETERS].into_boxed_slice(),
-            gradients: Pool::new(PARAMETERS),
-            workspaces: Mutex::default(),
-        }
-    }
-
-    fn load(&mut self, message: &Weights) -> Result<(), ComputeError> {
-        let actual = crc32c::crc32c(&message.values);
-        if actual != message.crc32c {
-            return Err(ComputeError::Checksum { step: message.step, expected: message.crc32c, actual });
-        }
-        lockstep_model::copy_from_le_bytes(&message.values, &mut self.weights);
-        self.network.load(&self.weights);
-        Ok(())
-    }
-
-    /// Sends one message per maximal node of the assignment, each as soon as it is complete.
-    fn answer(
-        &self,
-        assignment: &Assignment,
-        emit: &(impl Fn(NodeResult) -> bool + Sync),
-    ) -> Result<bool, ComputeError> {
-        let start = Instant::now();
-        let leaves = Leaves::new(assignment).ok_or(ComputeError::Interval)?;
-        let nodes: Vec<Node> = cover(leaves.interval.clone()).collect();
-        Ok(nodes.into_par_iter().all(|node| {
-            let sum = self.sum(&leaves, node);
-            emit(NodeResult {
-                fence: assignment.fence,
-                assignment_id: assignment.assignment_id,
-                kind: assignment.kind,
-                step: assignment.step,
-                level: node.level(),
-                index: node.index(),
-                compute_nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
-                value: sum.map(Sum::into_value),
-            })
-        }))
-    }
-
-    /// The sum over a node, or `None` if it has no examples: left + right all the way down, on whatever threads.
-    fn sum(&self, leaves: &Leaves, node: Node) -> Option<Sum> {
-        let examples = leaves.examples(node);
-        if examples.is_empty() {
-            return None;
-        }
-        let Some((left, right)) = node.children() else { return Some(self.leaf(leaves, examples)) };
-        let (left, right) = rayon::join(|| self.sum(leaves, left), || self.sum(leaves, right));
-        match (left, right) {
-            (Some(left), Some(right)) => Some(left.plus(right)),
-            (left, right) => left.or(right),
-        }
-    }
-
-    /// The sum over one leaf's examples, one after the other, by this thread.
-    fn leaf(&self, leaves: &Leaves, examples: Range<usize>) -> Sum {
-        let count = examples.len();
-        let pixels = &leaves.assignment.pixels[examples.start * PIXELS..examples.end * PIXELS];
-        let images = ArrayView3::from_shape((count, IMAGE_SIDE, IMAGE_SIDE), pixels)
-            .expect("the pixels were cut for this many images");
-        let labels = ArrayView1::from(&leaves.assignment.labels[examples]);
-        let mut workspace = self.lock_workspaces().pop().unwrap_or_default();
-        let (result, payload) = match leaves.assignment.kind {
-            TaskKind::Train => {
-                let mut gradient = self.gradients.take();
-                let result = self.network.shard_gradient(images, labels, &mut workspace, &mut gradient);
-                (result, Payload::Gradient(gradient))
-            }
-            TaskKind::Validate | TaskKind::Test => {
-                let mut confusion = Box::new([0; 100]);
-                let result = self.network.evaluate(images, labels, &mut workspace, &mut confusion);
-                (result, Payload::Confusion(confusion))
-            }
-        };
-        self.lock_workspaces().push(workspace);
-        Sum { examples: count as u32, loss: result.loss, correct: result.correct, payload }
-    }
-
-    fn lock_workspaces(&self) -> std::sync::MutexGuard<'_, Vec<Workspace>> {
-        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Sum {
-    fn plus(mut self, right: Self) -> Self {
-        self.examples += right.examples;
-        self.loss += right.loss;
-        self.correct += right.correct;
-        match (&mut self.payload, right.payload) {
-            (Payload::Gradient(left), Payload::Gradient(right)) => sum_into(left, &right),
-            (Payload::Confusion(left), Payload::Confusion(right)) => {
-                left.iter_mut().zip(right.iter()).for_each(|(left, right)| *left += right);
-            }
-            _ => unreachable!("the nodes of one assignment are of one kind"),
-        }
-        self
-    }
-
-    fn into_value(self) -> NodeValue {
-        let (gradient, confusion) = match self.payload {
-            Payload::Gradient(gradient) => {
-                let mut bytes = vec![0; PARAMETER_BYTES];
-                lockstep_model::copy_to_le_bytes(&gradient, &mut bytes);
-                (Bytes::from(bytes), Bytes::new())
-            }
-            Payload::Confusion(counts) => (
-                Bytes::new(),
-                counts.iter().flat_map(|count| count.to_le_bytes()).collect::<Vec<u8>>().into(),
-            ),
-        };
-        NodeValue { examples: self.examples, loss: self.loss, correct: self.correct, gradient, confusion }
-    }
-}
-
-/// The leaves of an assignment and where each one's examples lie.
-struct Leaves<'a> {
-    assignment: &'a Assignment,
-    interval: Range<u32>,
-    /// The first example of each leaf, and the end of the last.
-    starts: Vec<usize>,
-}
-
-impl<'a> Leaves<'a> {
-    /// `None` if the interval does not fit into a tree.
-    fn new(assignment: &'a Assignment) -> Option<Self> {
-        let first = assignment.first_leaf;
-        let end = first.checked_add(u32::try_from(assignment.leaf_examples.len()).ok()?)?;
-        let mut starts = vec![0];
-        starts.extend(assignment.leaf_examples.iter().scan(0, |sum, examples| {
-            *sum += *examples as usize;
-            Some(*sum)
-        }));
-        (end <= lockstep_reduction::MAX_LEAVES).then_some(Self { assignment, interval: first..end, starts })
-    }
-
-    fn examples(&self, node: Node) -> Range<usize> {
-        let leaves = node.leaves();
-        let at = |leaf: u32| self.starts[(leaf - self.interval.start) as usize];
-        at(leaves.start)..at(leaves.end)
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::ops::Range;
+    use std::sync::Mutex;
+    use std::sync::atomic::Ordering;
 
-    use lockstep_model::{copy_from_le_bytes, initial_weights};
-    use lockstep_proto::{Fence, RunId};
-    use lockstep_reduction::{Cut, Tree};
+    use bytes::Bytes;
+    use lockstep_model::{PARAMETERS, copy_from_le_bytes};
+    use lockstep_proto::{Assignment, TaskKind, Weights};
+    use lockstep_reduction::{Node, Tree, sum_into};
 
     use super::*;
+    use crate::examples::{assignment, weights};
 
-    const FENCE: Fence = Fence { run_id: RunId([1; 16]), term: 1 };
-
-    fn weights(step: u64) -> Weights {
-        let mut values = vec![0; PARAMETER_BYTES];
-        lockstep_model::copy_to_le_bytes(&initial_weights(step), &mut values);
-        Weights { fence: FENCE, step, crc32c: crc32c::crc32c(&values), values: values.into() }
-    }
-
-    /// An interval of a batch of 23 examples in 8 shards.
-    fn assignment(id: u64, kind: TaskKind, step: u64, leaves: Range<u32>) -> Assignment {
-        let cut = Cut::shards(23, 8);
-        let positions = cut.positions(leaves.clone());
-        Assignment {
-            fence: FENCE,
-            assignment_id: id,
-            kind,
-            step,
-            first_leaf: leaves.start,
-            leaf_examples: leaves.map(|leaf| cut.positions(leaf..leaf + 1).len() as u32).collect(),
-            labels: positions.clone().map(|i| (i % 10) as u8).collect::<Vec<_>>().into(),
-            pixels: positions
-                .flat_map(|i| (0..PIXELS as u32).map(move |p| (i * 31 + p * p * 7) as u8 & 0x9f))
-                .collect::<Vec<_>>()
-                .into(),
-        }
-    }
-
-    fn answers(threads: u32, jobs: Vec<Job>) -> Result<Vec<NodeResult>, ComputeError> {
-        let (sender, receiver) = sync_channel(jobs.len());
-        jobs.into_iter().for_each(|job| sender.send(job).unwrap());
-        drop(sender);
+    /// All that is sent while the work of a desk is done, and `each` is called for every node.
+    fn answers_at(
+        desk: &Desk,
+        threads: u32,
+        each: impl Fn(&NodeResult) + Sync,
+    ) -> Result<Vec<NodeResult>, ComputeError> {
         let results = Mutex::new(Vec::new());
-        let results_of = &results;
-        let emit = move |result| {
-            results_of.lock().unwrap().push(result);
+        let emit = |result| {
+            each(&result);
+            results.lock().unwrap().push(result);
             true
         };
         // A thread may belong to one pool in its life.
         std::thread::scope(|scope| {
-            scope.spawn(move || compute(Cpu::detect(), threads, &receiver, emit)).join().unwrap()
+            let computing = scope.spawn(|| {
+                let builder = ThreadPoolBuilder::new().num_threads(threads as usize);
+                let pool = builder.use_current_thread().build().unwrap();
+                compute(&pool, &mut Engine::new(Cpu::detect()), || desk.try_next(), desk.stop(), emit)
+            });
+            computing.join().unwrap()
         })?;
         Ok(results.into_inner().unwrap())
     }
 
+    fn desk(weights: Weights, assignments: impl IntoIterator<Item = Assignment>) -> Desk {
+        let desk = Desk::default();
+        desk.put_weights(weights);
+        assignments.into_iter().for_each(|assignment| desk.put_assignment(assignment).unwrap());
+        desk
+    }
+
+    fn answers(
+        threads: u32,
+        weights: Weights,
+        assignments: impl IntoIterator<Item = Assignment>,
+    ) -> Result<Vec<NodeResult>, ComputeError> {
+        answers_at(&desk(weights, assignments), threads, |_| {})
+    }
+
     fn root(threads: u32, intervals: &[Range<u32>]) -> (Vec<u32>, u32) {
-        let mut jobs = vec![Job::Weights(weights(0))];
-        for (id, interval) in intervals.iter().enumerate() {
-            jobs.push(Job::Assignment(assignment(id as u64, TaskKind::Train, 1, interval.clone())));
-        }
+        let assignments =
+            (0..).zip(intervals).map(|(id, interval)| assignment(id, TaskKind::Train, 1, interval.clone()));
         let mut tree = Tree::new(8);
-        for result in answers(threads, jobs).unwrap() {
+        for result in answers(threads, weights(0), assignments).unwrap() {
             let value = result.value.map(|value| {
                 let mut gradient = vec![0.0; PARAMETERS];
                 copy_from_le_bytes(&value.gradient, &mut gradient);
@@ -352,39 +168,78 @@ mod tests {
 
     #[test]
     fn an_assignment_waits_for_its_weights_and_a_stale_one_is_forgotten() {
-        let jobs = vec![
-            Job::Assignment(assignment(1, TaskKind::Train, 5, 0..8)),
-            Job::Assignment(assignment(2, TaskKind::Train, 4, 0..8)),
-            Job::Weights(weights(4)),
-            Job::Assignment(assignment(3, TaskKind::Test, 4, 0..8)),
-            Job::Assignment(assignment(4, TaskKind::Train, 6, 0..8)),
+        let assignments = [
+            assignment(1, TaskKind::Train, 5, 0..8),
+            assignment(2, TaskKind::Train, 4, 0..8),
+            assignment(3, TaskKind::Test, 4, 0..8),
+            assignment(4, TaskKind::Train, 6, 0..8),
         ];
-        let answered: Vec<u64> =
-            answers(1, jobs).unwrap().iter().map(|result| result.assignment_id).collect();
+        let results = answers(1, weights(4), assignments).unwrap();
+        let answered: Vec<u64> = results.iter().map(|result| result.assignment_id).collect();
         assert_eq!(answered, [1, 3]);
     }
 
     #[test]
     fn damaged_weights_are_not_computed_with() {
         let damaged = Weights { crc32c: 1, ..weights(3) };
-        let error = answers(1, vec![Job::Weights(damaged)]).unwrap_err();
+        let error = answers(1, damaged, [assignment(1, TaskKind::Train, 4, 0..8)]).unwrap_err();
         assert!(matches!(error, ComputeError::Checksum { step: 3, expected: 1, .. }), "{error}");
-    }
-
-    #[test]
-    fn a_coordinator_cannot_fill_the_memory() {
-        let jobs = (0..=MAX_HELD_ASSIGNMENTS as u64)
-            .map(|id| Job::Assignment(assignment(id, TaskKind::Train, 9, 0..8)))
-            .collect();
-        assert!(matches!(answers(1, jobs), Err(ComputeError::TooMany)));
     }
 
     #[test]
     fn an_interval_without_examples_gives_absent_nodes() {
         let mut empty = assignment(1, TaskKind::Train, 1, 0..2);
         (empty.leaf_examples, empty.labels, empty.pixels) = (vec![0, 0], Bytes::new(), Bytes::new());
-        let results = answers(2, vec![Job::Weights(weights(0)), Job::Assignment(empty)]).unwrap();
+        let results = answers(2, weights(0), [empty]).unwrap();
         assert_eq!(results.len(), 1);
         assert_eq!((results[0].level, &results[0].value), (1, &None));
+    }
+
+    /// The assignments of the nodes that are sent if `order` is given at the first node of assignment 1.
+    fn sent_despite(order: impl Fn(&Desk) + Sync) -> Vec<u64> {
+        let first = assignment(1, TaskKind::Train, 1, 1..8);
+        let desk = desk(weights(0), [first, assignment(2, TaskKind::Train, 1, 0..1)]);
+        desk.put_assignment(assignment(3, TaskKind::Train, 2, 0..1)).unwrap();
+        let results = answers_at(&desk, 1, |node| {
+            if (node.assignment_id, node.level) == (1, 0) {
+                order(&desk);
+            }
+        });
+        results.unwrap().iter().map(|result| result.assignment_id).collect()
+    }
+
+    #[test]
+    fn a_revoked_assignment_sends_no_further_node() {
+        assert_eq!(sent_despite(|_| {}), [1, 1, 1, 2], "an undisturbed one sends all three");
+        assert_eq!(sent_despite(|desk| desk.revoke(1)), [1, 2]);
+    }
+
+    #[test]
+    fn newer_weights_end_what_needs_older_ones() {
+        assert_eq!(sent_despite(|desk| desk.put_weights(weights(1))), [1, 3]);
+    }
+
+    #[test]
+    fn the_end_of_a_session_ends_its_computing() {
+        assert_eq!(sent_despite(Desk::close), [1]);
+    }
+
+    #[test]
+    fn an_unwanted_assignment_costs_no_leaf() {
+        let mut engine = Engine::new(Cpu::detect());
+        engine.load(&weights(0)).unwrap();
+        let stop = AtomicBool::new(true);
+        // Labels that no shard has: a leaf that is computed panics.
+        let mut impossible = assignment(1, TaskKind::Train, 1, 0..8);
+        impossible.labels = vec![200; impossible.labels.len()].into();
+        let refuse = |node: NodeResult| panic!("{node:?}");
+        assert_eq!(engine.answer(&impossible, &stop, &refuse).unwrap(), Answer::Stopped);
+        // Nodes without examples cost no leaf, and are not sent either.
+        (impossible.leaf_examples, impossible.labels, impossible.pixels) =
+            (vec![0; 8], Bytes::new(), Bytes::new());
+        assert_eq!(engine.answer(&impossible, &stop, &refuse).unwrap(), Answer::Stopped);
+        stop.store(false, Ordering::Relaxed);
+        let unheard = engine.answer(&assignment(1, TaskKind::Train, 1, 0..8), &stop, &|_| false);
+        assert_eq!(unheard.unwrap(), Answer::Unheard);
     }
 }

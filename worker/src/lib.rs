@@ -4,13 +4,20 @@
 
 pub mod cli;
 mod compute;
+mod desk;
+#[cfg(test)]
+mod double;
+mod engine;
+mod error;
+#[cfg(test)]
+mod examples;
+mod join;
 mod process;
+mod recompute;
+mod retry;
+mod run;
 mod session;
 
-use std::time::Duration;
-
-pub use compute::recompute;
-pub use session::{Config, WorkerError, run};
-
-/// First and longest pause between two attempts to reach the coordinator.
-const RETRY_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
+pub use error::WorkerError;
+pub use recompute::{Recomputer, recompute};
+pub use run::{Config, run};

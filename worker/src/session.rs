@@ -1,349 +1,158 @@
-//! The stream to the coordinator: dial, hello, then messages in and nodes out until the run is over.
+//! One membership: messages in, signs of life out, until the run is over or the stream breaks. The nodes go out from
+//! the computing thread.
 
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use lockstep_model::{Cpu, NUMERICS_VERSION, PARAMETER_BYTES, PIXELS};
-use lockstep_proto::{
-    CoordinatorMessage, Fence, FromWorker, Hello, LockstepClient, MAX_COORDINATOR_MESSAGE_BYTES,
-    MAX_FRAME_BYTES, MAX_HELD_ASSIGNMENTS, MAX_WORKER_MESSAGE_BYTES, MalformedMessage, PROTOCOL_VERSION,
-    ToWorker, Token, TokenError, WorkerMessage,
-};
-use tokio::sync::mpsc;
+use lockstep_proto::{Fence, FromWorker, Heartbeat, MAX_HELD_ASSIGNMENTS, ToWorker, WorkerMessage};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
-use tonic::{Code, Status, Streaming};
+use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::RETRY_PAUSE;
-use crate::compute::{ComputeError, Job, compute};
+use crate::compute::Shift;
+use crate::desk::{Desk, TooMany};
+use crate::engine::ComputeError;
+use crate::error::WorkerError;
+use crate::join::{Broken, Joined};
 
-/// Jobs that wait for the computing thread: every assignment that may be held, and the weights between them.
-const MAX_WAITING_JOBS: usize = 2 * MAX_HELD_ASSIGNMENTS;
+/// Serves a coordinator until its run is over; returns its reason. `silence` is what it may keep silent for.
+pub(crate) async fn session(
+    url: &str,
+    joined: Joined,
+    silence: Option<Duration>,
+    shifts: &SyncSender<Shift>,
+) -> Result<String, Broken> {
+    let Joined { welcome, mut inbound, outbound } = joined;
+    let desk = OpenDesk::default();
+    let (end, mut ended) = oneshot::channel();
+    let shift = Shift { desk: Arc::clone(&desk.0), outbound: outbound.clone(), ended: end };
+    shifts.try_send(shift).map_err(|_| Broken::Lost("the computing thread is busy elsewhere".to_string()))?;
 
-/// Nodes that wait to be sent.
-const MAX_WAITING_NODES: usize = 64;
-
-/// The time that an attempt to join gets, however little is left.
-const LEAST_PATIENCE: Duration = Duration::from_secs(1);
-
-/// What a worker has to know.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// URL of the coordinator.
-    pub coordinator: String,
-    /// Threads that compute, at least 1.
-    pub threads: u32,
-    /// For people.
-    pub name: String,
-    /// For people.
-    pub host: String,
-    /// The run's join token.
-    pub token: Token,
-    /// How long to try to reach the coordinator.
-    pub connect_timeout: Duration,
-    /// The coordinator spawned this worker. Then its process is what to watch: one that is only stopped comes back.
-    pub local: bool,
-    /// The instruction set to compute with.
-    pub cpu: Cpu,
-}
-
-/// Why a worker ended before its run.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    /// The URL is none.
-    #[error("--coordinator {url} is no address: {cause}; write it as http://HOST:PORT")]
-    Address {
-        /// As given.
-        url: String,
-        /// What is wrong.
-        cause: String,
-    },
-    /// No token.
-    #[error("no join token: give --token or LOCKSTEP_TOKEN, as the coordinator prints it at its start")]
-    NoToken,
-    /// A token that cannot be one.
-    #[error("--token: {0}")]
-    Token(TokenError),
-    /// The coordinator that spawned this worker is gone, or its pipe.
-    #[error("cannot follow the coordinator's process: {0}")]
-    Parent(std::io::Error),
-    /// Nobody answers.
-    #[error(
-        "no coordinator answers at {url} within {seconds} s ({cause}); is it running with --external, and is the port right?"
-    )]
-    Unreachable {
-        /// As given.
-        url: String,
-        /// How long it was tried.
-        seconds: u64,
-        /// The last failure.
-        cause: String,
-    },
-    /// The coordinator does not want this worker.
-    #[error("the coordinator at {url} refuses this worker: {reason}")]
-    Refused {
-        /// As given.
-        url: String,
-        /// The coordinator's words.
-        reason: String,
-    },
-    /// The stream broke in mid-run.
-    #[error("the coordinator at {url} is gone: {cause}")]
-    Lost {
-        /// As given.
-        url: String,
-        /// How it broke.
-        cause: String,
-    },
-    /// The coordinator broke the protocol.
-    #[error("the coordinator at {url} sent {cause}")]
-    Malformed {
-        /// As given.
-        url: String,
-        /// What it sent.
-        cause: MalformedMessage,
-    },
-    /// The coordinator broke the order of messages.
-    #[error("the coordinator at {url} sent {cause}")]
-    Protocol {
-        /// As given.
-        url: String,
-        /// What it sent.
-        cause: String,
-    },
-    /// Computing failed.
-    #[error("{0}")]
-    Compute(String),
-    /// No runtime or thread.
-    #[error("cannot start: {0}")]
-    Start(std::io::Error),
-}
-
-impl WorkerError {
-    /// The exit code of the process: 1 refused, 2 usage, 75 try again.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Address { .. } | Self::NoToken | Self::Token(_) => 2,
-            Self::Unreachable { .. } | Self::Lost { .. } | Self::Parent(_) => 75,
-            Self::Refused { .. } | Self::Malformed { .. } | Self::Protocol { .. } => 1,
-            Self::Compute(_) | Self::Start(_) => 1,
-        }
-    }
-}
-
-/// Joins the coordinator and computes until the run is over; returns the coordinator's reason.
-///
-/// # Errors
-///
-/// See [`WorkerError`].
-pub fn run(config: Config) -> Result<String, WorkerError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Start)?;
-    let result = runtime.block_on(session(&config));
-    // The computing thread may be in the middle of a shard that nobody wants any more.
-    runtime.shutdown_background();
-    result
-}
-
-async fn session(config: &Config) -> Result<String, WorkerError> {
-    let url = || config.coordinator.clone();
-    let join_test_digest = lockstep_model::join_test(config.cpu).0;
-    let hello = Hello {
-        protocol_version: PROTOCOL_VERSION,
-        numerics_version: NUMERICS_VERSION,
-        token: config.token.clone(),
-        name: config.name.clone(),
-        host: config.host.clone(),
-        pid: std::process::id(),
-        threads: config.threads,
-        cpu: lockstep_model::cpu_description(config.cpu),
-        join_test_digest,
-    };
-    let (mut inbound, outbound) = join(config, &hello).await?;
-    let Some(ToWorker::Welcome(welcome)) = receive(config, &mut inbound).await? else {
-        return Err(WorkerError::Protocol { url: url(), cause: "no welcome first".to_string() });
-    };
-    tracing::info!(run = %welcome.fence.run_id, worker = welcome.worker_id, cpu = %config.cpu, threads = config.threads, "joined");
-
-    let (jobs, mut ended) = start_computing(config, outbound)?;
+    let alive = WorkerMessage::from(FromWorker::Heartbeat(Heartbeat { fence: welcome.fence }));
+    let mut heartbeats = tokio::time::interval(welcome.heartbeat);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut silence = Silence { limit: silence, slack: welcome.heartbeat, heard: Instant::now() };
     loop {
         let message = tokio::select! {
-            message = receive(config, &mut inbound) => message?,
-            result = &mut ended => {
-                let cause = match result {
-                    Ok(Ok(())) => "the computing thread ended".to_string(),
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "the computing thread panicked".to_string(),
-                };
-                return Err(WorkerError::Compute(cause));
+            // Signs of life first: however much comes in, they go out.
+            biased;
+            _ = heartbeats.tick() => {
+                // With a full queue the network is stuck, and one more message would tell nobody.
+                let _ = outbound.try_send(alive.clone());
+                continue;
+            }
+            message = inbound.receive() => message?,
+            result = &mut ended => return Err(computing_ended(url, result)),
+            () = silence.limit_reached() => {
+                if let Some(cause) = silence.verdict(Instant::now()) {
+                    return Err(Broken::Lost(cause));
+                }
+                continue;
             }
         };
-        let Some(message) = message else {
-            return Err(WorkerError::Lost { url: url(), cause: "it closed the stream".to_string() });
-        };
-        if fence(&message) != welcome.fence {
-            tracing::warn!(expected = ?welcome.fence, actual = ?fence(&message), "ignored a message of another run or term");
-            continue;
-        }
-        let job = match message {
-            ToWorker::Finish(finish) => return Ok(finish.reason),
-            ToWorker::Weights(weights) => Job::Weights(weights),
-            ToWorker::Assignment(assignment) => Job::Assignment(assignment),
-            ToWorker::Welcome(_) => {
-                return Err(WorkerError::Protocol { url: url(), cause: "a second welcome".to_string() });
+        if belongs(&message, welcome.fence) {
+            silence.heard = Instant::now();
+            if let Some(reason) = take(url, &desk.0, message)? {
+                return Ok(reason);
             }
-        };
-        match jobs.try_send(job) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                return Err(WorkerError::Protocol {
-                    url: url(),
-                    cause: "more work than may wait".to_string(),
-                });
-            }
-            // The computing thread's own error tells more: the next turn of the loop reports it.
-            Err(TrySendError::Disconnected(_)) => {}
         }
     }
 }
 
-fn fence(message: &ToWorker) -> Fence {
+/// Puts work onto the desk; returns the reason if the run is over.
+fn take(url: &str, desk: &Desk, message: ToWorker) -> Result<Option<String>, Broken> {
+    let violation = |cause: String| Broken::Final(WorkerError::Protocol { url: url.to_string(), cause });
     match message {
-        ToWorker::Welcome(welcome) => welcome.fence,
-        ToWorker::Assignment(assignment) => assignment.fence,
-        ToWorker::Weights(weights) => weights.fence,
-        ToWorker::Finish(finish) => finish.fence,
+        ToWorker::Finish(finish) => return Ok(Some(finish.reason)),
+        ToWorker::Weights(weights) => desk.put_weights(weights),
+        ToWorker::Assignment(assignment) => desk
+            .put_assignment(assignment)
+            .map_err(|TooMany| violation(format!("more than {MAX_HELD_ASSIGNMENTS} assignments ahead")))?,
+        ToWorker::Revoke(revoke) => desk.revoke(revoke.assignment_id),
+        ToWorker::Heartbeat(_) => {}
+        ToWorker::Welcome(_) => return Err(violation("a second welcome".to_string())),
     }
+    Ok(None)
 }
 
-/// The channel of jobs to a new computing thread, and its end.
-#[expect(clippy::type_complexity, reason = "two ends, named at once where they are used")]
-fn start_computing(
-    config: &Config,
-    outbound: mpsc::Sender<WorkerMessage>,
-) -> Result<(SyncSender<Job>, oneshot::Receiver<Result<(), ComputeError>>), WorkerError> {
-    let (jobs, waiting) = sync_channel(MAX_WAITING_JOBS);
-    let (end, ended) = oneshot::channel();
-    let (cpu, threads) = (config.cpu, config.threads);
-    std::thread::Builder::new()
-        .name("compute".to_string())
-        .spawn(move || {
-            let emit = |node| outbound.blocking_send(FromWorker::Node(node).into()).is_ok();
-            // Nobody waits for the end of a session that is over.
-            let _ = end.send(compute(cpu, threads, &waiting, emit));
-        })
-        .map_err(WorkerError::Start)?;
-    Ok((jobs, ended))
+fn belongs(message: &ToWorker, fence: Fence) -> bool {
+    let same = message.fence() == fence;
+    if !same {
+        let actual = message.fence();
+        tracing::warn!(expected = ?fence, ?actual, "ignored a message of another run or term");
+    }
+    same
 }
 
-/// Both directions of the stream to the coordinator.
-type Joined = (Streaming<CoordinatorMessage>, mpsc::Sender<WorkerMessage>);
-
-/// Why an attempt to join failed.
-enum Failure {
-    /// Nobody is there, or nobody who speaks this protocol: a coordinator may be there in a moment.
-    Unreachable(String),
-    /// A coordinator's answer.
-    Final(WorkerError),
-}
-
-/// Tries to reach and join the coordinator, with growing pauses, until the timeout.
-async fn join(config: &Config, hello: &Hello) -> Result<Joined, WorkerError> {
-    let url = &config.coordinator;
-    let endpoint = endpoint(url, config.local)?;
-    let end = Instant::now() + config.connect_timeout;
-    let mut pause = *RETRY_PAUSE.start();
-    loop {
-        let last = end.max(Instant::now() + LEAST_PATIENCE);
-        let cause = match tokio::time::timeout_at(last, attempt(config, &endpoint, hello)).await {
-            Ok(Ok(joined)) => return Ok(joined),
-            Ok(Err(Failure::Final(error))) => return Err(error),
-            Ok(Err(Failure::Unreachable(cause))) => cause,
-            Err(_) => "something takes the connection and says nothing".to_string(),
-        };
-        if Instant::now() + pause >= end {
-            let seconds = config.connect_timeout.as_secs();
-            return Err(WorkerError::Unreachable { url: url.clone(), seconds, cause });
+/// What the end of the computing means, which lasts as long as the session unless something is wrong.
+fn computing_ended(url: &str, result: Result<Result<(), ComputeError>, oneshot::error::RecvError>) -> Broken {
+    match result {
+        // It heard of the broken stream first.
+        Ok(Ok(())) => Broken::Lost("the stream takes no more nodes".to_string()),
+        // Sent anew, they may arrive whole.
+        Ok(Err(error @ ComputeError::Checksum { .. })) => Broken::Lost(error.to_string()),
+        Ok(Err(error @ ComputeError::Interval)) => {
+            Broken::Final(WorkerError::Protocol { url: url.to_string(), cause: error.to_string() })
         }
-        tracing::debug!("cannot reach {url} yet: {cause}");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(*RETRY_PAUSE.end());
+        Err(_) => Broken::Final(WorkerError::Compute("the computing thread panicked".to_string())),
     }
 }
 
-/// How to reach the coordinator; a local one is watched as a process instead of by pings.
-fn endpoint(url: &str, local: bool) -> Result<Endpoint, WorkerError> {
-    let address = |cause: String| WorkerError::Address { url: url.to_string(), cause };
-    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|error| address(error.to_string()))?;
-    let uri = endpoint.uri();
-    let host = uri.host().is_some_and(|host| !host.is_empty());
-    if uri.scheme_str() != Some("http") || !host || uri.port().is_none() {
-        return Err(address("it needs http://, a host and a port".to_string()));
+/// The session's desk; it is closed when the session ends, however it does.
+#[derive(Default)]
+struct OpenDesk(Arc<Desk>);
+
+impl Drop for OpenDesk {
+    fn drop(&mut self) {
+        self.0.close();
     }
-    let endpoint =
-        endpoint.connect_timeout(Duration::from_secs(3)).tcp_nodelay(true).max_frame_size(MAX_FRAME_BYTES);
-    Ok(if local {
-        endpoint
-    } else {
-        endpoint
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(10))
-    })
 }
 
-async fn attempt(config: &Config, endpoint: &Endpoint, hello: &Hello) -> Result<Joined, Failure> {
-    let channel = endpoint.connect().await.map_err(|error| Failure::Unreachable(root_cause(&error)))?;
-    let mut client = LockstepClient::new(channel)
-        .max_decoding_message_size(MAX_COORDINATOR_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_WORKER_MESSAGE_BYTES);
-    let (outbound, nodes) = mpsc::channel::<WorkerMessage>(MAX_WAITING_NODES);
-    outbound
-        .try_send(FromWorker::Hello(hello.clone()).into())
-        .expect("the first message fits into an empty queue");
-    match client.join(ReceiverStream::new(nodes)).await {
-        Ok(response) => Ok((response.into_inner(), outbound)),
-        // A status with a source was made on this side, of what is no answer in this protocol.
-        Err(status) if std::error::Error::source(&status).is_some() => {
-            Err(Failure::Unreachable(root_cause(&status)))
+/// For how long nothing was heard.
+struct Silence {
+    /// The coordinator is gone after so long; `None`: never.
+    limit: Option<Duration>,
+    /// A verdict that comes later than this was delayed by this process' own standstill.
+    slack: Duration,
+    heard: Instant,
+}
+
+impl Silence {
+    async fn limit_reached(&self) {
+        match self.limit {
+            Some(limit) => tokio::time::sleep_until(self.heard + limit).await,
+            None => std::future::pending().await,
         }
-        Err(status) => Err(Failure::Final(refused(config, &status))),
+    }
+
+    /// The sentence that says that the coordinator is gone, if it is.
+    fn verdict(&mut self, now: Instant) -> Option<String> {
+        let limit = self.limit?;
+        let late = now.checked_duration_since(self.heard + limit)?;
+        if late > self.slack {
+            // A process that was stopped has not listened: what was said meanwhile is still to be read.
+            self.heard = now;
+            return None;
+        }
+        Some(format!("it said nothing for {} ms", limit.as_millis()))
     }
 }
 
-fn root_cause(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .last()
-        .map_or_else(String::new, ToString::to_string)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The next message, or `None` at the end of the stream.
-async fn receive(
-    config: &Config,
-    inbound: &mut Streaming<CoordinatorMessage>,
-) -> Result<Option<ToWorker>, WorkerError> {
-    let message = inbound.message().await.map_err(|status| refused(config, &status))?;
-    message
-        .map(|message| ToWorker::parse(message, PARAMETER_BYTES, PIXELS))
-        .transpose()
-        .map_err(|cause| WorkerError::Malformed { url: config.coordinator.clone(), cause })
-}
-
-/// What a status means for this worker.
-fn refused(config: &Config, status: &Status) -> WorkerError {
-    let url = config.coordinator.clone();
-    match status.code() {
-        Code::Unauthenticated
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::InvalidArgument
-        | Code::OutOfRange
-        | Code::ResourceExhausted => WorkerError::Refused { url, reason: status.message().to_string() },
-        Code::Unimplemented => WorkerError::Refused {
-            url,
-            reason: "a server answers there, but it is no Lockstep coordinator".to_string(),
-        },
-        _ => WorkerError::Lost { url, cause: status.message().to_string() },
+    #[test]
+    fn silence_has_a_limit_but_not_for_a_process_that_stood_still() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let mut silence = Silence { limit: Some(ms(1000)), slack: ms(250), heard: start };
+        assert_eq!(silence.verdict(start + ms(999)), None);
+        assert_eq!(silence.verdict(start + ms(1000)).unwrap(), "it said nothing for 1000 ms");
+        assert_eq!(silence.verdict(start + ms(7000)), None, "stopped for six seconds");
+        assert_eq!(silence.verdict(start + ms(7999)), None);
+        assert!(silence.verdict(start + ms(8100)).is_some(), "and again nothing for one");
+        let mut endless = Silence { limit: None, ..silence };
+        assert_eq!(endless.verdict(start + ms(8100)), None);
     }
 }

@@ -12,15 +12,18 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
-use super::{DatasetChoice, SettingsError, TokenText, nearest::nearest};
+use super::{DatasetChoice, Period, SettingsError, TokenText, nearest::nearest};
 
 /// Every key, in the order in which they are written. `run-dir` and `token` are read but never written: the one would
 /// make the next run collide with this one, the other is a secret.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 25] = [
     "workers",
     "external",
     "listen",
     "insecure",
+    "deadline",
+    "patience",
+    "max-restarts",
     "dataset",
     "data-dir",
     "epochs",
@@ -32,6 +35,7 @@ const KEYS: [&str; 21] = [
     "examples",
     "max-steps",
     "offline",
+    "checkpoint-every",
     "threads-per-worker",
     "run-dir",
     "json",
@@ -40,8 +44,8 @@ const KEYS: [&str; 21] = [
     "no-progress",
 ];
 
-/// The table that `config.toml` has besides the keys.
-const IDENTITY: &str = "identity";
+/// The tables that `config.toml` has besides the keys.
+const TABLES: [&str; 2] = ["run", "identity"];
 
 /// What a configuration file says; absent keys are left to the defaults.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -51,11 +55,14 @@ pub(super) struct ConfigFile {
     pub external: Option<bool>,
     pub listen: Option<SocketAddr>,
     pub insecure: Option<bool>,
+    pub deadline: Option<Period>,
+    pub patience: Option<Period>,
+    pub max_restarts: Option<u32>,
     pub dataset: Option<DatasetChoice>,
     pub data_dir: Option<PathBuf>,
     pub epochs: Option<u32>,
     pub batch_size: Option<u32>,
-    #[serde(deserialize_with = "shortest_f32")]
+    #[serde(deserialize_with = "some_shortest_f32")]
     pub learning_rate: Option<f32>,
     pub seed: Option<u64>,
     pub validation_split: Option<f64>,
@@ -63,6 +70,7 @@ pub(super) struct ConfigFile {
     pub examples: Option<u32>,
     pub max_steps: Option<u64>,
     pub offline: Option<bool>,
+    pub checkpoint_every: Option<Period>,
     pub threads_per_worker: Option<u32>,
     #[serde(skip_serializing)]
     pub run_dir: Option<PathBuf>,
@@ -71,8 +79,11 @@ pub(super) struct ConfigFile {
     pub token: Option<TokenText>,
     pub no_metrics: Option<bool>,
     pub no_progress: Option<bool>,
-    /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: the
-    /// identity of the new run follows from its own settings and data.
+    /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: a new
+    /// run has another id, and its identity follows from its own settings and data. `StoredRun` is who reads it.
+    #[serde(skip_serializing)]
+    pub run: Option<IgnoredAny>,
+    /// The same.
     #[serde(skip_serializing)]
     pub identity: Option<IgnoredAny>,
 }
@@ -93,7 +104,7 @@ impl ConfigFile {
         };
         // Only the names: a `toml::Table` would refuse a seed above i64::MAX, which the struct takes.
         let table: BTreeMap<String, IgnoredAny> = toml::from_str(&text).map_err(invalid)?;
-        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str()) && *key != IDENTITY) {
+        if let Some(key) = table.keys().find(|key| ![&KEYS[..], &TABLES].concat().contains(&key.as_str())) {
             let nearest = nearest(key, KEYS);
             return Err(SettingsError::UnknownKey { path: path.to_path_buf(), key: key.clone(), nearest });
         }
@@ -107,13 +118,19 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 /// TOML has only f64, and rounding a decimal number first to f64 and then to f32 is not always what parsing it as f32,
 /// as the flag does, gives. The shortest decimal form of the f64 is the number as it was written (up to 15 digits).
-fn shortest_f32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f32>, D::Error> {
+pub(super) fn shortest_f32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
     let value = f64::deserialize(deserializer)?;
-    value.to_string().parse().map(Some).map_err(serde::de::Error::custom)
+    value.to_string().parse().map_err(serde::de::Error::custom)
+}
+
+fn some_shortest_f32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f32>, D::Error> {
+    shortest_f32(deserializer).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(text: &str) -> Result<ConfigFile, SettingsError> {
@@ -134,7 +151,9 @@ mod tests {
         let flags: Vec<String> = crate::cli::command()
             .get_arguments()
             .filter_map(|argument| argument.get_long().map(str::to_owned))
-            .filter(|flag| !["help", "version", "config"].contains(&flag.as_str()))
+            .filter(|flag| {
+                !["help", "version", "config", "resume", "resume-or-start"].contains(&flag.as_str())
+            })
             .collect();
         let (mut flags, mut keys) = (flags, KEYS.map(str::to_owned).to_vec());
         flags.sort();
@@ -149,6 +168,9 @@ mod tests {
             external = true
             listen = "127.0.0.1:29400"
             insecure = true
+            deadline = "500ms"
+            patience = 0.5
+            max-restarts = 3
             dataset = "digits"
             data-dir = "data"
             epochs = 3
@@ -160,12 +182,15 @@ mod tests {
             examples = 1000
             max-steps = 5
             offline = true
+            checkpoint-every = 2
             threads-per-worker = 2
             run-dir = "out"
             json = true
             token = "secret"
             no-metrics = true
             no-progress = true
+            [run]
+            id = "00"
             [identity]
             seed = 99
             "#;
@@ -175,6 +200,9 @@ mod tests {
             external: Some(true),
             listen: Some("127.0.0.1:29400".parse().unwrap()),
             insecure: Some(true),
+            deadline: Some(Period(Duration::from_millis(500))),
+            patience: Some(Period(Duration::from_millis(500))),
+            max_restarts: Some(3),
             dataset: Some(DatasetChoice::Digits),
             data_dir: Some("data".into()),
             epochs: Some(3),
@@ -186,12 +214,14 @@ mod tests {
             examples: Some(1000),
             max_steps: Some(5),
             offline: Some(true),
+            checkpoint_every: Some(Period(Duration::from_secs(2))),
             threads_per_worker: Some(2),
             run_dir: Some("out".into()),
             json: Some(true),
             token: Some(TokenText::from("secret".to_owned())),
             no_metrics: Some(true),
             no_progress: Some(true),
+            run: Some(IgnoredAny),
             identity: Some(IgnoredAny),
         };
         assert_eq!(file, expected);
@@ -220,6 +250,8 @@ mod tests {
         let text = message("dataset = 'cifar'");
         assert!(text.contains("line 1: ") && text.contains("mnist"), "{text}");
         assert!(message("seed = 1\nepochs = = 3\n").contains("line 2: "));
+        let text = message("seed = 1\npatience = 'long'\n");
+        assert!(text.contains("line 2: 'long' is no length of time: write seconds"), "{text}");
     }
 
     #[test]

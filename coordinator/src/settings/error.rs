@@ -1,9 +1,12 @@
 //! What a user can get wrong in flags, environment and configuration file: each on one line, with the cause and what
 //! to do about it. The exit code is always 2.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lockstep_proto::TokenError;
+
+use super::{Origin, Period};
+use crate::run_directory::RunDirectoryError;
 
 /// A setting, or several together, that no run can have.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,18 @@ pub enum SettingsError {
     Zero {
         /// The flag, without its dashes.
         flag: &'static str,
+    },
+    /// A length of time outside its bounds.
+    #[error("--{flag} is {}; it must be from {} to {}", Period(*value), Period(*least), Period(*most))]
+    PeriodOutOfRange {
+        /// The flag, without its dashes.
+        flag: &'static str,
+        /// What was given.
+        value: Duration,
+        /// The least value allowed.
+        least: Duration,
+        /// The greatest value allowed.
+        most: Duration,
     },
     /// A learning rate that is not finite and positive.
     #[error("--learning-rate is {value}; it must be a finite number above 0, for example 0.01")]
@@ -141,5 +156,86 @@ pub enum SettingsError {
         key: String,
         /// The known key it may have been meant to be.
         nearest: Option<&'static str>,
+    },
+    /// Two flags, or environment variables, of which a run can have only one.
+    #[error("{first} and {second} cannot be given together: {reason}; {}", second.remedy())]
+    Conflict {
+        /// The one.
+        first: Origin,
+        /// The other.
+        second: Origin,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// There is no run to resume.
+    #[error(transparent)]
+    RunDirectory(#[from] RunDirectoryError),
+    /// The `config.toml` of a run does not say which run it is.
+    #[error(
+        "the run of {} cannot be resumed: {message}; start it anew with --config {}",
+        path.display(),
+        path.display()
+    )]
+    NotResumable {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong, on one line.
+        message: String,
+    },
+    /// A setting that decides the bits, and is not what the run was begun with.
+    #[error(
+        "{origin} is {value} but the run in {} was begun with {stored}, which decides its bits; {}, or start another \
+         run with --run-dir instead",
+        directory.display(),
+        origin.remedy()
+    )]
+    IdentityChanged {
+        /// Who asks for it.
+        origin: Origin,
+        /// What was asked for.
+        value: String,
+        /// What the run has.
+        stored: String,
+        /// The run's directory.
+        directory: PathBuf,
+    },
+    /// A run cannot be made shorter.
+    #[error(
+        "{origin} is {value} but the run in {} has {stored} epochs, and may only get more; {}, or end it earlier with \
+         --max-steps",
+        directory.display(),
+        origin.remedy()
+    )]
+    FewerEpochs {
+        /// Who asks for it.
+        origin: Origin,
+        /// What was asked for.
+        value: u32,
+        /// What the run has.
+        stored: u32,
+        /// The run's directory.
+        directory: PathBuf,
+    },
+    /// Program or data are not those of the run.
+    #[error(
+        "the run cannot go on with other bits: its {key} is {now} now but {stored} in its config.toml; {remedy}"
+    )]
+    OtherIdentity {
+        /// Key of the field, in the table `identity` of the run's `config.toml`.
+        key: &'static str,
+        /// What the run has.
+        stored: String,
+        /// What was found.
+        now: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A range of steps that has none.
+    #[error("--from is {from} but --to is {to}; the first step must not come after the last one")]
+    StepsReversed {
+        /// `--from`.
+        from: u64,
+        /// `--to`.
+        to: u64,
     },
 }

@@ -1,5 +1,7 @@
 //! Tests of the merged settings, through the real command line.
 
+mod resuming;
+
 use std::{env, ffi::OsString, fs, path::Path, process};
 
 use super::*;
@@ -63,6 +65,9 @@ fn defaults() {
     assert_eq!(settings.run_dir, None);
     assert!(!settings.external && !settings.insecure && !settings.offline && !settings.json);
     assert!(settings.metrics && settings.progress && settings.token.is_none());
+    assert_eq!((settings.deadline, settings.patience), (Duration::from_secs(1), Duration::from_secs(60)));
+    assert_eq!((settings.checkpoint_every, settings.max_restarts), (Duration::from_secs(1), 10));
+    assert!(settings.resume.is_none() && !settings.adopt_run_dir);
 }
 
 #[test]
@@ -97,11 +102,15 @@ fn the_environment_stands_between_flag_and_file() {
         ("LOCKSTEP_NO_METRICS", "no"),
         ("LOCKSTEP_TOKEN", "from-the-environment"),
         ("LOCKSTEP_MAX_STEPS", "9"),
+        ("LOCKSTEP_DEADLINE", "0.5"),
+        ("LOCKSTEP_CHECKPOINT_EVERY", "0"),
+        ("LOCKSTEP_MAX_RESTARTS", "2"),
     ];
     if !inside("the_environment_stands_between_flag_and_file", &variables) {
         return;
     }
-    let file = "epochs = 3\nseed = 7\nbatch-size = 8\nexternal = false\nno-metrics = true\ntoken = 'file'\n";
+    let file = "epochs = 3\nseed = 7\nbatch-size = 8\nexternal = false\nno-metrics = true\ntoken = 'file'\n\
+                deadline = 3\ncheckpoint-every = '1m'\npatience = '2m'\n";
     let merged = with_file(file, &["--seed", "42"]).unwrap();
     assert_eq!(merged.epochs.get(), 5);
     assert_eq!(merged.seed, 42);
@@ -109,6 +118,8 @@ fn the_environment_stands_between_flag_and_file() {
     assert!(merged.external && merged.metrics);
     assert_eq!(merged.token.unwrap().reveal(), "from-the-environment");
     assert_eq!(merged.max_steps.unwrap().get(), 9);
+    assert_eq!((merged.deadline, merged.patience), (Duration::from_millis(500), Duration::from_secs(120)));
+    assert_eq!((merged.checkpoint_every, merged.max_restarts), (Duration::ZERO, 2));
 }
 
 #[test]
@@ -145,8 +156,40 @@ fn counts_out_of_bounds_are_refused() {
 }
 
 #[test]
+fn periods_out_of_bounds_are_refused() {
+    for (given, shown) in [("49ms", "49ms"), ("0", "0s"), ("601", "601s"), ("1h", "3600s")] {
+        assert_eq!(
+            refusal(&["--deadline", given]),
+            format!("--deadline is {shown}; it must be from 50ms to 600s")
+        );
+    }
+    for (flag, given) in [("--patience", "8761h"), ("--checkpoint-every", "8761h")] {
+        assert_eq!(refusal(&[flag, given]), format!("{flag} is 31539600s; it must be from 0s to 31536000s"));
+    }
+    for good in [["--deadline", "50ms"], ["--deadline", "10m"], ["--patience", "0"], ["--patience", "8760h"]]
+    {
+        assert!(settings(&good).is_ok(), "{good:?}");
+    }
+    for wrong in [
+        ["--deadline", "soon"],
+        ["--patience", "-1"],
+        ["--checkpoint-every", "1 day"],
+        ["--max-restarts", "-1"],
+    ] {
+        match settings(&wrong) {
+            Err(UsageError::Arguments(error)) => {
+                let message = error.to_string();
+                assert!(message.contains(wrong[0]) && message.contains(wrong[1]), "{message}");
+            }
+            _ => panic!("{wrong:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_file_is_held_to_the_same_rules() {
     for (text, expected) in [
+        ("deadline = '10ms'", "--deadline is 10ms; it must be from 50ms to 600s"),
         ("workers = 0", "--workers is 0; it must be from 1 to 1024"),
         (
             "learning-rate = nan",
@@ -249,7 +292,7 @@ fn tokens_have_a_length_and_are_never_shown() {
 
     let settings = settings(&["--token", "s3cret"]).unwrap();
     assert!(!format!("{settings:?}").contains("s3cret"));
-    assert!(!settings.to_toml(&identity()).contains("s3cret"));
+    assert!(!settings.to_toml(&identity(), RUN_ID).contains("s3cret"));
 }
 
 #[test]
@@ -270,6 +313,8 @@ fn settings_are_checked_against_the_data() {
          (--examples)"
     );
 }
+
+const RUN_ID: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
 
 fn identity() -> RunIdentity {
     RunIdentity {
@@ -292,6 +337,10 @@ fn what_is_written_reads_back_as_the_same_settings() {
         "--external",
         "--listen=[::]:29400",
         "--insecure",
+        "--deadline=1.05s",
+        "--patience=0",
+        "--max-restarts=0",
+        "--checkpoint-every=2m",
         "--dataset=digits",
         "--data-dir=a folder/\"quoted\"",
         "--epochs=2",
@@ -310,7 +359,7 @@ fn what_is_written_reads_back_as_the_same_settings() {
     ];
     for arguments in [&arguments[..], &["--dataset=digits", "--seed=9223372036854775808"]] {
         let original = settings(arguments).unwrap();
-        let text = original.to_toml(&identity());
+        let text = original.to_toml(&identity(), RUN_ID);
         let read = with_file(&text, &[]).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(format!("{read:?}"), format!("{original:?}"), "{text}");
     }
@@ -321,13 +370,15 @@ fn the_written_file_is_plain_and_has_the_identity() {
     let directory = tempfile::tempdir().unwrap();
     let run = directory.path().join("run");
     let written = settings(&["--run-dir", run.to_str().unwrap(), "--threads-per-worker", "1"]).unwrap();
-    let text = written.to_toml(&RunIdentity { seed: 42, ..identity() });
+    let text = written.to_toml(&RunIdentity { seed: 42, ..identity() }, RUN_ID);
     let expected = format!(
         "# The settings of this run. `coordinator --config THIS_FILE` trains the same again, in a new run directory.\n\
-         workers = 4\nexternal = false\nlisten = \"127.0.0.1:0\"\ninsecure = false\ndataset = \"digits\"\nepochs = 10\n\
+         workers = 4\nexternal = false\nlisten = \"127.0.0.1:0\"\ninsecure = false\n\
+         deadline = \"1s\"\npatience = \"60s\"\nmax-restarts = 10\ndataset = \"digits\"\nepochs = 10\n\
          batch-size = 64\nlearning-rate = 0.01\nseed = 42\nvalidation-split = 0.15\nmicro-shards = 16\n\
-         offline = false\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-progress = false\n\n\
-         # What decides the bits of this run. It is ignored when this file is read.\n\
+         offline = false\ncheckpoint-every = \"1s\"\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-progress = false\n\n\
+         # Which run this is, for --resume.\n[run]\nid = \"000102030405060708090a0b0c0d0eff\"\n\n\
+         # What decides the bits of this run. --config ignores it, --resume holds on to it.\n\
          [identity]\nseed = 42\ndataset = \"digits\"\ndataset-sha256 = \"{}\"\nexamples = 60000\n\
          validation-split = 0.15\nbatch-size = 64\nmicro-shards = 16\nlearning-rate = 0.01\nnumerics-version = 1\n",
         "cd".repeat(32)

@@ -1,18 +1,30 @@
-//! Writes a whole file or nothing: a temporary beside it, fsync, read back, rename, fsync of the directory.
+//! Writes a whole file or nothing: a temporary beside it, fsync, read back, rename, fsync of the folder.
 //!
 //! Never retries a failed fsync: after one, Linux may have dropped the dirty pages, and a second call would report
-//! success for data that is gone. The temporary is removed and the error handed up.
+//! success for data that is gone. The temporary is removed and the error handed up. Only a crash leaves a temporary
+//! behind; [`sweep_temporaries`] removes it.
 
 use std::{
-    fmt::Write as _,
-    fs::{self, File},
-    io::{self, Write as _},
-    path::Path,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
 };
 
-use sha2::{Digest, Sha256};
+use crate::{Disk, Error, Files, Writable};
 
-use crate::Error;
+const PREFIX: &str = ".lockstep-";
+const SUFFIX: &str = ".tmp";
+/// Every crash in the middle of a write leaves at most one, and sweeping removes them: so many mean another fault.
+const MAX_TEMPORARIES: u32 = 64;
+
+/// Replaces `path` with `bytes` on the real disk; see [`write_atomically_on`].
+///
+/// # Errors
+///
+/// As [`write_atomically_on`].
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write_atomically_on(&Disk, path, bytes)
+}
 
 /// Replaces `path` with `bytes`, durably and in one instant: a reader, or a crash at any moment, sees the old file or
 /// the new one, complete.
@@ -20,53 +32,97 @@ use crate::Error;
 /// # Errors
 ///
 /// [`Error::Write`] naming the part that failed, or [`Error::Corrupt`]; `path` is then as it was before, unless it is
-/// the last part (the directory's fsync) that failed. No temporary file is left behind.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let failed = |action: &'static str| {
-        move |source: io::Error| Error::Write { path: path.to_path_buf(), action, source }
-    };
-    let directory = match path.parent() {
+/// the last part (the folder's fsync) that failed. No temporary file is left behind.
+pub fn write_atomically_on(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    replace(files, path, bytes)?;
+    sync_folder_of(files, path)
+}
+
+/// Removes what crashes in the middle of writes have left in `directory`, and says how many files that were. Nobody
+/// else may be writing there: the caller holds the run's lock.
+///
+/// # Errors
+///
+/// [`Error::Read`] or [`Error::Write`] with the system's reason.
+pub fn sweep_temporaries(files: &dyn Files, directory: &Path) -> Result<usize, Error> {
+    let mut swept = 0;
+    for name in files.list(directory).map_err(Error::read(directory))? {
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+            let path = directory.join(&name);
+            files.remove(&path).map_err(Error::write(&path, "removing a stale temporary file"))?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// All of [`write_atomically_on`] but the last part: the content is durable, its name is not until
+/// [`sync_folder_of`]. So that two files in one folder cost one fsync of it.
+pub(crate) fn replace(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let (temporary, file) = create_temporary(files, path)?;
+    let replaced = fill(files, file, &temporary, path, bytes).and_then(|()| {
+        files.rename(&temporary, path).map_err(Error::write(path, "renaming the temporary file"))
+    });
+    if replaced.is_err() {
+        // The first error is the one to report; what cannot be removed now is swept later.
+        let _ = files.remove(&temporary);
+    }
+    replaced
+}
+
+pub(crate) fn sync_folder_of(files: &dyn Files, path: &Path) -> Result<(), Error> {
+    files.sync_dir(folder_of(path)).map_err(Error::write(path, "fsync of its folder"))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+/// Writes the temporary and proves that the disk gives the same bytes back.
+fn fill(
+    files: &dyn Files,
+    mut file: Box<dyn Writable>,
+    temporary: &Path,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(), Error> {
+    file.write_all(bytes).map_err(Error::write(path, "writing"))?;
+    file.sync().map_err(Error::write(path, "fsync"))?;
+    drop(file);
+    let stored = files.read(temporary, bytes.len() as u64).map_err(Error::write(path, "reading back"))?;
+    if stored == bytes { Ok(()) } else { Err(Error::corrupt(path, bytes, &stored)) }
+}
+
+/// The first free name of a fixed sequence: without randomness a simulated run is the same each time.
+fn create_temporary(files: &dyn Files, path: &Path) -> Result<(PathBuf, Box<dyn Writable>), Error> {
+    let failed = Error::write(path, "creating a temporary file beside it");
+    let Some(name) = path.file_name() else {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it has no file name")));
     };
-
-    let mut temporary = named_temporary(directory).map_err(failed("creating a temporary file beside it"))?;
-    temporary.as_file_mut().write_all(bytes).map_err(failed("writing"))?;
-    temporary.as_file().sync_all().map_err(failed("fsync"))?;
-
-    let stored = fs::read(temporary.path()).map_err(failed("reading back"))?;
-    let (expected, actual) = (sha256_hex(bytes), sha256_hex(&stored));
-    if expected != actual {
-        return Err(Error::Corrupt { path: path.to_path_buf(), expected, actual });
+    for attempt in 0..MAX_TEMPORARIES {
+        let mut temporary = OsString::from(PREFIX);
+        temporary.push(name);
+        temporary.push(format!("-{attempt}{SUFFIX}"));
+        let temporary = folder_of(path).join(temporary);
+        match files.create_new(&temporary) {
+            Ok(file) => return Ok((temporary, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
     }
-
-    temporary.persist(path).map_err(|error| failed("renaming the temporary file")(error.error))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("fsync of its directory"))
-}
-
-fn named_temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".lockstep-").suffix(".tmp");
-    // Temporaries are private by default; this one becomes a result that others may read, as the umask allows.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(directory)
-}
-
-fn sha256_hex(bytes: &[u8]) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    Err(failed(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        format!("{MAX_TEMPORARIES} stale ones are there, remove {PREFIX}*{SUFFIX}"),
+    )))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {
@@ -97,7 +153,6 @@ mod tests {
         assert!(message.contains("creating a temporary file"), "{message}");
     }
 
-    #[cfg(unix)]
     #[test]
     fn an_unwritable_directory_is_an_error_that_names_the_path() {
         use std::os::unix::fs::PermissionsExt;
@@ -124,7 +179,6 @@ mod tests {
         assert!(path.is_dir());
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_result_is_readable_as_the_umask_allows() {
         use std::os::unix::fs::PermissionsExt;
@@ -134,5 +188,29 @@ mod tests {
         write_atomically(&atomic, b"").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&atomic), mode(&plain));
+    }
+
+    #[test]
+    fn a_stale_temporary_stands_in_no_way_and_is_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("term");
+        fs::write(directory.path().join(".lockstep-term-0.tmp"), b"half").unwrap();
+        fs::write(directory.path().join(".hidden"), b"mine").unwrap();
+        write_atomically(&path, b"whole").unwrap();
+        assert_eq!(names(directory.path()), [".hidden", ".lockstep-term-0.tmp", "term"]);
+        assert_eq!(sweep_temporaries(&Disk, directory.path()).unwrap(), 1);
+        assert_eq!(names(directory.path()), [".hidden", "term"]);
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn the_search_for_a_free_name_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..MAX_TEMPORARIES {
+            fs::write(directory.path().join(format!(".lockstep-term-{number}.tmp")), b"").unwrap();
+        }
+        let message = write_atomically(&directory.path().join("term"), b"x").unwrap_err().to_string();
+        assert!(message.contains("64 stale ones are there, remove .lockstep-*.tmp"), "{message}");
+        assert!(write_atomically(Path::new("/"), b"x").unwrap_err().to_string().contains("no file name"));
     }
 }

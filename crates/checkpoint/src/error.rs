@@ -1,9 +1,16 @@
 //! What can go wrong when a file is written or read back; every variant names the file. It never decides what the
 //! caller does about it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use safetensors::{Dtype, SafeTensorError};
+use sha2::{Digest, Sha256};
+
+use crate::{Disorder, hex};
 
 /// A file could not be written as asked, or what was read is not what this crate writes.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +79,12 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// The file is larger than any model this program writes.
-    #[error("{} is not a model of this program: it has {bytes} bytes, more than {limit}", path.display())]
+    /// The file is larger than any of its kind that this program writes, or would become so.
+    #[error("{} is too large: a file of its kind has at most {limit} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Its size.
-        bytes: u64,
-        /// The largest size that is read.
+        /// The largest size that is read, and written.
         limit: u64,
     },
     /// The file is truncated, damaged or something else than safetensors.
@@ -100,4 +105,110 @@ pub enum Error {
         /// Its element type.
         dtype: Dtype,
     },
+    /// A checkpoint of this very state is there, and valid: nothing is ever overwritten.
+    #[error("{} is saved already, and checkpoints are never overwritten", path.display())]
+    AlreadySaved {
+        /// The manifest that is there.
+        path: PathBuf,
+    },
+    /// So many leftovers are there that no free name was found.
+    #[error("cannot write {}: it and {tried} names like it are taken; move these files away", path.display())]
+    NoFreeName {
+        /// The first name tried.
+        path: PathBuf,
+        /// Names tried.
+        tried: u32,
+    },
+    /// The manifest cannot be expressed as JSON.
+    #[error("cannot write {}: {source}", path.display())]
+    Manifest {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// The format's reason.
+        source: serde_json::Error,
+    },
+    /// The step log is one of another run or format.
+    #[error(
+        "{} is the log of something else: its {what} is {found}, here it is {expected}; resume the run in the directory \
+         it was made in",
+        path.display()
+    )]
+    OtherLog {
+        /// The log.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// The value in the log, as hex or decimal.
+        found: String,
+        /// The value of this run.
+        expected: String,
+    },
+    /// A record that must not follow the ones in the log; nothing was written.
+    #[error("{} takes no such record: {disorder}", path.display())]
+    Disorder {
+        /// The log.
+        path: PathBuf,
+        /// Which order it would break.
+        disorder: Disorder,
+    },
+    /// A write to the log failed, now or earlier: it takes no more records from this process.
+    #[error("cannot write {}: {action} failed: {source}; no more records are written to it", path.display())]
+    LogFailed {
+        /// The log.
+        path: PathBuf,
+        /// The part that failed, as a noun phrase.
+        action: &'static str,
+        /// The system's reason, the same for every call since.
+        source: Arc<io::Error>,
+    },
+    /// The term file is damaged.
+    #[error(
+        "{} is damaged: it must be the line \"term N\" twice, and is {found:?}; write it so, with an N higher than every \
+         term in the names of the checkpoints and in the events of this run (a lower one lets two coordinators train \
+         at once)",
+        path.display()
+    )]
+    DamagedTerm {
+        /// The file.
+        path: PathBuf,
+        /// What it holds, at most its first 80 characters.
+        found: String,
+    },
+    /// Another process holds the lock.
+    #[error(
+        "{} is in use{}: only one coordinator may write there; stop it, or choose another directory",
+        directory.display(),
+        holder.as_ref().map(|pid| format!(" by process {pid}")).unwrap_or_default()
+    )]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+        /// The process that holds it, if it has said so.
+        holder: Option<u32>,
+    },
+}
+
+impl Error {
+    /// For `map_err`: the system refused the part of a write to `path` called `action`.
+    pub(crate) fn write(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Write { path: path.to_path_buf(), action, source }
+    }
+
+    /// For `map_err`: the system refused to read `path`.
+    pub(crate) fn read(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Read { path: path.to_path_buf(), source }
+    }
+
+    /// For `map_err`: as [`Error::read`], where [`crate::Files::read`] was given `limit`.
+    pub(crate) fn read_at_most(path: &Path, limit: u64) -> impl Fn(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::FileTooLarge => Self::TooLarge { path: path.to_path_buf(), limit },
+            _ => Self::Read { path: path.to_path_buf(), source },
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, expected: &[u8], actual: &[u8]) -> Self {
+        let sha256 = |bytes| hex::encode(&Sha256::digest(bytes));
+        Self::Corrupt { path: path.to_path_buf(), expected: sha256(expected), actual: sha256(actual) }
+    }
 }

@@ -1,13 +1,37 @@
-//! Files that must never be half written: model weights as safetensors, and small whole files.
+//! What a run keeps on disk, so that a crash at any instant loses nothing that was said to be saved.
 //!
-//! Owns how bytes reach the disk (`atomic`) and how named f32 tensors become a safetensors file (`model`). Knows
-//! nothing of the convnet, of steps or of run directories: names, shapes, values and the metadata text come in as
-//! arguments.
+//! Owns how bytes become durable (`files`, `atomic`), how named f32 tensors become a safetensors file (`model`), the
+//! log of steps (`record`, `history`, `step_log`), checkpoints (`manifest`, `stored`, `checkpoints`), the fencing
+//! counter (`term`) and the lock on a run's directory (`lock`). Knows nothing of the convnet or of when to save: names,
+//! shapes, values and the digest of the weights come in as arguments. Has no clock, no thread and no randomness.
+//!
+//! Everything but the lock works on [`Files`], so that a simulator can stand in for the disk.
 
 mod atomic;
+mod checkpoints;
 mod error;
+mod files;
+mod hex;
+mod history;
+mod journal;
+mod lock;
+mod manifest;
 mod model;
+mod record;
+mod step_log;
+mod stored;
+mod term;
 
-pub use atomic::write_atomically;
+pub use atomic::{sweep_temporaries, write_atomically, write_atomically_on};
+pub use checkpoints::{Checkpoints, MIN_KEPT, Newest};
 pub use error::Error;
-pub use model::{METADATA_KEY, StoredModel, StoredTensor, read_model, write_model};
+pub use files::{Disk, Files, Writable};
+pub use history::{Damage, History};
+pub use journal::{Journal, JournalError, Opened, Places, Proof};
+pub use lock::RunLock;
+pub use manifest::{LastTask, Manifest, Progress, State};
+pub use model::{METADATA_KEY, StoredModel, StoredTensor, Tensor, read_model, write_model};
+pub use record::{Disorder, Kind, LogHeader, Record, RecordFlaw};
+pub use step_log::StepLog;
+pub use stored::{CheckpointName, DigestOf, Flaw, Rejected, list_checkpoints, load_checkpoint};
+pub use term::advance_term;

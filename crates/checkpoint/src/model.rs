@@ -3,18 +3,21 @@
 //! Owns the bytes of that file: the same tensors and the same metadata give the same bytes. Never interprets names,
 //! shapes or the metadata: whether these are *this* network's weights is for the model to say.
 
-use std::{collections::HashMap, fs::File, io::Read, path::Path};
+use std::{collections::HashMap, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::{Error, write_atomically};
+use crate::{Disk, Error, Files, write_atomically};
 
 /// The only metadata key. The format keeps metadata in a hash map of random order, so a second key would make the
 /// bytes differ from run to run; whatever there is to say goes into one JSON text.
 pub const METADATA_KEY: &str = "lockstep";
 
 /// The convnet has 133 kB; a file of more than this is a mistake, and is not read into memory.
-const MAX_FILE_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_MODEL_BYTES: u64 = 256 << 20;
+
+/// A tensor to write: its name, its shape, its values row-major.
+pub type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);
 
 /// A safetensors file as read back.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +53,7 @@ impl StoredModel {
 ///
 /// [`Error::Shape`] or [`Error::DuplicateTensor`] for tensors that contradict themselves, otherwise what
 /// [`write_atomically`] reports.
-pub fn write_model(path: &Path, tensors: &[(&str, &[usize], &[f32])], metadata: &str) -> Result<(), Error> {
+pub fn write_model(path: &Path, tensors: &[Tensor], metadata: &str) -> Result<(), Error> {
     write_atomically(path, &encode(path, tensors, metadata)?)
 }
 
@@ -61,10 +64,15 @@ pub fn write_model(path: &Path, tensors: &[(&str, &[usize], &[f32])], metadata: 
 ///
 /// [`Error::Read`], [`Error::TooLarge`], [`Error::Decode`] for a truncated or damaged file, [`Error::NotF32`].
 pub fn read_model(path: &Path) -> Result<StoredModel, Error> {
-    let bytes = read_bounded(path)?;
+    let bytes = Disk.read(path, MAX_MODEL_BYTES).map_err(Error::read_at_most(path, MAX_MODEL_BYTES))?;
+    decode(path, &bytes)
+}
+
+/// The tensors in `bytes`, the content of `path`, which is only named in errors.
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<StoredModel, Error> {
     let undecodable = |source| Error::Decode { path: path.to_path_buf(), source };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(undecodable)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(undecodable)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(undecodable)?;
+    let file = SafeTensors::deserialize(bytes).map_err(undecodable)?;
 
     let mut tensors = Vec::with_capacity(file.len());
     for name in header.offset_keys() {
@@ -80,7 +88,8 @@ pub fn read_model(path: &Path) -> Result<StoredModel, Error> {
     Ok(StoredModel { tensors, metadata })
 }
 
-fn encode(path: &Path, tensors: &[(&str, &[usize], &[f32])], metadata: &str) -> Result<Vec<u8>, Error> {
+/// The bytes of the file; `path` is only named in errors.
+pub(crate) fn encode(path: &Path, tensors: &[Tensor], metadata: &str) -> Result<Vec<u8>, Error> {
     let mut encoded: Vec<(&str, &[usize], Vec<u8>)> = Vec::with_capacity(tensors.len());
     for &(name, shape, values) in tensors {
         let expected = shape.iter().product();
@@ -108,29 +117,16 @@ fn encode(path: &Path, tensors: &[(&str, &[usize], &[f32])], metadata: &str) -> 
     safetensors::serialize(views, Some(metadata)).map_err(unencodable)
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
-    let unreadable = |source| Error::Read { path: path.to_path_buf(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let bytes = file.metadata().map_err(unreadable)?.len();
-    if bytes > MAX_FILE_BYTES {
-        return Err(Error::TooLarge { path: path.to_path_buf(), bytes, limit: MAX_FILE_BYTES });
-    }
-    let mut content = Vec::with_capacity(bytes as usize);
-    // The file may grow, or be no regular file: the bound holds for what is read, too.
-    file.take(MAX_FILE_BYTES).read_to_end(&mut content).map_err(unreadable)?;
-    Ok(content)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
 
     use super::*;
 
     const METADATA: &str = r#"{"step":7,"weights_digest":"ab"}"#;
     const KERNEL: [f32; 6] = [1.0, -0.0, f32::MIN_POSITIVE / 2.0, f32::MAX, f32::NAN, -2.5];
 
-    fn tensors() -> Vec<(&'static str, &'static [usize], &'static [f32])> {
+    fn tensors() -> Vec<Tensor<'static>> {
         vec![
             ("conv1.kernel", &[1, 2, 3], &KERNEL),
             ("conv1.bias", &[2], &[0.5, 0.25]),
@@ -216,7 +212,7 @@ mod tests {
         let path = directory.path().join("model.safetensors");
         let message = write_model(&path, &[("w", &[2, 2], &[0.0; 3])], "{}").unwrap_err().to_string();
         assert!(message.ends_with("tensor w of shape [2, 2] has 3 values instead of 4"), "{message}");
-        let twice: [(&str, &[usize], &[f32]); 2] = [("w", &[1], &[0.0]), ("w", &[1], &[1.0])];
+        let twice: [Tensor; 2] = [("w", &[1], &[0.0]), ("w", &[1], &[1.0])];
         let message = write_model(&path, &twice, "{}").unwrap_err().to_string();
         assert!(message.ends_with("two tensors are called w"), "{message}");
         assert!(!path.exists());
@@ -229,7 +225,7 @@ mod tests {
         let message = read_model(&path).unwrap_err().to_string();
         assert!(message.contains(path.to_str().unwrap()), "{message}");
         // Sparse: takes no room on the disk.
-        File::create(&path).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+        File::create(&path).unwrap().set_len(MAX_MODEL_BYTES + 1).unwrap();
         assert!(matches!(read_model(&path), Err(Error::TooLarge { .. })));
     }
 }

@@ -23,8 +23,27 @@ pub enum Command {
         /// Why.
         reason: AssignReason,
     },
+    /// Tell a worker not to compute an assignment, or not to go on with it.
+    Revoke {
+        /// Who.
+        worker: WorkerId,
+        /// Which assignment.
+        assignment: AssignmentId,
+        /// Why.
+        reason: RevokeReason,
+    },
     /// Put the node just received into the task's tree.
     Combine {
+        /// The task.
+        task: Task,
+        /// Who computed it.
+        worker: WorkerId,
+        /// The node.
+        node: Node,
+    },
+    /// Compare the node just received, whose leaves are counted already, with what was counted; report `Refuted` if
+    /// they differ.
+    Compare {
         /// The task.
         task: Task,
         /// Who computed it.
@@ -65,12 +84,26 @@ pub enum Command {
         /// The step.
         step: u64,
     },
+    /// Write a checkpoint of the state after a task, off the critical path, and report `Saved`.
+    Save {
+        /// The last task committed: a step, or the validation after it.
+        after: Task,
+        /// Why.
+        reason: SaveReason,
+    },
     /// End a worker's membership and its stream.
     DropMember {
         /// Who.
         worker: WorkerId,
         /// Why.
         reason: DropReason,
+    },
+    /// Tell the operator that the run waits for a worker to join.
+    Wait {
+        /// How long, in milliseconds.
+        patience_ms: u64,
+        /// The last member that left.
+        last: WorkerId,
     },
     /// Report `Timer` at this time; it replaces any earlier timer.
     SetTimer {
@@ -99,6 +132,45 @@ pub enum AssignReason {
         /// Who held them.
         from: WorkerId,
     },
+    /// The worker that holds them is late: the first answer counts.
+    Copy {
+        /// Who holds them.
+        holder: WorkerId,
+        /// As what.
+        of: AssignmentId,
+        /// How long it has them, in milliseconds.
+        waited_ms: u64,
+        /// How long it was expected to take, in milliseconds.
+        expected_ms: u64,
+    },
+}
+
+/// Why an assignment is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokeReason {
+    /// Others were faster with a copy of it.
+    Overtaken,
+    /// The worker is late with another one.
+    Late {
+        /// Which.
+        with: AssignmentId,
+    },
+    /// It was not begun, and is shared out anew.
+    Joined {
+        /// With whom.
+        worker: WorkerId,
+    },
+}
+
+/// Why a checkpoint is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaveReason {
+    /// The last one is old enough.
+    Interval,
+    /// An epoch ended.
+    Epoch,
+    /// The run ends.
+    End,
 }
 
 /// Why a node is ignored.
@@ -106,6 +178,12 @@ pub enum AssignReason {
 pub enum RejectReason {
     /// The assignment is complete, was given away, or never was.
     UnknownAssignment,
+    /// The task is over: nothing is at hand to compare it with.
+    TaskOver,
+    /// A part of it was counted from others.
+    Overlaps,
+    /// It is of a task whose weights do not exist yet.
+    TooEarly,
     /// It is another worker's assignment.
     NotTheHolder {
         /// Whose it is.
@@ -138,6 +216,18 @@ pub enum DropReason {
         /// How.
         cause: LeaveCause,
     },
+    /// Nothing was heard of it.
+    Silent {
+        /// For so long, in milliseconds.
+        silence_ms: u64,
+    },
+    /// It says that it is alive, and does not get on with its work.
+    Stuck {
+        /// With what.
+        assignment: AssignmentId,
+        /// For so long, in milliseconds.
+        waited_ms: u64,
+    },
     /// A recomputation shows that it sent a wrong node.
     WrongNode {
         /// Who.
@@ -156,6 +246,8 @@ pub enum TimerReason {
     Join,
     /// Somebody has to join by then, because everybody left.
     Patience,
+    /// Work may be late, or a worker silent.
+    Watch,
 }
 
 /// Whom weights are sent to.
@@ -194,7 +286,17 @@ pub enum Outcome {
         /// The last to leave.
         last: WorkerId,
         /// How it left.
-        cause: LeaveCause,
+        reason: DropReason,
+    },
+    /// A step that was computed again gave other weights than the run's log has for it.
+    Contradicted {
+        /// The step.
+        step: u64,
+    },
+    /// Another coordinator has taken the run over.
+    Superseded {
+        /// Its term.
+        term: u64,
     },
 }
 
@@ -208,6 +310,13 @@ impl fmt::Display for Command {
                     leaves.start, leaves.end
                 )
             }
+            Self::Revoke { worker, assignment, reason } => {
+                write!(f, "revoke {assignment} from {worker}: {reason}")
+            }
+            Self::Compare { task, worker, node } => {
+                write!(f, "compare node {node} of {task} from {worker}: its leaves are counted already")
+            }
+            Self::Save { after, reason } => write!(f, "save the state after {after}: {reason}"),
             Self::Combine { task, worker, node } => write!(f, "combine node {node} of {task} from {worker}"),
             Self::Reject { worker, assignment, node, reason } => {
                 write!(f, "reject node {node} of {assignment} from {worker}: {reason}")
@@ -221,6 +330,9 @@ impl fmt::Display for Command {
                 write!(f, "send weights after step {step} to {worker}: it joined")
             }
             Self::DropMember { worker, reason } => write!(f, "drop {worker}: {reason}"),
+            Self::Wait { patience_ms, last } => {
+                write!(f, "wait {patience_ms} ms for a worker to join: {last} was the last to leave")
+            }
             Self::SetTimer { at, reason } => write!(f, "set timer {}: {reason}", at.microseconds),
             Self::Finish { outcome } => write!(f, "finish: {outcome}"),
         }
@@ -233,7 +345,30 @@ impl fmt::Display for AssignReason {
             Self::Share { members: 1 } => f.write_str("it is the only member"),
             Self::Share { members } => write!(f, "its share among {members} members"),
             Self::Reassigned { from } => write!(f, "{from} left them unfinished"),
+            Self::Copy { holder, of, waited_ms, expected_ms } => {
+                write!(f, "{holder} has them as {of} for {waited_ms} ms, {expected_ms} ms were expected")
+            }
         }
+    }
+}
+
+impl fmt::Display for RevokeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overtaken => f.write_str("others were faster"),
+            Self::Late { with } => write!(f, "it is late with {with}"),
+            Self::Joined { worker } => write!(f, "{worker} joined, and gets a share"),
+        }
+    }
+}
+
+impl fmt::Display for SaveReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interval => "the last one is old enough",
+            Self::Epoch => "an epoch ended",
+            Self::End => "the run ends",
+        })
     }
 }
 
@@ -241,6 +376,9 @@ impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownAssignment => f.write_str("the assignment is complete or was given away"),
+            Self::TaskOver => f.write_str("the task is over, and it stays unchecked"),
+            Self::TooEarly => f.write_str("the weights that it needs do not exist yet"),
+            Self::Overlaps => f.write_str("a part of it was counted from others, and it stays unchecked"),
             Self::NotTheHolder { holder } => write!(f, "the assignment is {holder}'s"),
             Self::WrongTask { expected } => write!(f, "the assignment is of {expected}"),
             Self::NotExpected => f.write_str("the assignment has no such node, or it was received before"),
@@ -260,6 +398,10 @@ impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Left { cause } => cause.fmt(f),
+            Self::Silent { silence_ms } => write!(f, "nothing was heard of it for {silence_ms} ms"),
+            Self::Stuck { assignment, waited_ms } => {
+                write!(f, "it is alive, and did not get on with {assignment} for {waited_ms} ms")
+            }
             Self::WrongNode { worker, task, node } => {
                 write!(f, "node {node} of {task} from {worker} differs from its recomputation")
             }
@@ -272,6 +414,7 @@ impl fmt::Display for TimerReason {
         f.write_str(match self {
             Self::Join => "the workers have to join by then",
             Self::Patience => "all workers left, and somebody has to join by then",
+            Self::Watch => "work may be late or a worker silent by then",
         })
     }
 }
@@ -285,7 +428,13 @@ impl fmt::Display for Outcome {
             Self::NotJoined { joined, expected } => {
                 write!(f, "only {joined} of {expected} workers joined in time")
             }
-            Self::LostWorkers { last, cause } => write!(f, "no worker is left; {last} was the last: {cause}"),
+            Self::LostWorkers { last, reason } => {
+                write!(f, "no worker is left; {last} was the last: {reason}")
+            }
+            Self::Contradicted { step } => {
+                write!(f, "step {step}, computed again, gave other weights than this run's log has for it")
+            }
+            Self::Superseded { term } => write!(f, "a coordinator of term {term} has taken the run over"),
         }
     }
 }

@@ -5,56 +5,93 @@ use std::time::Duration;
 
 use lockstep_reduction::Node;
 
-use crate::work::Work;
+use crate::member::Member;
+use crate::pace::Candidate;
+use crate::work::{Receipt, Work};
 use crate::{
-    AssignReason, AssignmentId, Command, CommitReason, DropReason, Event, LeaveCause, Outcome, Plan,
-    Recipient, RejectReason, Task, TaskKind, Time, TimerReason, WorkerId,
+    AssignmentId, Command, CommitReason, DropReason, Event, LeaveCause, Outcome, Plan, Recipient,
+    RejectReason, RevokeReason, SaveReason, Task, TaskKind, Time, TimerReason, WorkerId,
 };
 
 /// Tasks that are handed out at once: the current one, and the next, whose data travel while the current one is
 /// computed.
 const WINDOW: usize = 2;
 
+/// Checkpoints that may be under way: one more than is being written, so that the end of an epoch is not missed.
+const MAX_SAVES: u32 = 2;
+
 /// What a run's control plane has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The tasks.
     pub plan: Plan,
+    /// The last task that an earlier process of the run has done, a step or a validation; `None` at the very start.
+    pub done: Option<Task>,
     /// Members that the first step waits for, at least 1.
     pub expected_workers: u32,
+    /// Whether only these workers, and those that are started in their place, may come.
+    pub local: bool,
     /// How long the first step waits for them; `None`: for ever.
     pub join_timeout: Option<Duration>,
     /// How long a run without members waits for one.
     pub patience: Duration,
+    /// A member that says nothing for so long is gone; above 0.
+    pub deadline: Duration,
+    /// A checkpoint is due when the last one is so old.
+    pub checkpoint_every: Duration,
 }
 
-/// The control plane of one run.
+impl Settings {
+    /// How often peers say that they are alive when they have nothing else to say.
+    pub fn heartbeat(&self) -> Duration {
+        self.deadline / 4
+    }
+}
+
+/// The control plane of one process of a run.
 #[derive(Debug)]
 pub struct Control {
-    settings: Settings,
-    phase: Phase,
-    members: BTreeMap<WorkerId, Member>,
+    pub(crate) settings: Settings,
+    pub(crate) phase: Phase,
+    pub(crate) members: BTreeMap<WorkerId, Member>,
     /// Members that the first step waits for.
     awaited: u32,
+    /// Local workers that are there or may still come; `None`: anybody may come.
+    coming: Option<u32>,
     /// The current task and those handed out ahead; empty before the start.
-    window: VecDeque<Work>,
-    /// The step whose weights the members have.
-    weights: u64,
-    last_assignment: AssignmentId,
-    deadline: Option<(Time, TimerReason)>,
-    last_leave: Option<(WorkerId, LeaveCause)>,
+    pub(crate) window: VecDeque<Work>,
+    /// The last task committed that leaves something behind: a step or a validation.
+    done: Option<Task>,
+    pub(crate) last_assignment: AssignmentId,
+    /// When the run ends if nobody comes.
+    pub(crate) end: Option<(Time, TimerReason)>,
+    /// What the caller's timer is set to.
+    pub(crate) armed: Option<Time>,
+    /// Before this nothing of the current task is late.
+    pub(crate) late_from: Option<Time>,
+    last_leave: Option<(WorkerId, DropReason)>,
+    /// Checkpoints under way.
+    saves: u32,
+    /// The newest state that is saved or being saved.
+    saved: Option<Task>,
+    saved_at: Time,
+    pub(crate) scratch: Scratch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Joining,
     Running,
     Finished,
 }
 
-#[derive(Debug)]
-struct Member {
-    threads: u32,
+/// Memory that is used again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) workers: Vec<WorkerId>,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) times: Vec<u64>,
+    pub(crate) shares: Vec<u32>,
 }
 
 impl Control {
@@ -62,11 +99,12 @@ impl Control {
     ///
     /// # Panics
     ///
-    /// If a count in the settings that has to be at least 1 is 0.
+    /// If a count or duration in the settings that has to be above 0 is 0.
     pub fn new(settings: Settings) -> Self {
-        let Settings { plan, expected_workers, .. } = settings;
+        let Settings { plan, expected_workers, local, done, deadline, .. } = settings;
         assert!(expected_workers > 0, "a run has workers");
         assert!(plan.steps_per_epoch > 0 && plan.steps > 0, "a run has steps");
+        assert!(!deadline.is_zero(), "nobody could be heard within no time");
         for leaves in [Some(plan.train), plan.validate, Some(plan.test)].into_iter().flatten() {
             assert!(leaves.count.is_power_of_two() && leaves.per_assignment > 0, "{leaves:?}");
         }
@@ -75,11 +113,18 @@ impl Control {
             phase: Phase::Joining,
             members: BTreeMap::new(),
             awaited: expected_workers,
+            coming: local.then_some(expected_workers),
             window: VecDeque::with_capacity(WINDOW),
-            weights: 0,
+            done,
             last_assignment: AssignmentId(0),
-            deadline: None,
+            end: None,
+            armed: None,
+            late_from: None,
             last_leave: None,
+            saves: 0,
+            saved: done,
+            saved_at: Time::default(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -90,110 +135,207 @@ impl Control {
         }
         match event {
             Event::Started => {
+                self.saved_at = now;
                 if let Some(timeout) = self.settings.join_timeout {
-                    self.set_timer(now.after(timeout), TimerReason::Join, commands);
+                    self.end_at(now.after(timeout), TimerReason::Join, commands);
                 }
             }
-            Event::Joined { worker, threads } => self.joined(worker, threads, commands),
-            Event::ProcessEnded { worker } => self.process_ended(now, worker, commands),
+            Event::Joined { worker, threads } => self.joined(now, worker, threads, commands),
+            Event::ProcessEnded { worker, restarting } => {
+                self.process_ended(now, worker, restarting, commands);
+            }
             Event::Left { worker, cause } => {
-                self.drop_member(now, worker, DropReason::Left { cause }, cause, commands);
+                self.drop_member(now, worker, DropReason::Left { cause }, commands);
             }
+            Event::Heard { worker } => self.heard(now, worker, commands),
             Event::NodeReceived { worker, assignment, task, node } => {
-                self.node_received(worker, assignment, task, node, commands);
+                self.node_received(now, worker, assignment, task, node, commands);
             }
-            Event::Updated { task } => self.updated(task, commands),
-            Event::Diverged { step } => self.finish(Outcome::Diverged { step }, commands),
-            Event::Refuted { worker, node } => self.refuted(now, worker, node, commands),
+            Event::Updated { task } => self.updated(now, task, commands),
+            Event::Diverged { step } => self.finish(now, Outcome::Diverged { step }, commands),
+            Event::Refuted { worker, task, node, counted } => {
+                self.refuted(now, worker, task, node, counted, commands);
+            }
+            Event::Saved { durable } => self.save_ended(durable),
+            Event::Contradicted { step } => self.finish(now, Outcome::Contradicted { step }, commands),
+            Event::Superseded { term } => self.finish(now, Outcome::Superseded { term }, commands),
             Event::Timer => self.timer(now, commands),
-            Event::Stopped { signal } => self.finish(Outcome::Interrupted { signal }, commands),
+            Event::Stopped { signal } => self.finish(now, Outcome::Interrupted { signal }, commands),
         }
     }
 
-    fn joined(&mut self, worker: WorkerId, threads: u32, commands: &mut Vec<Command>) {
+    fn joined(&mut self, now: Time, worker: WorkerId, threads: u32, commands: &mut Vec<Command>) {
         assert!(threads > 0, "{worker} has threads");
-        let before = self.members.insert(worker, Member { threads });
+        let member = Member::new(now, threads, self.settings.heartbeat());
+        let before = self.members.insert(worker, member);
         assert!(before.is_none(), "{worker} joins once");
-        commands.push(Command::SendWeights { to: Recipient::One(worker), step: self.weights });
+        commands.push(Command::SendWeights { to: Recipient::One(worker), step: self.weights() });
+        self.watch(now.after(self.settings.deadline), commands);
         if self.phase == Phase::Running {
-            self.deadline = None;
-            self.dispatch(commands);
+            self.end = None;
+            self.share_out_ahead_anew(worker, commands);
+            self.dispatch(now, commands);
         } else {
-            self.start_when_complete(commands);
+            self.start_when_complete(now, commands);
         }
     }
 
-    fn process_ended(&mut self, now: Time, worker: Option<WorkerId>, commands: &mut Vec<Command>) {
+    /// What was handed out ahead is not begun: a new member gets its share of it, too.
+    fn share_out_ahead_anew(&mut self, joined: WorkerId, commands: &mut Vec<Command>) {
+        for work in self.window.iter_mut().skip(1).filter(|work| !work.held().is_empty()) {
+            for assignment in work.held() {
+                let (worker, assignment) = (assignment.worker, assignment.id);
+                let reason = RevokeReason::Joined { worker: joined };
+                commands.push(Command::Revoke { worker, assignment, reason });
+            }
+            work.restart();
+        }
+    }
+
+    fn process_ended(
+        &mut self,
+        now: Time,
+        worker: Option<WorkerId>,
+        restarting: bool,
+        commands: &mut Vec<Command>,
+    ) {
+        if !restarting {
+            self.coming = self.coming.map(|coming| coming.saturating_sub(1));
+            self.awaited = self.awaited.saturating_sub(1);
+        }
         if let Some(worker) = worker {
-            let cause = LeaveCause::Ended;
-            self.drop_member(now, worker, DropReason::Left { cause }, cause, commands);
+            self.drop_member(now, worker, DropReason::Left { cause: LeaveCause::Ended }, commands);
         }
-        self.awaited = self.awaited.saturating_sub(1);
-        if self.awaited == 0 && self.phase == Phase::Joining {
-            let expected = self.settings.expected_workers;
-            self.finish(Outcome::NotJoined { joined: 0, expected }, commands);
-        } else {
-            self.start_when_complete(commands);
+        match (self.phase, self.last_leave) {
+            (Phase::Joining, _) if self.awaited == 0 => {
+                let expected = self.settings.expected_workers;
+                self.finish(now, Outcome::NotJoined { joined: 0, expected }, commands);
+            }
+            (Phase::Joining, _) => self.start_when_complete(now, commands),
+            (Phase::Running, Some((last, reason))) if self.members.is_empty() && self.coming == Some(0) => {
+                self.finish(now, Outcome::LostWorkers { last, reason }, commands);
+            }
+            _ => {}
         }
     }
 
-    fn start_when_complete(&mut self, commands: &mut Vec<Command>) {
+    fn start_when_complete(&mut self, now: Time, commands: &mut Vec<Command>) {
         if self.phase == Phase::Joining && self.member_count() >= self.awaited {
             self.phase = Phase::Running;
-            self.deadline = None;
-            self.hand_out(self.settings.plan.first(), commands);
+            self.end = None;
+            self.hand_out(now, self.settings.plan.first(self.done), commands);
         }
     }
 
     /// A member's unfinished leaves become free, and idle members take them within the same step.
-    fn drop_member(
+    pub(crate) fn drop_member(
         &mut self,
         now: Time,
         worker: WorkerId,
         reason: DropReason,
-        cause: LeaveCause,
         commands: &mut Vec<Command>,
     ) {
         if self.members.remove(&worker).is_none() {
             return;
         }
         commands.push(Command::DropMember { worker, reason });
-        self.last_leave = Some((worker, cause));
+        self.last_leave = Some((worker, reason));
         for work in &mut self.window {
-            work.release(worker);
+            work.release(worker, |_| {});
         }
         if self.phase != Phase::Running {
             return;
         }
         if !self.members.is_empty() {
-            self.dispatch(commands);
-        } else if self.settings.patience.is_zero() {
-            self.finish(Outcome::LostWorkers { last: worker, cause }, commands);
+            self.dispatch(now, commands);
+        } else if self.settings.patience.is_zero() || self.coming == Some(0) {
+            self.finish(now, Outcome::LostWorkers { last: worker, reason }, commands);
         } else {
-            self.set_timer(now.after(self.settings.patience), TimerReason::Patience, commands);
+            let patience_ms = milliseconds(self.settings.patience);
+            commands.push(Command::Wait { patience_ms, last: worker });
+            self.end_at(now.after(self.settings.patience), TimerReason::Patience, commands);
+        }
+    }
+
+    fn heard(&mut self, now: Time, worker: WorkerId, commands: &mut Vec<Command>) {
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        member.heard = now;
+        if member.regains_trust(now) {
+            self.dispatch(now, commands);
         }
     }
 
     fn node_received(
         &mut self,
+        now: Time,
         worker: WorkerId,
         assignment: AssignmentId,
         task: Task,
         node: Node,
         commands: &mut Vec<Command>,
     ) {
-        let result = match self.window.iter_mut().find(|work| work.has(assignment)) {
-            Some(work) => work.receive(assignment, worker, task, node),
-            None => Err(RejectReason::UnknownAssignment),
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.heard = now;
+        }
+        let at = self.window.iter().position(|work| work.has(assignment));
+        let receipt = match at {
+            Some(0) => self.window[0].receive(assignment, worker, task, node),
+            // The weights that it needs do not exist yet.
+            Some(_) => Err(RejectReason::TooEarly),
+            None => self.late_node(assignment, task, node),
         };
-        match result {
-            Ok(()) => {
+        match receipt {
+            Ok(Receipt::Counted { complete }) => {
+                self.got_on(now, worker, task, complete);
                 commands.push(Command::Combine { task, worker, node });
-                self.dispatch(commands);
+                self.take_back_overtaken(task, commands);
+                if complete.is_some() {
+                    // What is known of one tells what to expect of the others.
+                    self.watch_front(now, commands);
+                }
+                self.dispatch(now, commands);
                 self.commit(commands);
             }
-            Err(reason) => commands.push(Command::Reject { worker, assignment, node, reason }),
+            Ok(Receipt::Repeated) => {
+                self.got_on(now, worker, task, None);
+                commands.push(Command::Compare { task, worker, node });
+                self.dispatch(now, commands);
+            }
+            Err(reason) => {
+                commands.push(Command::Reject { worker, assignment, node, reason });
+                // Its rest may be free again.
+                if reason == RejectReason::Overlaps {
+                    self.dispatch(now, commands);
+                }
+            }
         }
+    }
+
+    /// A node of an assignment that nobody holds any more: it may still be compared.
+    fn late_node(&self, assignment: AssignmentId, task: Task, node: Node) -> Result<Receipt, RejectReason> {
+        let given = (1..=self.last_assignment.0).contains(&assignment.0);
+        match self.window.iter().find(|work| work.task == task) {
+            Some(work) if given && work.has_counted(node) => Ok(Receipt::Repeated),
+            None if given => Err(RejectReason::TaskOver),
+            _ => Err(RejectReason::UnknownAssignment),
+        }
+    }
+
+    /// A member answered: it is trusted, and when an assignment is complete it is known how long that took.
+    fn got_on(&mut self, now: Time, worker: WorkerId, task: Task, complete: Option<(Option<Time>, u32)>) {
+        let first_doubt = self.settings.heartbeat();
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        member.proved(first_doubt);
+        if let Some((Some(since), leaves)) = complete {
+            member.measured(task.kind, now.since(since), leaves);
+        }
+    }
+
+    fn take_back_overtaken(&mut self, task: Task, commands: &mut Vec<Command>) {
+        let Some(work) = self.window.iter_mut().find(|work| work.task == task) else { return };
+        work.take_back_overtaken(|worker, assignment| {
+            commands.push(Command::Revoke { worker, assignment, reason: RevokeReason::Overtaken });
+        });
     }
 
     /// Commits the current task if it is complete. A later task waits for its turn.
@@ -206,57 +348,74 @@ impl Control {
         }
     }
 
-    fn updated(&mut self, task: Task, commands: &mut Vec<Command>) {
+    fn updated(&mut self, now: Time, task: Task, commands: &mut Vec<Command>) {
         let work = self.window.pop_front();
         assert!(work.is_some_and(|work| work.committed && work.task == task), "{task} was committed");
-        if task.kind == TaskKind::Train {
-            self.weights = task.step;
+        if task.kind != TaskKind::Test {
+            self.done = Some(task);
         }
         let Some(next) = self.settings.plan.after(task) else {
-            return self.finish(Outcome::Done, commands);
+            return self.finish(now, Outcome::Done, commands);
         };
         if task.kind == TaskKind::Train {
             commands.push(Command::SendWeights { to: Recipient::All, step: task.step });
         }
-        self.hand_out(next, commands);
+        self.hand_out(now, next, commands);
+        let ends_epoch = next.kind != TaskKind::Validate && self.settings.plan.ends_epoch(task.step);
+        self.save(now, if ends_epoch { SaveReason::Epoch } else { SaveReason::Interval }, commands);
         self.commit(commands);
     }
 
-    /// The committed task is computed anew without the worker that sent a wrong node.
-    fn refuted(&mut self, now: Time, worker: WorkerId, node: Node, commands: &mut Vec<Command>) {
-        let Some(work) = self.window.front_mut() else { return };
-        let task = work.task;
-        assert!(work.committed, "{task} was committed");
-        work.restart();
+    /// A wrong node's worker is dropped; a task that it was counted in is computed anew.
+    fn refuted(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        task: Task,
+        node: Node,
+        counted: bool,
+        commands: &mut Vec<Command>,
+    ) {
         let reason = DropReason::WrongNode { worker, task, node };
-        commands.push(Command::RollBack { task, reason });
+        let work = self.window.iter_mut().find(|work| work.task == task);
+        if let Some(work) = work.filter(|_| counted) {
+            work.restart();
+            commands.push(Command::RollBack { task, reason });
+        }
         if self.members.contains_key(&worker) {
-            self.drop_member(now, worker, reason, LeaveCause::Protocol, commands);
+            self.drop_member(now, worker, reason, commands);
         } else {
-            self.dispatch(commands);
+            self.dispatch(now, commands);
         }
     }
 
-    fn timer(&mut self, now: Time, commands: &mut Vec<Command>) {
-        let Some((at, reason)) = self.deadline else { return };
-        if now < at {
-            // The caller's clock was early: ask again.
-            return self.set_timer(at, reason, commands);
+    fn save(&mut self, now: Time, reason: SaveReason, commands: &mut Vec<Command>) {
+        let Some(after) = self.done.filter(|done| self.saved != Some(*done)) else { return };
+        let due = match reason {
+            SaveReason::Interval => {
+                self.saves == 0 && now.since(self.saved_at) >= self.settings.checkpoint_every
+            }
+            SaveReason::Epoch => self.saves < MAX_SAVES,
+            SaveReason::End => true,
+        };
+        if due {
+            self.saves += 1;
+            self.saved = Some(after);
+            self.saved_at = now;
+            commands.push(Command::Save { after, reason });
         }
-        self.deadline = None;
-        match (reason, self.last_leave) {
-            (TimerReason::Patience, Some((last, cause))) => {
-                self.finish(Outcome::LostWorkers { last, cause }, commands);
-            }
-            _ => {
-                let (joined, expected) = (self.member_count(), self.settings.expected_workers);
-                self.finish(Outcome::NotJoined { joined, expected }, commands);
-            }
+    }
+
+    fn save_ended(&mut self, durable: bool) {
+        self.saves = self.saves.saturating_sub(1);
+        if !durable {
+            // The next one tries again, with a new file.
+            self.saved = None;
         }
     }
 
     /// Opens the current task, if it is not open yet, and those that may be handed out ahead of it.
-    fn hand_out(&mut self, current: Task, commands: &mut Vec<Command>) {
+    fn hand_out(&mut self, now: Time, current: Task, commands: &mut Vec<Command>) {
         let plan = &self.settings.plan;
         let mut next = Some(current);
         if let Some(last) = self.window.back() {
@@ -273,54 +432,46 @@ impl Control {
             self.window.push_back(Work::new(task, plan.leaves(task.kind).count));
             next = plan.ahead_of(task);
         }
-        self.dispatch(commands);
-    }
-
-    /// Gives free leaves to members that hold nothing of the same task: each its share by threads of what is free.
-    ///
-    /// The start of a task, the leaves of a dead worker, a late joiner and an evaluation in portions are all this.
-    fn dispatch(&mut self, commands: &mut Vec<Command>) {
-        let members = self.member_count();
-        for work in &mut self.window {
-            let per_assignment = self.settings.plan.leaves(work.task.kind).per_assignment;
-            let mut threads: u64 = self.members.values().map(|member| u64::from(member.threads)).sum();
-            for (&worker, member) in &self.members {
-                let free = u64::from(work.free_leaves());
-                if free == 0 {
-                    break;
-                }
-                if work.holds(worker) {
-                    continue;
-                }
-                // At most `free`, which is a u32; at least 1, so that nothing stays free while somebody is idle.
-                let share = (free * u64::from(member.threads)).div_ceil(threads) as u32;
-                threads -= u64::from(member.threads);
-                let assignment = AssignmentId(self.last_assignment.0 + 1);
-                let Some((leaves, from)) = work.assign(assignment, worker, share.min(per_assignment)) else {
-                    break;
-                };
-                self.last_assignment = assignment;
-                let reason = match from {
-                    Some(from) => AssignReason::Reassigned { from },
-                    None => AssignReason::Share { members },
-                };
-                commands.push(Command::Assign { worker, assignment, task: work.task, leaves, reason });
-            }
+        if let Some(front) = self.window.front_mut() {
+            front.open(now);
         }
+        self.watch_front(now, commands);
+        self.dispatch(now, commands);
     }
 
-    fn set_timer(&mut self, at: Time, reason: TimerReason, commands: &mut Vec<Command>) {
-        self.deadline = Some((at, reason));
-        commands.push(Command::SetTimer { at, reason });
+    pub(crate) fn end_at(&mut self, at: Time, reason: TimerReason, commands: &mut Vec<Command>) {
+        self.end = Some((at, reason));
+        self.arm(at, reason, commands);
     }
 
-    fn finish(&mut self, outcome: Outcome, commands: &mut Vec<Command>) {
+    /// The time of `end` has come.
+    pub(crate) fn end_for(&mut self, now: Time, reason: TimerReason, commands: &mut Vec<Command>) {
+        let outcome = match (reason, self.last_leave) {
+            (TimerReason::Patience, Some((last, reason))) => Outcome::LostWorkers { last, reason },
+            _ => Outcome::NotJoined { joined: self.member_count(), expected: self.settings.expected_workers },
+        };
+        self.finish(now, outcome, commands);
+    }
+
+    fn finish(&mut self, now: Time, outcome: Outcome, commands: &mut Vec<Command>) {
+        if !matches!(outcome, Outcome::Superseded { .. } | Outcome::Contradicted { .. }) {
+            self.save(now, SaveReason::End, commands);
+        }
         self.phase = Phase::Finished;
         commands.push(Command::Finish { outcome });
     }
 
-    fn member_count(&self) -> u32 {
+    /// The step whose weights the members have.
+    fn weights(&self) -> u64 {
+        self.done.map_or(0, |done| done.step)
+    }
+
+    pub(crate) fn member_count(&self) -> u32 {
         // Identifiers are u32, so there are no more members.
         self.members.len() as u32
     }
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -20,6 +20,11 @@ impl Time {
         let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         Self { microseconds: self.microseconds.saturating_add(delay) }
     }
+
+    /// How long ago `earlier` was; nothing if it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.microseconds.saturating_sub(earlier.microseconds))
+    }
 }
 
 /// A member of the run, numbered from 1 in the order of joining; never used again.
@@ -99,10 +104,17 @@ pub enum Event {
         /// Its threads, at least 1: its share of the work.
         threads: u32,
     },
-    /// The process of a worker of the start ended: it leaves, or is no longer awaited.
+    /// The process of a local worker ended: it leaves, or is no longer awaited.
     ProcessEnded {
         /// The member that it had become.
         worker: Option<WorkerId>,
+        /// It is started again; otherwise one worker less is to come.
+        restarting: bool,
+    },
+    /// A worker said that it is alive.
+    Heard {
+        /// Who.
+        worker: WorkerId,
     },
     /// A worker is no longer there.
     Left {
@@ -132,12 +144,31 @@ pub enum Event {
         /// The step.
         step: u64,
     },
-    /// A committed step gave values that are not finite, and a recomputation shows that this worker's node is wrong.
+    /// A recomputation shows that this worker's node is wrong.
     Refuted {
         /// Who sent it.
         worker: WorkerId,
+        /// The task.
+        task: Task,
         /// The wrong node.
         node: Node,
+        /// It is in the task's tree, which is computed anew; otherwise it was only compared.
+        counted: bool,
+    },
+    /// A checkpoint was written, or could not be.
+    Saved {
+        /// Whether it will be there after any crash.
+        durable: bool,
+    },
+    /// A step that is computed again gives other weights than the log of the run has for it.
+    Contradicted {
+        /// The step.
+        step: u64,
+    },
+    /// A worker knows a coordinator of this run with a higher term.
+    Superseded {
+        /// That term.
+        term: u64,
     },
     /// The time of the last timer has come.
     Timer,

@@ -7,12 +7,17 @@
 
 mod command;
 mod control;
+mod dispatch;
 mod event;
+mod member;
+mod pace;
 mod plan;
+mod watch;
 mod work;
 
 pub use command::{
-    AssignReason, Command, CommitReason, DropReason, Outcome, Recipient, RejectReason, TimerReason,
+    AssignReason, Command, CommitReason, DropReason, Outcome, Recipient, RejectReason, RevokeReason,
+    SaveReason, TimerReason,
 };
 pub use control::{Control, Settings};
 pub use event::{AssignmentId, Event, LeaveCause, Signal, Time, WorkerId};

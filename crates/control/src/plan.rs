@@ -67,8 +67,11 @@ pub struct Leaves {
 }
 
 impl Plan {
-    pub(crate) fn first(&self) -> Task {
-        Task { kind: TaskKind::Train, step: 1 }
+    /// The task to begin with, after what an earlier process of the run has done.
+    pub(crate) fn first(&self, done: Option<Task>) -> Task {
+        let Some(done) = done else { return Task { kind: TaskKind::Train, step: 1 } };
+        // Only the test has nothing after it, and a run that ended is not begun again.
+        self.after(done).unwrap_or(Task { kind: TaskKind::Test, step: done.step })
     }
 
     /// The task that follows one, or `None` after the last.
@@ -111,7 +114,7 @@ mod tests {
     use super::*;
 
     fn tasks(plan: Plan) -> Vec<String> {
-        std::iter::successors(Some(plan.first()), |task| plan.after(*task))
+        std::iter::successors(Some(plan.first(None)), |task| plan.after(*task))
             .map(|task| task.to_string())
             .collect()
     }

@@ -71,6 +71,10 @@ impl Cluster {
             expected_workers: 1 + random.below(4) as u32,
             join_timeout: None,
             patience: Duration::from_secs(60),
+            done: None,
+            local: false,
+            deadline: Duration::from_secs(1),
+            checkpoint_every: Duration::ZERO,
         };
         Self {
             control: Control::new(settings),
@@ -177,7 +181,15 @@ impl Cluster {
                 Recipient::One(id) => self.workers.get_mut(&id).unwrap().weights = step,
             },
             Command::DropMember { worker, .. } => assert!(!self.workers.contains_key(&worker)),
-            Command::Reject { .. } | Command::SetTimer { .. } => {}
+            Command::Save { .. } => return Some(Event::Saved { durable: true }),
+            Command::Revoke { worker, assignment, .. } => {
+                let worker = self.workers.get_mut(&worker).expect("only members hold work");
+                worker.nodes.retain(|(held, ..)| *held != assignment);
+            }
+            Command::Reject { .. } | Command::SetTimer { .. } | Command::Wait { .. } => {}
+            Command::Compare { task, node, .. } => {
+                assert!(self.trees.contains_key(&task), "{node} of {task} is there to be compared with");
+            }
             Command::RollBack { .. } | Command::Finish { .. } => unreachable!("nothing was refuted"),
         }
         None

@@ -1,8 +1,8 @@
 //! Runs the text files in `scenarios/`: events in, the complete list of commands out.
 //!
 //! A line `run KEY=VALUE ...` configures, `> EVENT` happens, every other line is a command in the words of its
-//! `Display`; `#` begins a comment. To write a new one, list the events and copy what the failing test prints, once
-//! you have convinced yourself of every line.
+//! `Display`; `#` begins a comment. To write a new one, list the events, run the test with UPDATE_SCENARIOS=1, and
+//! convince yourself of every line.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers panic and print like the test")]
 
@@ -33,6 +33,10 @@ fn settings(line: &str) -> Settings {
         expected_workers: value("workers").unwrap(),
         join_timeout: value("join").map(|seconds| Duration::from_secs(seconds.into())),
         patience: Duration::from_secs(value("patience").unwrap_or(0).into()),
+        done: value("done").map(|step| Task { kind: TaskKind::Train, step: step.into() }),
+        local: value("local").is_some_and(|local| local > 0),
+        deadline: Duration::from_secs(1),
+        checkpoint_every: Duration::from_secs(value("save").unwrap_or(1000).into()),
     }
 }
 
@@ -57,8 +61,13 @@ fn event(text: &str) -> Event {
     match words[..] {
         ["started"] => Event::Started,
         ["joined", id, threads] => Event::Joined { worker: worker(id), threads: threads.parse().unwrap() },
-        ["ended"] => Event::ProcessEnded { worker: None },
-        ["ended", id] => Event::ProcessEnded { worker: Some(worker(id)) },
+        ["ended"] => Event::ProcessEnded { worker: None, restarting: false },
+        ["ended", id] => Event::ProcessEnded { worker: Some(worker(id)), restarting: false },
+        ["restarting", id] => Event::ProcessEnded { worker: Some(worker(id)), restarting: true },
+        ["heard", id] => Event::Heard { worker: worker(id) },
+        ["saved"] => Event::Saved { durable: true },
+        ["not", "saved"] => Event::Saved { durable: false },
+        ["superseded", term] => Event::Superseded { term: term.parse().unwrap() },
         ["left", id, cause] => {
             let causes = [
                 ("closed", LeaveCause::Closed),
@@ -77,12 +86,23 @@ fn event(text: &str) -> Event {
         },
         ["updated", kind, step] => Event::Updated { task: task(kind, step) },
         ["diverged", step] => Event::Diverged { step: step.parse().unwrap() },
-        ["refuted", id, address] => Event::Refuted { worker: worker(id), node: node(address) },
+        ["refuted", id, kind, step, address, how] => Event::Refuted {
+            worker: worker(id),
+            task: task(kind, step),
+            node: node(address),
+            counted: how == "counted",
+        },
         ["timer"] => Event::Timer,
         ["stopped", "SIGINT"] => Event::Stopped { signal: Signal::Interrupt },
         ["stopped", "SIGTERM"] => Event::Stopped { signal: Signal::Terminate },
         _ => panic!("no such event: {text}"),
     }
+}
+
+/// A time in seconds with up to six decimals.
+fn microseconds(seconds: &str) -> Time {
+    let (whole, part) = seconds.split_once('.').unwrap_or((seconds, ""));
+    Time { microseconds: format!("{whole}{part:0<6}").parse().unwrap() }
 }
 
 /// The file as it would be if its commands were those that the control plane gives.
@@ -94,7 +114,7 @@ fn replay(text: &str) -> String {
         if line.starts_with("run ") {
             control = Some(Control::new(settings(line)));
         } else if let Some(seconds) = line.strip_prefix("at ") {
-            now = Time { microseconds: seconds.parse::<u64>().unwrap() * 1_000_000 };
+            now = microseconds(seconds);
         } else if let Some(happened) = line.strip_prefix("> ") {
             writeln!(actual, "{line}").unwrap();
             let mut commands = Vec::new();
@@ -120,6 +140,9 @@ fn every_scenario_gives_exactly_its_commands() {
     for file in files {
         let expected = std::fs::read_to_string(&file).unwrap();
         let actual = replay(&expected);
+        if std::env::var_os("UPDATE_SCENARIOS").is_some() {
+            std::fs::write(&file, &actual).unwrap();
+        }
         assert!(actual == expected, "{}: the control plane gives\n\n{actual}", file.display());
     }
 }

@@ -29,6 +29,11 @@ pub fn digest(weights: &[f32]) -> Digest {
     Digest(hash.finalize().into())
 }
 
+/// The same for weights that are little-endian f32 already, as they travel.
+pub fn digest_of_bytes(weights: &[u8]) -> Digest {
+    Digest(Sha256::digest(weights).into())
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -11,7 +11,7 @@ pub mod parameters;
 pub mod reference;
 pub mod sgd;
 
-pub use digest::{Digest, digest};
+pub use digest::{Digest, digest, digest_of_bytes};
 pub use initial::initial_weights;
 pub use join::{JOIN_TEST_DIGEST, cpu_description, join_test};
 pub use lockstep_kernels::Cpu;

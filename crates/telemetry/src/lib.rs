@@ -5,17 +5,21 @@
 //! switched off and reported.
 
 mod console;
+mod faults;
 mod jsonl;
 mod record;
+mod resume;
 mod sink;
 mod summary;
 mod terminal;
 mod tracing_sink;
 
 pub use console::ConsoleSink;
+pub use faults::FaultCounts;
 pub use jsonl::{EventsSink, MetricsSink};
 pub use record::{EpochRecord, EventRecord, SCHEMA_VERSION, StepRecord};
+pub use resume::{Restored, ResumeError};
 pub use sink::{Recorder, Sink, SinkError};
-pub use summary::{SchemaVersion, Status, Summary};
+pub use summary::{SchemaVersion, Status, Summary, SummaryError};
 pub use terminal::{LogWriter, Terminal};
 pub use tracing_sink::TracingSink;

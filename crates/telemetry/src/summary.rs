@@ -1,10 +1,17 @@
 //! The summary of a run: `summary.json`, the object printed with `--json`, and the same for people.
 //!
-//! Holds what the trainer found out; computes and writes nothing.
+//! Holds what the trainer found out, and reads it back for a run that was done already; computes and writes nothing.
 
-use serde::{Serialize, Serializer};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
+    FaultCounts,
     console::{grouped, percent},
     record::SCHEMA_VERSION,
 };
@@ -19,8 +26,43 @@ impl Serialize for SchemaVersion {
     }
 }
 
+impl<'de> Deserialize<'de> for SchemaVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            SCHEMA_VERSION => Ok(Self),
+            other => Err(de::Error::custom(format!(
+                "the schema version is {other}, and this program reads {SCHEMA_VERSION}"
+            ))),
+        }
+    }
+}
+
+/// More than any summary has; what is longer is none.
+const MAX_SUMMARY_BYTES: u64 = 1 << 20;
+
+/// The summary of an earlier process cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SummaryError {
+    /// The system refused.
+    #[error("cannot read the summary {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file is no summary.
+    #[error("{} is no summary of a run: {source}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        source: serde_json::Error,
+    },
+}
+
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// All epochs, or `--max-steps`, were trained.
@@ -33,7 +75,7 @@ pub enum Status {
 
 /// Everything a run found out, with the settings needed to read it. Fields are in the order of `summary.json`; what is
 /// absent, or not finite, is null there.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Summary {
     /// Version of this shape.
     pub schema_version: SchemaVersion,
@@ -89,9 +131,27 @@ pub struct Summary {
     pub interrupted_by: Option<String>,
     /// First step after which loss or weights were not finite.
     pub diverged_at_step: Option<u64>,
+    /// Coordinator processes of the run so far: 1, and one more for each time it was resumed.
+    pub terms: u64,
+    /// What went wrong and was made good.
+    pub faults: FaultCounts,
 }
 
 impl Summary {
+    /// Reads what [`Summary::to_json`] wrote: the text and the JSON of it are the same again.
+    ///
+    /// # Errors
+    ///
+    /// [`SummaryError`], also for the summary of another schema version.
+    pub fn read(path: &Path) -> Result<Self, SummaryError> {
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_SUMMARY_BYTES).read_to_string(&mut text))
+            .map_err(|source| SummaryError::Read { path: path.to_path_buf(), source })?;
+        serde_json::from_str(&text)
+            .map_err(|source| SummaryError::Invalid { path: path.to_path_buf(), source })
+    }
+
     /// The one JSON object, without spaces and without a line break at the end.
     pub fn to_json(&self) -> String {
         // Strings as keys and no failing `Serialize`: there is nothing in it that could fail.
@@ -121,6 +181,9 @@ impl Summary {
         text.push('\n');
         if let Some(matrix) = &self.confusion_matrix {
             text.push_str(&confusion_table(matrix));
+        }
+        if let Some(faults) = self.faults.to_text() {
+            text.push_str(&format!("faults   {faults}\n"));
         }
         text.push_str(&format!("run      {}\nweights  {}\n", self.run_dir, self.weights_digest));
         text
@@ -172,6 +235,8 @@ mod tests {
             confusion_matrix: None,
             interrupted_by: None,
             diverged_at_step: None,
+            terms: 1,
+            faults: FaultCounts::default(),
         }
     }
 
@@ -186,7 +251,9 @@ mod tests {
             &format!(r#""dataset":"digits","dataset_fallback":true,"dataset_sha256":"{sha256}","#),
             r#""seed":42,"batch_size":64,"micro_shards":16,"learning_rate":0.01,"numerics_version":1,"#,
             r#""run_dir":"runs/20261123T181530Z-0011","confusion_matrix":null,"interrupted_by":null,"#,
-            r#""diverged_at_step":null}"#,
+            r#""diverged_at_step":null,"terms":1,"faults":{"workers_dropped":0,"copies_equal":0,"#,
+            r#""copies_unchecked":0,"nodes_rejected":0,"assignments_copied":0,"assignments_revoked":0,"#,
+            r#""worker_restarts":0}}"#,
         ];
         assert_eq!(summary().to_json(), expected.concat());
     }
@@ -237,5 +304,92 @@ mod tests {
             ..summary()
         };
         assert!(interrupted.to_text().starts_with("interrupted by SIGINT  epochs 10  steps 7,970\n"));
+    }
+
+    #[test]
+    fn the_text_names_the_faults_that_there_were() {
+        let faults = FaultCounts {
+            workers_dropped: 3,
+            copies_equal: 1,
+            nodes_rejected: 12_345,
+            worker_restarts: 2,
+            ..FaultCounts::default()
+        };
+        let text = Summary { faults, ..summary() }.to_text();
+        let expected =
+            "\nfaults   3 workers lost, 2 workers restarted, 1 copy equal, 12,345 nodes rejected\nrun  ";
+        assert!(text.contains(expected), "{text}");
+        assert!(!summary().to_text().contains("faults"));
+    }
+
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("summary.json");
+        std::fs::write(&path, text).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn a_summary_reads_back_as_it_was() {
+        let faults = FaultCounts { workers_dropped: u64::MAX, copies_unchecked: 7, ..FaultCounts::default() };
+        let finished = Summary {
+            test_loss: Some(f32::from_bits(0x3e99_999a)),
+            test_accuracy: Some(f32::from_bits(0x0000_0001)),
+            train_seconds: 12.345_678_901_234_567,
+            confusion_matrix: Some(vec![vec![980, 0], vec![7, 1128]]),
+            seed: u64::MAX,
+            learning_rate: 0.123_456_79,
+            terms: 3,
+            faults,
+            ..summary()
+        };
+        let interrupted = Summary {
+            status: Status::Interrupted,
+            interrupted_by: Some("SIGTERM".to_owned()),
+            threads_per_worker: None,
+            examples_per_second: None,
+            ..summary()
+        };
+        for original in [finished, interrupted] {
+            let (_directory, path) = written(&format!("{}\n", original.to_json()));
+            assert_eq!(Summary::read(&path).unwrap(), original);
+        }
+        let (_directory, path) = written(&Summary { val_loss: Some(f32::NAN), ..summary() }.to_json());
+        assert_eq!(Summary::read(&path).unwrap(), summary(), "what is not finite is absent");
+    }
+
+    #[test]
+    fn seconds_and_losses_keep_their_bits() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..10_000 {
+            // A xorshift generator: any mantissa, and times up to some years.
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            let train_seconds = f64::from_bits(bits % (1 << 52) + ((1011 + bits % 40) << 52));
+            let loss = f32::from_bits((bits % 0x7f80_0000) as u32);
+            let original = Summary { train_seconds, val_loss: Some(loss), learning_rate: loss, ..summary() };
+            let read: Summary = serde_json::from_str(&original.to_json()).unwrap();
+            assert_eq!(read.train_seconds.to_bits(), train_seconds.to_bits());
+            assert_eq!(read.val_loss.unwrap().to_bits(), loss.to_bits());
+            assert_eq!(read.learning_rate.to_bits(), loss.to_bits());
+        }
+    }
+
+    #[test]
+    fn what_is_no_summary_is_refused_by_name() {
+        let refused = |text: &str| {
+            let (directory, path) = written(text);
+            let message = Summary::read(&path).unwrap_err().to_string();
+            message.replace(directory.path().to_str().unwrap(), "DIR")
+        };
+        let json = summary().to_json();
+        let message = refused(&json[..json.len() - 1]);
+        assert!(message.starts_with("DIR/summary.json is no summary of a run: EOF"), "{message}");
+        let newer = json.replace("\"schema_version\":1", "\"schema_version\":2");
+        assert!(refused(&newer).contains("the schema version is 2, and this program reads 1"), "{newer}");
+        assert!(refused(&" ".repeat(2 << 20)).contains("is no summary"));
+        let absent = Summary::read(Path::new("absent/summary.json")).unwrap_err().to_string();
+        assert!(absent.starts_with("cannot read the summary absent/summary.json: "), "{absent}");
     }
 }

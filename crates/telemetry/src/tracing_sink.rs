@@ -47,14 +47,16 @@ impl Sink for TracingSink {
 
     fn event(&mut self, record: &EventRecord) {
         // The sentence names who and why; the other fields are in `events.jsonl`.
-        tracing::info!(
-            target: "lockstep::event",
-            step = record.step,
-            "{}",
-            record.reason
-        );
+        if WORK_KINDS.contains(&record.kind) {
+            tracing::debug!(target: "lockstep::event", step = record.step, "{}", record.reason);
+        } else {
+            tracing::info!(target: "lockstep::event", step = record.step, "{}", record.reason);
+        }
     }
 }
+
+/// Kinds of events about single pieces of work: a busy machine makes many of them, and none wants attention.
+const WORK_KINDS: [&str; 4] = ["copied", "node_rejected", "reassigned", "revoked"];
 
 #[cfg(test)]
 mod tests {

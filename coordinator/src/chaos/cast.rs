@@ -1,0 +1,282 @@
+//! The processes of a chaos run: one coordinator and its workers, each in its own process group, none left behind.
+//!
+//! Starts, signals, restarts and reaps them. When and to whom a fault happens is decided in `director`.
+
+use std::fs::OpenOptions;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use super::plan::Plan;
+use super::proxy::Proxy;
+
+/// Variables that children inherit although they are flags: where the data are. All else is in the plan.
+const INHERITED: [&str; 2] = ["LOCKSTEP_DATA_DIR", "LOCKSTEP_OFFLINE"];
+
+const PREFIX: &str = "LOCKSTEP_";
+
+/// A worker goes on trying for so long, which is longer than any coordinator is away.
+const CONNECT_TIMEOUT_SECONDS: &str = "600";
+
+/// A process of the cast, or the place of one that is away.
+pub struct Actor {
+    /// Its name in plans, logs and reports.
+    pub name: String,
+    /// Where its output goes; every process of the name appends.
+    log: PathBuf,
+    child: Option<Child>,
+    /// Faults that want it stopped: it runs when there are none.
+    stops: u32,
+    /// How often it was started.
+    pub started: u32,
+    /// When it was last started.
+    since: Instant,
+    /// Whether its end was asked for.
+    ending: bool,
+}
+
+/// How a process ended that nobody asked to end.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The last line of its output.
+    pub last_words: String,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ended ({}); its last output: {}", self.name, self.status, self.last_words)
+    }
+}
+
+impl Actor {
+    /// The place of a process that is not started yet.
+    pub fn new(name: String, logs: &Path) -> Self {
+        let log = logs.join(format!("{name}.log"));
+        Self { name, log, child: None, stops: 0, started: 0, since: Instant::now(), ending: false }
+    }
+
+    /// Where its output is.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// How long ago it was last started.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Whether it is there, and to stay.
+    pub fn is_up(&self) -> bool {
+        self.child.is_some() && !self.ending
+    }
+
+    /// Its process, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    fn start(&mut self, mut command: Command) -> io::Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn()?);
+        self.started += 1;
+        (self.stops, self.since, self.ending) = (0, Instant::now(), false);
+        Ok(())
+    }
+
+    /// Ends it at once, a stopped one too.
+    pub fn kill(&mut self) {
+        self.ending = true;
+        self.signal(Signal::KILL);
+    }
+
+    /// Asks it to end; a stopped one hears it when it goes on.
+    pub fn terminate(&mut self) {
+        self.ending = true;
+        self.signal(Signal::TERM);
+    }
+
+    /// Stops it until as many calls of [`go_on`](Self::go_on) as of this one.
+    pub fn stop(&mut self) {
+        self.stops += 1;
+        if self.stops == 1 {
+            self.signal(Signal::STOP);
+        }
+    }
+
+    /// Takes back one [`stop`](Self::stop).
+    pub fn go_on(&mut self) {
+        self.stops = self.stops.saturating_sub(1);
+        if self.stops == 0 {
+            self.signal(Signal::CONT);
+        }
+    }
+
+    /// Takes back all of them.
+    pub fn go_on_for_good(&mut self) {
+        self.stops = 0;
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Until its end is collected, by `ended`, no other process gets the number.
+        if let Some(pid) = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+            // It may have ended this instant.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Whether its process ended since the last call, and whether that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub fn ended(&mut self) -> io::Result<Option<(bool, Ended)>> {
+        let Some(child) = &mut self.child else { return Ok(None) };
+        let Some(status) = child.try_wait()? else { return Ok(None) };
+        self.child = None;
+        Ok(Some((self.ending, Ended { name: self.name.clone(), status, last_words: last_line(&self.log) })))
+    }
+}
+
+/// The last line that says something; a log that cannot be read has none.
+fn last_line(log: &Path) -> String {
+    let text = crate::chaos::records::tail(log, 4096).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("").trim().to_string()
+}
+
+/// A worker and the proxy it dials through.
+pub struct Player {
+    /// The worker's process.
+    pub actor: Actor,
+    /// Its way to the coordinator.
+    pub proxy: Proxy,
+}
+
+/// How the processes of one run are started.
+pub struct Cast {
+    /// Where the coordinator listens, over all its processes.
+    address: SocketAddr,
+    token: String,
+    run_directory: PathBuf,
+    logs: PathBuf,
+    workers: u32,
+    threads: u32,
+    training: Vec<String>,
+}
+
+impl Cast {
+    /// For a run of `plan` that writes to `run_directory`, and its output to `logs`, which exists.
+    ///
+    /// # Errors
+    ///
+    /// If there is no free port or no random number.
+    pub fn new(plan: &Plan, run_directory: PathBuf, logs: PathBuf) -> io::Result<Self> {
+        let mut token = [0; 16];
+        getrandom::fill(&mut token).map_err(|error| io::Error::other(error.to_string()))?;
+        // A port that is free now; a coordinator that finds it taken says so.
+        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        Ok(Self {
+            address,
+            token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
+            run_directory,
+            logs,
+            workers: plan.workers,
+            threads: plan.threads,
+            training: flags(plan),
+        })
+    }
+
+    /// The place of the coordinator.
+    pub fn coordinator(&self) -> Actor {
+        Actor::new("coordinator".to_string(), &self.logs)
+    }
+
+    /// Starts the coordinator: the first time with a new run, later by resuming it.
+    ///
+    /// # Errors
+    ///
+    /// If the process or its log cannot be made.
+    pub fn start_coordinator(&self, actor: &mut Actor) -> io::Result<()> {
+        let mut command = own_command()?;
+        command.arg(if actor.started == 0 { "--run-dir" } else { "--resume" }).arg(&self.run_directory);
+        command.args(["--external", "--json", "--no-progress"]);
+        command.args(["--workers", &self.workers.to_string(), "--listen", &self.address.to_string()]);
+        // A resumed run has its settings from its own config.toml.
+        if actor.started == 0 {
+            command.args(&self.training);
+        }
+        command.env("LOCKSTEP_TOKEN", &self.token);
+        actor.start(command)
+    }
+
+    /// The place of a worker, and its proxy.
+    ///
+    /// # Errors
+    ///
+    /// If the proxy finds no port.
+    pub async fn player(&self, name: String) -> io::Result<Player> {
+        Ok(Player { actor: Actor::new(name, &self.logs), proxy: Proxy::open(self.address).await? })
+    }
+
+    /// Starts a worker.
+    ///
+    /// # Errors
+    ///
+    /// If the process or its log cannot be made.
+    pub fn start_worker(&self, player: &mut Player) -> io::Result<()> {
+        let mut command = own_command()?;
+        command.args(["worker", "--coordinator", &format!("http://{}", player.proxy.address())]);
+        command.args(["--name", &player.actor.name, "--threads", &self.threads.to_string()]);
+        command.args(["--connect-timeout", CONNECT_TIMEOUT_SECONDS]);
+        command.env("LOCKSTEP_TOKEN", &self.token);
+        player.actor.start(command)
+    }
+}
+
+/// The undisturbed run: one worker, the same settings. Its summary is in `run_directory` when it has ended well.
+///
+/// # Errors
+///
+/// If the process or its log cannot be made.
+pub fn start_undisturbed(plan: &Plan, run_directory: &Path, logs: &Path) -> io::Result<Actor> {
+    let mut actor = Actor::new("undisturbed".to_string(), logs);
+    let mut command = own_command()?;
+    command.arg("--run-dir").arg(run_directory).args(["--workers", "1", "--json", "--no-progress"]);
+    command.args(flags(plan));
+    actor.start(command)?;
+    Ok(actor)
+}
+
+fn flags(plan: &Plan) -> Vec<String> {
+    plan.training.iter().map(|(flag, value)| format!("--{flag}={value}")).collect()
+}
+
+/// This very program, even if a build has replaced its file since: all processes of a run are of one build.
+fn own_command() -> io::Result<Command> {
+    let running = Path::new("/proc/self/exe");
+    let program = if running.exists() { running.to_path_buf() } else { std::env::current_exe()? };
+    let mut command = std::process::Command::new(program);
+    command.arg0("coordinator");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with(PREFIX) && !INHERITED.contains(&text.as_ref()) {
+            command.env_remove(name);
+        }
+    }
+    let mut command = Command::from(command);
+    // Ctrl-C at the terminal is this process' to handle, and a fault hits one process only.
+    command.process_group(0).kill_on_drop(true);
+    Ok(command)
+}

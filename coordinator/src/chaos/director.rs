@@ -1,0 +1,273 @@
+//! Directs one run: starts the cast, does what is due, sees who ended, and waits for the end.
+//!
+//! One loop looks at everything every few milliseconds; nothing else waits. How a fault is done is in `inject`, what
+//! it cost in `figures`; nothing here knows how a process is started.
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::cast::{Actor, Cast, Ended, Player};
+use super::plan::{Fault, Plan};
+use super::records;
+use super::report::{Injected, Run};
+use super::watch::Watch;
+use figures::Figures;
+use inject::Cue;
+
+mod figures;
+mod inject;
+
+/// How often everything is looked at: the precision of what this process times itself.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How often memory and descriptors are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// Processes younger than this are not looked at: what a start takes is no leak.
+const START_UP: Duration = Duration::from_secs(5);
+
+/// How long workers may take to end after the coordinator; then they are killed.
+const LAST_RESPECTS: Duration = Duration::from_secs(2);
+
+/// When a worker that ended although nobody asked it to is started again.
+const RESTART_AFTER_OWN_END: Duration = Duration::from_millis(500);
+
+/// Unexpected ends that are told of; more of them say the same.
+const MAX_UNEXPECTED_ENDS: usize = 100;
+
+/// What was found out over all runs so far.
+#[derive(Default)]
+pub struct Progress {
+    /// The runs that are over.
+    pub runs: Vec<Run>,
+    /// The faults, injected or skipped.
+    pub faults: Vec<Injected>,
+    /// The processes seen.
+    pub watch: Watch,
+    /// Time that faults could be injected in, over all runs.
+    pub time: Duration,
+}
+
+/// What the plan still holds.
+pub type Schedule = Peekable<Box<dyn Iterator<Item = Fault>>>;
+
+/// One run.
+pub struct Director<'a> {
+    plan: &'a Plan,
+    cast: Cast,
+    directory: PathBuf,
+    schedule: &'a mut Schedule,
+    progress: &'a mut Progress,
+    coordinator: Actor,
+    /// The plan's workers in their order, and then those that joined.
+    players: Vec<Player>,
+    /// What is to be done later; the second number keeps two of the same instant apart, in their order.
+    agenda: BTreeMap<(Instant, u64), Cue>,
+    cues: u64,
+    figures: Figures,
+    start: Instant,
+    /// When all workers had joined.
+    curtain: Option<Instant>,
+    next_watch: Instant,
+    run: Run,
+}
+
+/// How a run is over.
+enum End {
+    /// The coordinator ended by itself.
+    Own(Ended),
+    /// It did not.
+    TooLong,
+}
+
+impl<'a> Director<'a> {
+    /// A run that writes to `directory`, and the output of its processes to `logs`, which exists.
+    ///
+    /// # Errors
+    ///
+    /// If there is no free port.
+    pub fn begin(
+        plan: &'a Plan,
+        number: u32,
+        directory: PathBuf,
+        logs: PathBuf,
+        schedule: &'a mut Schedule,
+        progress: &'a mut Progress,
+    ) -> Result<Self> {
+        let cast = Cast::new(plan, directory.clone(), logs)?;
+        let start = Instant::now();
+        Ok(Self {
+            coordinator: cast.coordinator(),
+            figures: Figures::new(&directory),
+            players: Vec::new(),
+            agenda: BTreeMap::new(),
+            cues: 0,
+            start,
+            curtain: None,
+            next_watch: start,
+            run: Run {
+                run: number,
+                directory: directory.display().to_string(),
+                seconds: 0.0,
+                steps: None,
+                digest: None,
+                failure: None,
+                coordinators: 0,
+                workers: 0,
+                unexpected_ends: Vec::new(),
+            },
+            plan,
+            cast,
+            directory,
+            schedule,
+            progress,
+        })
+    }
+
+    /// Runs the training to its end, with its faults, and adds what it finds to the progress.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses a process, a port or a signal. A run that fails is no error: it is a finding.
+    pub async fn direct(mut self) -> Result<()> {
+        self.cast.start_coordinator(&mut self.coordinator).context("cannot start the coordinator")?;
+        for number in 1..=self.plan.workers {
+            self.enter(format!("w{number}")).await?;
+        }
+        let end = loop {
+            if let Some(end) = self.look().await? {
+                break end;
+            }
+            let due = self.agenda.first_key_value().map(|((due, _), _)| *due);
+            let tick = Instant::now() + TICK;
+            tokio::time::sleep_until(due.map_or(tick, |due| due.min(tick)).into()).await;
+        };
+        if let Some(curtain) = self.curtain {
+            self.progress.time += curtain.elapsed();
+        }
+        self.run.seconds = self.start.elapsed().as_secs_f64();
+        self.settle();
+        self.judge(end);
+        self.dismiss().await?;
+        self.run.coordinators = self.coordinator.started;
+        self.run.workers = self.players.iter().map(|player| player.actor.started).sum();
+        self.progress.runs.push(self.run);
+        Ok(())
+    }
+
+    /// Has one more worker come.
+    async fn enter(&mut self, name: String) -> Result<usize> {
+        let mut player = self.cast.player(name).await.context("no port for a proxy")?;
+        self.cast.start_worker(&mut player).context("cannot start a worker")?;
+        self.players.push(player);
+        Ok(self.players.len() - 1)
+    }
+
+    /// Everything that there is to see and to do now; the end of the run, if this is it.
+    async fn look(&mut self) -> Result<Option<End>> {
+        if let Some(end) = self.see_who_ended()? {
+            return Ok(Some(end));
+        }
+        if self.start.elapsed() > self.plan.limit {
+            return Ok(Some(End::TooLong));
+        }
+        match self.curtain {
+            None => self.curtain = self.figures.all_joined(self.plan.workers).then(Instant::now),
+            Some(curtain) => {
+                self.do_cues()?;
+                self.do_faults(curtain).await?;
+            }
+        }
+        self.figures.look_for_resumption(&mut self.progress.faults);
+        let now = Instant::now();
+        if now >= self.next_watch {
+            self.next_watch = now + WATCH_EVERY;
+            self.watch();
+        }
+        Ok(None)
+    }
+
+    fn watch(&mut self) {
+        let now_seconds = self.progress.time.as_secs_f64() + self.start.elapsed().as_secs_f64();
+        let actors = self.players.iter().map(|player| &player.actor).chain([&self.coordinator]);
+        let grown_up = actors.filter(|actor| actor.age() > START_UP);
+        for (actor, pid) in grown_up.filter_map(|actor| Some((actor, actor.pid()?))) {
+            self.progress.watch.look(&actor.name, pid, now_seconds);
+        }
+    }
+
+    /// Collects the processes that ended; the coordinator's own end is the run's.
+    fn see_who_ended(&mut self) -> Result<Option<End>> {
+        if let Some((asked_for, ended)) = self.coordinator.ended()? {
+            if !asked_for {
+                return Ok(Some(End::Own(ended)));
+            }
+            self.settle();
+            self.figures.coordinator_is_gone();
+        }
+        for number in 0..self.players.len() {
+            // One that ends well was told that the run is over.
+            let Some((false, ended)) = self.players[number].actor.ended()? else { continue };
+            if !ended.status.success() {
+                tracing::warn!("nobody asked for it: {ended}");
+                if self.run.unexpected_ends.len() < MAX_UNEXPECTED_ENDS {
+                    self.run.unexpected_ends.push(ended.to_string());
+                }
+                self.cue(Instant::now() + RESTART_AFTER_OWN_END, Cue::Restart { player: number });
+            }
+        }
+        Ok(None)
+    }
+
+    /// The costs of the faults since the coordinator was started, while its records are as it left them.
+    fn settle(&mut self) {
+        self.figures.settle(&mut self.progress.faults);
+    }
+
+    fn judge(&mut self, end: End) {
+        let failure = match end {
+            End::TooLong => Some(format!(
+                "it took longer than the plan's `limit`, {:.0} s; raise it, or train for less",
+                self.plan.limit.as_secs_f64()
+            )),
+            End::Own(ended) if !ended.status.success() => Some(ended.to_string()),
+            End::Own(_) => match records::summary(&self.directory.join("summary.json")) {
+                Ok(summary) => {
+                    self.run.steps = Some(summary.steps);
+                    let done = summary.status == "done";
+                    self.run.digest = done.then_some(summary.weights_digest);
+                    (!done).then(|| format!("its status is '{}' instead of 'done'", summary.status))
+                }
+                Err(error) => Some(format!("it has no summary: {error}")),
+            },
+        };
+        self.run.failure = failure;
+    }
+
+    /// Lets the workers end, and ends those that do not.
+    async fn dismiss(&mut self) -> Result<()> {
+        self.coordinator.kill();
+        self.players.iter_mut().for_each(|player| player.actor.go_on_for_good());
+        let end = Instant::now() + LAST_RESPECTS;
+        loop {
+            let mut left = false;
+            for player in &mut self.players {
+                player.actor.ended()?;
+                left |= player.actor.pid().is_some();
+            }
+            if !left {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                // Their last output tells no more than that the coordinator is gone; dropping them collects them.
+                self.players.iter_mut().for_each(|player| player.actor.kill());
+                return Ok(());
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What faults cost, from the records of the run.
+//!
+//! A resumed coordinator cuts the records after the point where it goes on. So the faults that happened to one process
+//! of the coordinator are settled when it is gone, and before the next one is started.
+
+use std::collections::HashSet;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::chaos::plan::Kind;
+use crate::chaos::records::{self, EventLine, StepLine};
+use crate::chaos::report::{Injected, Recovery};
+
+/// The records of one run, and the faults that have no figure yet.
+pub(super) struct Figures {
+    metrics: PathBuf,
+    events: PathBuf,
+    /// Faults since the coordinator was last started.
+    open: Vec<Open>,
+    /// The kill whose first new step is not there yet.
+    resumption: Option<Resumption>,
+}
+
+struct Open {
+    /// Its place among all faults.
+    fault: usize,
+    /// Length of `events.jsonl` when it happened.
+    offset_bytes: u64,
+}
+
+struct Resumption {
+    fault: usize,
+    killed: Instant,
+    /// The newest step on record before; known when the process is gone.
+    step: Option<u64>,
+}
+
+impl Figures {
+    pub(super) fn new(run_directory: &Path) -> Self {
+        Self {
+            metrics: run_directory.join("metrics.jsonl"),
+            events: run_directory.join("events.jsonl"),
+            open: Vec::new(),
+            resumption: None,
+        }
+    }
+
+    /// Whether so many workers have joined; not before the run has records.
+    pub(super) fn all_joined(&self, workers: u32) -> bool {
+        let events = records::events(&self.events).unwrap_or_default();
+        let joined = events.iter().filter(|event| event.kind == "worker_joined");
+        let names: HashSet<&str> = joined.filter_map(|event| event.worker.as_deref()).collect();
+        names.len() >= workers as usize
+    }
+
+    /// The newest step on record.
+    pub(super) fn newest_step(&self) -> u64 {
+        records::newest_steps(&self.metrics).last().map_or(0, |line| line.step)
+    }
+
+    /// Notes a fault that is being injected.
+    pub(super) fn injected(&mut self, fault: usize, kind: Kind) {
+        let offset_bytes = fs::metadata(&self.events).map_or(0, |metadata| metadata.len());
+        self.open.push(Open { fault, offset_bytes });
+        if kind == Kind::KillCoordinator {
+            // An earlier one that is not over yet has no figure of its own.
+            self.resumption = Some(Resumption { fault, killed: Instant::now(), step: None });
+        }
+    }
+
+    /// Notes that the killed coordinator is gone: what is on record now was before the kill.
+    pub(super) fn coordinator_is_gone(&mut self) {
+        let step = self.newest_step();
+        if let Some(resumption) = &mut self.resumption {
+            resumption.step = Some(step);
+        }
+    }
+
+    /// Looks whether the resumed run has got beyond what was on record before the kill.
+    ///
+    /// Records come in portions; when the first new step ended follows from the length of those after it.
+    pub(super) fn look_for_resumption(&mut self, faults: &mut [Injected]) {
+        let Some(Resumption { fault, killed, step: Some(step) }) = self.resumption else { return };
+        let steps = records::newest_steps(&self.metrics);
+        let Some(later) = seconds_since_new(&steps, step) else { return };
+        let seconds = (killed.elapsed().as_secs_f64() - later).max(0.0);
+        faults[fault].recovery = Some(Recovery::Resume { seconds });
+        self.resumption = None;
+    }
+
+    /// Finds, for each fault of a worker since the coordinator was started, the step in which that was noticed.
+    pub(super) fn settle(&mut self, faults: &mut [Injected]) {
+        let open = std::mem::take(&mut self.open);
+        // Records that cannot be read give no figures, and the report says how many there are.
+        let events = records::events(&self.events).unwrap_or_default();
+        let steps = records::steps(&self.metrics).unwrap_or_default();
+        for (place, Open { fault, offset_bytes }) in open.iter().enumerate() {
+            let target = &faults[*fault].target;
+            // Whatever comes after the next fault of the same worker may be that one's.
+            let next = open[place + 1..].iter().find(|open| faults[open.fault].target == *target);
+            let window = *offset_bytes..next.map_or(u64::MAX, |next| next.offset_bytes);
+            // Whoever joins costs nothing; that it is dropped is for its leaving again.
+            let is_loss = faults[*fault].kind != Kind::Join;
+            let noticed = events.iter().filter(|_| is_loss).find(|event| is_drop(event, target, &window));
+            let cost =
+                noticed.and_then(|event| Some((event.step + 1, records::cost(&steps, event.step + 1)?)));
+            if let Some((step, cost)) = cost {
+                let (seconds, normal_seconds) = (cost.seconds, cost.normal_seconds);
+                faults[*fault].recovery = Some(Recovery::Step { step, seconds, normal_seconds });
+            }
+        }
+    }
+}
+
+/// How long ago the first step beyond `step` ended, as seen from the last one; nothing before there is one.
+fn seconds_since_new(steps: &[StepLine], step: u64) -> Option<f64> {
+    let first_new = steps.iter().position(|line| line.step > step)?;
+    Some(steps[first_new + 1..].iter().map(|line| line.seconds).sum())
+}
+
+/// Whether the coordinator dropped that worker, with an event in that part of the file.
+fn is_drop(event: &EventLine, worker: &str, window: &Range<u64>) -> bool {
+    event.kind == "worker_dropped"
+        && event.worker.as_deref() == Some(worker)
+        && window.contains(&event.offset_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A run that writes its records as a coordinator would.
+    struct Records {
+        folder: tempfile::TempDir,
+        figures: Figures,
+    }
+
+    fn records() -> Records {
+        let folder = tempfile::tempdir().unwrap();
+        let figures = Figures::new(folder.path());
+        Records { folder, figures }
+    }
+
+    impl Records {
+        fn add(&self, file: &str, lines: &str) {
+            let path = self.folder.path().join(file);
+            let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+            file.write_all(lines.as_bytes()).unwrap();
+        }
+
+        fn event(&self, step: u64, kind: &str, worker: &str) {
+            let line =
+                format!("{{\"seconds\":1.0,\"step\":{step},\"kind\":\"{kind}\",\"worker\":\"{worker}\"}}\n");
+            self.add("events.jsonl", &line);
+        }
+
+        fn steps(&self, steps: Range<u64>, seconds: f64) {
+            for step in steps {
+                self.add(
+                    "metrics.jsonl",
+                    &format!("{{\"kind\":\"step\",\"step\":{step},\"seconds\":{seconds}}}\n"),
+                );
+            }
+        }
+    }
+
+    fn fault(kind: Kind, target: &str) -> Injected {
+        Injected {
+            run: 1,
+            kind,
+            target: target.to_string(),
+            at_seconds: 1.0,
+            lasts_seconds: None,
+            step: 0,
+            skipped: None,
+            recovery: None,
+        }
+    }
+
+    #[test]
+    fn all_have_joined_when_as_many_names_have() {
+        let records = records();
+        assert!(!records.figures.all_joined(2));
+        records.event(0, "worker_joined", "w1");
+        records.event(0, "worker_joined", "w1");
+        assert!(!records.figures.all_joined(2));
+        records.event(0, "worker_joined", "w2");
+        assert!(records.figures.all_joined(2));
+    }
+
+    #[test]
+    fn a_drop_is_the_cost_of_the_last_fault_of_that_worker_before_it() {
+        let mut records = records();
+        let mut faults = [
+            (Kind::Slow, "w1"),
+            (Kind::Kill, "w2"),
+            (Kind::Kill, "w1"),
+            (Kind::Stop, "w3"),
+            (Kind::Join, "extra1"),
+        ]
+        .map(|(kind, target)| fault(kind, target));
+        records.event(2, "worker_dropped", "w1");
+        for (number, fault) in faults.iter().enumerate() {
+            records.figures.injected(number, fault.kind);
+        }
+        records.event(10, "worker_dropped", "w1");
+        records.event(10, "worker_joined", "w3");
+        records.event(10, "worker_dropped", "extra1");
+        records.steps(1..11, 0.25);
+        records.steps(11..12, 0.5);
+        records.steps(12..30, 0.25);
+        records.figures.settle(&mut faults);
+        let expected = Recovery::Step { step: 11, seconds: 0.5, normal_seconds: 0.25 };
+        assert_eq!(faults.map(|fault| fault.recovery), [None, None, Some(expected), None, None]);
+    }
+
+    #[test]
+    fn a_resumption_lasts_until_the_first_new_step() {
+        let mut records = records();
+        let mut faults = [fault(Kind::KillCoordinator, "coordinator")];
+        records.steps(1..11, 0.25);
+        records.figures.injected(0, Kind::KillCoordinator);
+        records.figures.look_for_resumption(&mut faults);
+        assert_eq!(faults[0].recovery, None, "the coordinator is not gone yet");
+        records.figures.coordinator_is_gone();
+        records.steps(9..11, 0.25);
+        records.figures.look_for_resumption(&mut faults);
+        assert_eq!(faults[0].recovery, None, "steps that are done again are not new");
+        records.steps(11..12, 0.25);
+        let latest = records.figures.resumption.as_ref().map(|resumption| resumption.killed);
+        records.figures.look_for_resumption(&mut faults);
+        let Some(Recovery::Resume { seconds }) = faults[0].recovery else { panic!("{:?}", faults[0]) };
+        assert!(seconds > 0.0 && seconds <= latest.unwrap().elapsed().as_secs_f64(), "{seconds}");
+    }
+
+    #[test]
+    fn the_first_new_step_ended_before_those_that_came_with_it() {
+        let steps: Vec<StepLine> = (9..=13).map(|step| StepLine { step, seconds: 0.25 }).collect();
+        assert_eq!(seconds_since_new(&steps, 10), Some(0.5));
+        assert_eq!(seconds_since_new(&steps, 12), Some(0.0));
+        assert_eq!(seconds_since_new(&steps, 13), None);
+    }
+}

@@ -1,0 +1,252 @@
+//! What a run stands on before its loop begins: directory, lock, identity, journal, and where an earlier process of it
+//! has got to.
+//!
+//! Everything durable that has to be there before the port opens is there when this is done: the lock, the
+//! configuration, the term.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use lockstep_checkpoint::{
+    Disk, LastTask, LogHeader, Places, RunLock, StoredModel, sweep_temporaries, write_atomically,
+};
+use lockstep_control::{Plan, Task, TaskKind};
+use lockstep_model::{PARAMETERS, TENSORS, digest};
+use lockstep_proto::{RunId, Token};
+use lockstep_telemetry::{Restored, Status, Summary};
+
+use crate::results::Results;
+use crate::run_directory::RunDirectory;
+use crate::settings::{RunIdentity, Settings};
+
+/// A run's directory, held by this process.
+pub struct Place {
+    /// The directory.
+    pub directory: RunDirectory,
+    /// The run's random id.
+    pub run_id: RunId,
+    /// It is released with the process.
+    _lock: RunLock,
+}
+
+/// Where the run is to go on.
+pub struct Standing {
+    /// The journal of this process.
+    pub journal: lockstep_checkpoint::Journal,
+    /// The term of this process.
+    pub term: u64,
+    /// The weights to begin with.
+    pub weights: Box<[f32]>,
+    /// The last task done; `None` at the very start.
+    pub done: Option<Task>,
+    /// What earlier processes have found out.
+    pub results: Results,
+}
+
+impl Place {
+    /// Takes hold of the run to be resumed.
+    ///
+    /// # Errors
+    ///
+    /// If another coordinator has it.
+    pub fn resume(resume: &crate::settings::Resume) -> Result<Self> {
+        let directory = RunDirectory::open(&resume.directory)?;
+        let lock = RunLock::acquire(directory.path())?;
+        // What a killed process was about to write.
+        sweep_temporaries(&Disk, directory.path())?;
+        Ok(Self { directory, run_id: RunId(resume.stored.run_id), _lock: lock })
+    }
+
+    /// Makes the directory of a new run.
+    ///
+    /// # Errors
+    ///
+    /// If it exists, or cannot be written; nothing is left then.
+    pub fn new(settings: &Settings, identity: &RunIdentity) -> Result<Self> {
+        let run_id = RunId(random()?);
+        let path = settings.run_dir.clone().unwrap_or_else(|| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            RunDirectory::default_path(now.as_secs(), &run_id.0)
+        });
+        let directory = if settings.adopt_run_dir {
+            RunDirectory::create_or_adopt(&path)?
+        } else {
+            RunDirectory::create(&path)?
+        };
+        match RunLock::acquire(directory.path()).map_err(anyhow::Error::from) {
+            Ok(lock) => {
+                let place = Self { directory, run_id, _lock: lock };
+                if let Err(error) = place.write_config(settings, identity) {
+                    // Whatever was not there before must not be there after.
+                    let _ = std::fs::remove_file(place.directory.lock());
+                    place.directory.discard_if_empty();
+                    return Err(error);
+                }
+                Ok(place)
+            }
+            Err(error) => {
+                directory.discard_if_empty();
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the settings as they are now, and makes the folder of logs.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses.
+    pub fn write_config(&self, settings: &Settings, identity: &RunIdentity) -> Result<()> {
+        let text = settings.to_toml(identity, self.run_id.0);
+        write_atomically(&self.directory.config(), text.as_bytes())?;
+        match std::fs::create_dir(self.directory.logs()) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(error).context("cannot create the folder of logs")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The summary of a run that is finished: there is nothing to go on with.
+    ///
+    /// # Errors
+    ///
+    /// If there is one and it cannot be read.
+    pub fn finished(&self, settings: &Settings) -> Result<Option<Summary>> {
+        let path = self.directory.summary();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let summary = Summary::read(&path)?;
+        let all_epochs = settings.epochs.get() <= summary.epochs;
+        let all_steps = settings.max_steps.is_some_and(|most| most.get() <= summary.steps);
+        Ok((summary.status == Status::Done && (all_epochs || all_steps)).then_some(summary))
+    }
+
+    /// The token that workers join with: as given, else as an earlier process of the run has made it, else a new one.
+    ///
+    /// # Errors
+    ///
+    /// If there is no randomness, or the file that keeps it cannot be written or read.
+    pub fn token(&self, settings: &Settings) -> Result<Token> {
+        if let Some(token) = &settings.token {
+            return Ok(token.clone());
+        }
+        if !settings.external {
+            return Ok(Token::from_random(random()?));
+        }
+        // Workers that wait for the coordinator to come back know the old one.
+        let path = self.directory.token();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Token::new(text.trim_end())
+                .with_context(|| format!("{} is damaged; remove it", path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let token = Token::from_random(random()?);
+                File::options()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)
+                    .and_then(|mut file| writeln!(file, "{}", token.reveal()))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+                Ok(token)
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Opens the journal and finds where the run is to go on.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be read or written, or has gone further than the plan.
+    pub fn standing(&self, settings: &Settings, identity: &RunIdentity, plan: &Plan) -> Result<Standing> {
+        let initial = lockstep_model::initial_weights(settings.seed);
+        let identity = serde_json::to_string(identity).context("the identity as JSON")?;
+        let places = Places {
+            log: self.directory.steps_log(),
+            checkpoints: self.directory.checkpoints(),
+            term: self.directory.term(),
+        };
+        let opened = lockstep_checkpoint::Journal::open(
+            Arc::new(Disk),
+            &places,
+            &LogHeader::new(self.run_id.0, &identity),
+            digest(&initial).0,
+            &|model| Ok(digest(&weights_of(model)?).0),
+        )?;
+        for note in &opened.notes {
+            tracing::warn!("{note}");
+        }
+        let mut standing = Standing {
+            journal: opened.journal,
+            term: opened.term,
+            weights: initial,
+            done: None,
+            results: Results::default(),
+        };
+        if let Some((manifest, model)) = &opened.restored {
+            standing.weights = weights_of(model).map_err(anyhow::Error::msg)?;
+            standing.results = Results::resumed(manifest);
+            let kind = match manifest.last_task {
+                LastTask::Step => TaskKind::Train,
+                LastTask::Validation => TaskKind::Validate,
+            };
+            standing.done = Some(Task { kind, step: manifest.step });
+            if manifest.step > plan.steps {
+                bail!(
+                    "the run has done {} steps already, and is to end after {}; raise --max-steps or --epochs",
+                    manifest.step,
+                    plan.steps
+                );
+            }
+        }
+        if settings.resume.is_some() {
+            tracing::info!(
+                "resuming run {} in term {} after step {}; steps up to {} are replayed and held against the log",
+                self.run_id,
+                opened.term,
+                standing.results.steps,
+                opened.last_logged.max(standing.results.steps),
+            );
+        }
+        Ok(standing)
+    }
+}
+
+impl Standing {
+    /// Up to where records of steps and events stay as they are.
+    pub fn restored(&self) -> Restored {
+        let validated = self.done.is_some_and(|done| done.kind == TaskKind::Validate);
+        Restored { step: self.results.steps, validated }
+    }
+}
+
+/// Stored tensors as the network's weights.
+pub fn weights_of(model: &StoredModel) -> Result<Box<[f32]>, String> {
+    let mut weights = vec![0.0; PARAMETERS].into_boxed_slice();
+    for tensor in &TENSORS {
+        let stored = model.tensor(tensor.name).ok_or_else(|| format!("tensor {} is missing", tensor.name))?;
+        if stored.shape != tensor.shape {
+            return Err(format!(
+                "tensor {} has shape {:?} instead of {:?}",
+                tensor.name, stored.shape, tensor.shape
+            ));
+        }
+        weights[tensor.offset..tensor.offset + tensor.len()].copy_from_slice(&stored.values);
+    }
+    if model.tensors.len() != TENSORS.len() {
+        return Err(format!("it has {} tensors instead of {}", model.tensors.len(), TENSORS.len()));
+    }
+    Ok(weights)
+}
+
+fn random() -> Result<[u8; 16]> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).context("the system has no random bits")?;
+    Ok(bits)
+}

@@ -1,0 +1,86 @@
+//! What a run has found out so far, over all of its processes.
+
+use std::time::Duration;
+
+use lockstep_checkpoint::{Manifest, Progress};
+use lockstep_control::RejectReason;
+use lockstep_telemetry::FaultCounts;
+
+use crate::local_workers::Exit;
+use crate::trainer::{Confusion, Means};
+
+/// Ends of local workers that are kept for the last words of a run that lost all of them.
+const MAX_EXITS: usize = 64;
+
+/// What a run has found out so far.
+#[derive(Clone, Debug, Default)]
+pub struct Results {
+    /// Steps committed.
+    pub steps: u64,
+    /// Epochs completed.
+    pub epochs: u32,
+    /// Examples trained on.
+    pub examples: u64,
+    /// Seconds of all steps; evaluation is not counted.
+    pub train_seconds: f64,
+    /// Seconds of earlier processes of the run.
+    pub earlier_seconds: f64,
+    /// The last validation.
+    pub validation: Option<Means>,
+    /// The test.
+    pub test: Option<(Means, Confusion)>,
+    /// Local workers that ended, in order; the last ones.
+    pub exits: Vec<Exit>,
+    /// What went wrong, and did no harm.
+    pub faults: FaultCounts,
+}
+
+impl Results {
+    /// What earlier processes of the run have found out, as a checkpoint has it; `means` are those of its validation.
+    pub fn resumed(manifest: &Manifest) -> Self {
+        let Progress { examples, train_seconds, seconds, epochs, val_loss, val_accuracy, counts } =
+            manifest.progress.clone();
+        let validation = val_loss.zip(val_accuracy);
+        let validation = validation.map(|(loss, accuracy)| Means { examples: 0, loss, accuracy });
+        Self {
+            steps: manifest.step,
+            epochs,
+            examples,
+            train_seconds,
+            earlier_seconds: seconds,
+            validation,
+            // Of a later version of this program, perhaps: then they begin anew.
+            faults: serde_json::from_value(counts).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    /// What a checkpoint has to say of it, `elapsed` after the start of this process.
+    pub fn progress(&self, elapsed: Duration) -> Progress {
+        Progress {
+            examples: self.examples,
+            train_seconds: self.train_seconds,
+            seconds: self.earlier_seconds + elapsed.as_secs_f64(),
+            epochs: self.epochs,
+            val_loss: self.validation.map(|means| means.loss),
+            val_accuracy: self.validation.map(|means| means.accuracy),
+            counts: serde_json::to_value(self.faults).unwrap_or_default(),
+        }
+    }
+
+    /// Notes the end of a local worker.
+    pub fn exited(&mut self, exit: Exit) {
+        if self.exits.len() == MAX_EXITS {
+            self.exits.remove(0);
+        }
+        self.exits.push(exit);
+    }
+}
+
+/// Counts a node that was rejected: one that came too late to be compared stays unchecked.
+pub fn count_rejected(faults: &mut FaultCounts, reason: RejectReason) {
+    match reason {
+        RejectReason::TaskOver | RejectReason::Overlaps => faults.copies_unchecked += 1,
+        _ => faults.nodes_rejected += 1,
+    }
+}

@@ -1,0 +1,254 @@
+//! What a run is: its id, and the identity that decides its bits; as tables of `config.toml`, and compared.
+//!
+//! Reads the one file it is asked for; knows nothing of flags and computes no identity itself.
+
+use std::{fs, path::Path};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use super::{DatasetChoice, SettingsError, config_file::shortest_f32, toml};
+
+/// What decides the bits of a run, and nothing else: two runs with equal identities have equal weights after every
+/// step. The number of workers, of threads and of epochs is not part of it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunIdentity {
+    /// Seed of initial weights and order of examples.
+    pub seed: u64,
+    /// `mnist` or `digits`: what is really trained on.
+    pub dataset: String,
+    /// SHA-256 of the data set, 64 hex digits.
+    pub dataset_sha256: String,
+    /// Training images taken from the file, before the split.
+    pub examples: u64,
+    /// Share held back for validation.
+    pub validation_split: f64,
+    /// Examples of a batch.
+    pub batch_size: u32,
+    /// Leaves of the reduction tree.
+    pub micro_shards: u32,
+    /// Learning rate of SGD.
+    #[serde(deserialize_with = "shortest_f32")]
+    pub learning_rate: f32,
+    /// Version of the program's arithmetic.
+    pub numerics_version: u32,
+}
+
+impl RunIdentity {
+    /// Every field under its key, with its value in the shortest form that has all of its bits.
+    fn fields(&self) -> [(&'static str, String); 9] {
+        [
+            ("numerics-version", self.numerics_version.to_string()),
+            ("seed", self.seed.to_string()),
+            ("dataset", self.dataset.clone()),
+            ("dataset-sha256", self.dataset_sha256.clone()),
+            ("examples", self.examples.to_string()),
+            ("validation-split", format!("{:?}", self.validation_split)),
+            ("batch-size", self.batch_size.to_string()),
+            ("micro-shards", self.micro_shards.to_string()),
+            ("learning-rate", format!("{:?}", self.learning_rate)),
+        ]
+    }
+
+    /// The first field in which the two differ: its key, the value here, the value there.
+    pub(super) fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        let pairs = self.fields().into_iter().zip(other.fields());
+        pairs.map(|((key, here), (_, there))| (key, here, there)).find(|(_, here, there)| here != there)
+    }
+}
+
+/// A run as its `config.toml` names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredRun {
+    /// The run's random id.
+    pub run_id: [u8; 16],
+    /// What decides its bits.
+    pub identity: RunIdentity,
+}
+
+/// The tables of `config.toml` that flags have no part in.
+#[derive(Deserialize)]
+struct Tables {
+    run: RunTable,
+    identity: RunIdentity,
+}
+
+#[derive(Deserialize, Serialize)]
+struct RunTable {
+    id: String,
+}
+
+impl StoredRun {
+    /// Reads the run's `config.toml`, at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::ConfigUnreadable`], or [`SettingsError::NotResumable`] if the file does not say which run it
+    /// is.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| SettingsError::ConfigUnreadable { path: path.to_path_buf(), source })?;
+        Self::parse(&text)
+            .map_err(|message| SettingsError::NotResumable { path: path.to_path_buf(), message })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let Tables { run, identity } =
+            toml::from_str(text).map_err(|error: toml::de::Error| error.message().replace('\n', " "))?;
+        let run_id = run_id(&run.id)
+            .ok_or_else(|| format!("the id '{}' of its table [run] is not of 32 hex digits", run.id))?;
+        Ok(Self { run_id, identity })
+    }
+
+    /// Holds `identity`, which is that of the program and of the data that were really loaded, against the run's.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::OtherIdentity`] for the first field that differs.
+    pub fn check(&self, identity: &RunIdentity) -> Result<(), SettingsError> {
+        let Some((key, stored, now)) = self.identity.difference(identity) else { return Ok(()) };
+        let remedy = match key {
+            "numerics-version" => "resume it with the version of this program that it was begun with",
+            "dataset" | "dataset-sha256" | "examples" => {
+                "name the folder of the very files that it was begun with (--data-dir)"
+            }
+            _ => "start another run (--run-dir)",
+        };
+        Err(SettingsError::OtherIdentity { key, stored, now, remedy })
+    }
+
+    /// The two tables as they stand at the end of `config.toml`.
+    pub(super) fn to_toml(&self) -> String {
+        let id = format!("{:032x}", u128::from_be_bytes(self.run_id));
+        format!(
+            "# Which run this is, for --resume.\n\
+             [run]\n\
+             {}\n\
+             # What decides the bits of this run. --config ignores it, --resume holds on to it.\n\
+             [identity]\n\
+             {}",
+            toml(&RunTable { id }),
+            toml(&self.identity)
+        )
+    }
+
+    /// The data set that was really taken, as a choice.
+    pub(super) fn dataset(&self) -> Option<DatasetChoice> {
+        DatasetChoice::from_str(&self.identity.dataset, false).ok()
+    }
+}
+
+fn run_id(text: &str) -> Option<[u8; 16]> {
+    // Not `from_str_radix` alone: it would take a sign and fewer digits.
+    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u128::from_str_radix(text, 16).ok().filter(|_| digits).map(u128::to_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored() -> StoredRun {
+        let identity = RunIdentity {
+            seed: 42,
+            dataset: "digits".to_owned(),
+            dataset_sha256: "cd".repeat(32),
+            examples: 60_000,
+            validation_split: 0.15,
+            batch_size: 64,
+            micro_shards: 16,
+            learning_rate: 0.01,
+            numerics_version: 1,
+        };
+        StoredRun { run_id: *b"\x00\x11\x22\x33456789abcdef", identity }
+    }
+
+    #[test]
+    fn numbers_keep_all_their_bits() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        for round in 0..10_000 {
+            // A xorshift generator; rates of all sizes, subnormal ones as well.
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            let mut run = stored();
+            run.run_id[..8].copy_from_slice(&bits.to_le_bytes());
+            run.identity.seed = if round == 0 { u64::MAX } else { bits };
+            run.identity.examples = bits.rotate_left(17);
+            run.identity.learning_rate = f32::from_bits((bits % 0x7f80_0000) as u32);
+            run.identity.validation_split = f64::from_bits(bits % 0x3fec_cccc_cccc_cccd);
+            let read = StoredRun::parse(&run.to_toml()).unwrap();
+            assert_eq!(read, run);
+            assert_eq!(read.identity.difference(&run.identity), None);
+        }
+        // Between two f32, and a little more that f64 does not see: two roundings would go astray.
+        let text = stored().to_toml().replace("learning-rate = 0.01", "learning-rate = 1.00000005960464478");
+        assert_eq!(StoredRun::parse(&text).unwrap().identity.learning_rate, 1.000_000_1);
+    }
+
+    type Change = fn(&mut RunIdentity);
+
+    #[test]
+    fn each_field_that_differs_is_named_with_both_values_and_the_remedy() {
+        let changes: [(&str, Change, &str, &str); 9] = [
+            (
+                "numerics-version",
+                |identity| identity.numerics_version = 2,
+                "is 2 now but 1 in",
+                "version of this program",
+            ),
+            ("seed", |identity| identity.seed = 7, "is 7 now but 42 in", "--run-dir"),
+            (
+                "dataset",
+                |identity| identity.dataset = "mnist".to_owned(),
+                "is mnist now but digits in",
+                "--data-dir",
+            ),
+            (
+                "dataset-sha256",
+                |identity| identity.dataset_sha256 = "ab".repeat(32),
+                "is abababab",
+                "--data-dir",
+            ),
+            ("examples", |identity| identity.examples = 10, "is 10 now but 60000 in", "--data-dir"),
+            (
+                "validation-split",
+                |identity| identity.validation_split = 0.150_000_000_000_000_02,
+                "is 0.15000000000000002 now but 0.15 in",
+                "--run-dir",
+            ),
+            ("batch-size", |identity| identity.batch_size = 32, "is 32 now but 64 in", "--run-dir"),
+            ("micro-shards", |identity| identity.micro_shards = 8, "is 8 now but 16 in", "--run-dir"),
+            (
+                "learning-rate",
+                |identity| identity.learning_rate = 0.010_000_001,
+                "is 0.010000001 now but 0.01 in",
+                "--run-dir",
+            ),
+        ];
+        let run = stored();
+        assert!(run.check(&run.identity).is_ok());
+        for (key, change, values, remedy) in changes {
+            let mut now = run.identity.clone();
+            change(&mut now);
+            let message = run.check(&now).unwrap_err().to_string();
+            let begin = format!("the run cannot go on with other bits: its {key} {values}");
+            assert!(message.starts_with(&begin) && message.contains(remedy), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_say_which_run_it_is_cannot_be_resumed() {
+        let text = stored().to_toml();
+        let refused = |text: &str| StoredRun::parse(text).unwrap_err();
+        assert!(refused("epochs = 3").contains("missing field `run`"));
+        assert!(refused(&text.replace("seed = 42\n", "")).contains("missing field `seed`"));
+        for id in ["", "+0112233445566778899aabbccddeeff", "0011", "zz112233445566778899aabbccddeeff"] {
+            let message = refused(&text.replace("00112233343536373839616263646566", id));
+            assert_eq!(message, format!("the id '{id}' of its table [run] is not of 32 hex digits"));
+        }
+        let missing = StoredRun::read(Path::new("absent/config.toml")).unwrap_err().to_string();
+        assert!(missing.contains("absent/config.toml"), "{missing}");
+    }
+}

@@ -1,0 +1,144 @@
+//! `coordinator verify`: computes logged steps of a run again and compares the weights' digests with the log.
+//!
+//! It only reads, and may run beside the coordinator that writes.
+
+use std::io::Write;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use lockstep_checkpoint::{Disk, Files, History, LogHeader, list_checkpoints, load_checkpoint};
+use lockstep_control::{AssignmentId, Task, TaskKind, WorkerId};
+use lockstep_model::{Cpu, Digest, digest};
+use lockstep_proto::{Fence, RunId};
+use lockstep_reduction::Node;
+use lockstep_telemetry::Terminal;
+use lockstep_worker::Recomputer;
+
+use crate::batches::Batches;
+use crate::cli::{EXIT_DONE, EXIT_FAILED, Invocation};
+use crate::prepare::weights_of;
+use crate::run_directory::RunDirectory;
+use crate::settings::Settings;
+use crate::trainer::Trainer;
+use crate::{cli, messages, train};
+
+/// Recomputes the steps `from..=to` (the last one logged if absent) of the run in `run_dir` with `threads` threads;
+/// returns the exit code.
+///
+/// # Errors
+///
+/// If the run, its data or its log cannot be read.
+pub fn verify(
+    run_dir: &Path,
+    from: u64,
+    to: Option<u64>,
+    threads: NonZeroU32,
+    terminal: &Terminal,
+) -> Result<u8> {
+    let settings = settings_of(run_dir)?;
+    let resume = settings.resume.as_ref().context("a run to verify")?;
+    let run_id = resume.stored.run_id;
+    let dataset = train::load(&settings, terminal)?;
+    let identity = train::identity(&settings, &dataset);
+    resume.stored.check(&identity)?;
+    let header = LogHeader::new(run_id, &serde_json::to_string(&identity)?);
+    let directory = RunDirectory::open(run_dir)?;
+    let history = History::read(&Disk, &directory.steps_log(), &header)?;
+    if let Some(damage) = history.damage() {
+        tracing::warn!("{damage}");
+    }
+    let to = to.unwrap_or(history.last_step());
+    if to > history.last_step() || from > to {
+        bail!(
+            "the log has steps up to {}; there is nothing to compare {from} to {to} with",
+            history.last_step()
+        );
+    }
+
+    let (start, weights) = start(&directory, run_id, from, settings.seed)?;
+    let mut replay = Replay {
+        batches: Batches::new(
+            dataset,
+            settings.seed,
+            settings.batch_size.get(),
+            settings.micro_shards.get(),
+            settings.validation_split.get(),
+        ),
+        trainer: Trainer::new(weights, settings.learning_rate.get()),
+        recomputer: Recomputer::new(Cpu::detect(), threads.get()).context("cannot start the threads")?,
+        shards: settings.micro_shards.get(),
+    };
+    let mut compared = 0;
+    for step in start + 1..=to {
+        let actual = replay.step(step)?;
+        let Some(logged) = history.digest_of(step).filter(|_| step >= from) else { continue };
+        if actual.0 != logged {
+            let sentence = format!(
+                "step {step} differs: computed again, its weights have the digest {actual}, the log has {}\n",
+                Digest(logged)
+            );
+            print(&sentence)?;
+            return Ok(EXIT_FAILED);
+        }
+        compared += 1;
+    }
+    let missing = to - from + 1 - compared;
+    let gaps = if missing > 0 { format!(" ({missing} have no record)") } else { String::new() };
+    print(&format!("steps {from} to {to}: {compared} digests computed again, all as logged{gaps}\n"))?;
+    Ok(EXIT_DONE)
+}
+
+fn print(sentence: &str) -> Result<()> {
+    std::io::stdout().write_all(sentence.as_bytes()).context("cannot write to standard output")
+}
+
+/// The settings that the run would be resumed with.
+fn settings_of(run_dir: &Path) -> Result<Settings> {
+    match cli::parse(["coordinator".into(), "--resume".into(), run_dir.as_os_str().to_owned()])? {
+        Invocation::Train(settings) => Ok(*settings),
+        _ => bail!("these arguments ask for training"),
+    }
+}
+
+/// The newest state before the step `from`: a checkpoint, or the initial weights.
+fn start(directory: &RunDirectory, run_id: [u8; 16], from: u64, seed: u64) -> Result<(u64, Box<[f32]>)> {
+    let files: Arc<dyn Files> = Arc::new(Disk);
+    let folder = directory.checkpoints();
+    for name in list_checkpoints(&*files, &folder)?.iter().rev().filter(|name| name.step < from) {
+        let digest_of = |model: &_| Ok(digest(&weights_of(model)?).0);
+        // One that is not valid is no reason to fail: an older one does as well.
+        if let Ok((manifest, model)) = load_checkpoint(&*files, &folder, name, &run_id, &digest_of) {
+            return Ok((manifest.step, weights_of(&model).map_err(anyhow::Error::msg)?));
+        }
+    }
+    Ok((0, lockstep_model::initial_weights(seed)))
+}
+
+/// A training without workers, on the trainer and the kernels of any run.
+struct Replay {
+    batches: Batches,
+    trainer: Trainer,
+    recomputer: Recomputer,
+    shards: u32,
+}
+
+impl Replay {
+    /// Trains the step and gives the digest of the weights after it.
+    fn step(&mut self, step: u64) -> Result<Digest> {
+        let fence = Fence { run_id: RunId([0; 16]), term: 0 };
+        let task = Task { kind: TaskKind::Train, step };
+        let weights = messages::weights(fence, step - 1, self.trainer.encode_weights());
+        let data = self.batches.leaves(task, 0..self.shards);
+        let assignment = messages::assignment(fence, AssignmentId(1), task, 0, data);
+        for result in self.recomputer.answer(&weights, &assignment) {
+            let node = Node::new(result.level, result.index).context("a node of the tree")?;
+            self.trainer.combine(task, self.shards, WorkerId(1), node, result.value);
+        }
+        if self.trainer.step(task).is_err() {
+            bail!("step {step} gives loss or weights that are not finite");
+        }
+        Ok(self.trainer.digest())
+    }
+}

@@ -1,0 +1,10 @@
+//! Everything that is written to disk, on a disk in memory that crashes, fails and rots.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers panic and print like the test")]
+
+mod checkpoints;
+mod crashes;
+mod failures;
+mod log;
+mod memory;
+mod run;

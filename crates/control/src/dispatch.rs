@@ -1,0 +1,159 @@
+//! Who gets which leaves: the one mechanism behind shares, the leaves of dead workers, late joiners, portions of an
+//! evaluation, and copies of what is late.
+
+use std::time::Duration;
+
+use crate::control::{Control, Scratch};
+use crate::pace::shares;
+use crate::{AssignReason, AssignmentId, Command, RevokeReason, TaskKind, Time, WorkerId};
+
+/// A member may fall behind by this part of the deadline before its work is given to others, too: what a busy machine
+/// does to a process now and then is no reason.
+const LEAST_LATENESS: u32 = 20;
+
+/// A member this much slower than the fastest gets leaves only if its share says so.
+const CLEARLY_SLOWER: u64 = 2;
+
+impl Control {
+    /// Gives free leaves to members that hold nothing of the same task, then offers what is late to those that are
+    /// left idle.
+    pub(crate) fn dispatch(&mut self, now: Time, commands: &mut Vec<Command>) {
+        for at in 0..self.window.len() {
+            self.share_out(at, now, commands);
+        }
+        if self.offer_late(now, commands) {
+            for at in 0..self.window.len() {
+                self.share_out(at, now, commands);
+            }
+        }
+    }
+
+    /// Shares out the free leaves of one task of the window.
+    fn share_out(&mut self, at: usize, now: Time, commands: &mut Vec<Command>) {
+        let work = &mut self.window[at];
+        let free = work.free_leaves();
+        if free == 0 {
+            return;
+        }
+        let fresh = free == work.leaves();
+        let Scratch { workers, candidates, times, shares: parts } = &mut self.scratch;
+        workers.clear();
+        candidates.clear();
+        for (&worker, member) in self.members.iter().filter(|(_, member)| member.is_trusted(now)) {
+            workers.push(worker);
+            candidates.push(member.candidate(work.task.kind));
+        }
+        shares(candidates, free, times, parts);
+        let fastest = times.iter().min().copied().unwrap_or(1);
+        let members = workers.len() as u32;
+        let per_assignment = self.settings.plan.leaves(work.task.kind).per_assignment;
+        for ((&worker, &share), &time) in workers.iter().zip(parts.iter()).zip(times.iter()) {
+            if work.holds(worker) {
+                continue;
+            }
+            let slow = time > fastest.saturating_mul(CLEARLY_SLOWER);
+            let share = match share {
+                0 if slow => {
+                    let member = self.members.get_mut(&worker);
+                    u32::from(fresh && member.is_some_and(|member| member.passed_over()))
+                }
+                // Nothing stays free while somebody is idle.
+                share => share.max(1),
+            };
+            if share == 0 {
+                continue;
+            }
+            let assignment = AssignmentId(self.last_assignment.0 + 1);
+            let since = (at == 0).then_some(now);
+            let Some((leaves, reason)) = work.assign(assignment, worker, share.min(per_assignment), since)
+            else {
+                break;
+            };
+            self.last_assignment = assignment;
+            let reason = reason.unwrap_or(AssignReason::Share { members });
+            commands.push(Command::Assign { worker, assignment, task: work.task, leaves, reason });
+        }
+        if at == 0 {
+            self.watch_front(now, commands);
+        }
+    }
+
+    /// Offers what is late in the current task to members that are idle there; what its holder has not begun goes to
+    /// others. Says whether there is anything to share out.
+    fn offer_late(&mut self, now: Time, commands: &mut Vec<Command>) -> bool {
+        if self.late_from.is_none_or(|late_from| now < late_from) {
+            return false;
+        }
+        let mut offered = false;
+        while let Some((worker, assignment, leaves, since, expected)) = self.latest(now) {
+            let waited = now.since(since);
+            let front = &mut self.window[0];
+            let kind = front.task.kind;
+            offered |= front.offer(assignment, waited, expected);
+            for work in self.window.iter_mut().skip(1) {
+                work.release(worker, |ahead| {
+                    let reason = RevokeReason::Late { with: assignment };
+                    commands.push(Command::Revoke { worker, assignment: ahead, reason });
+                    offered = true;
+                });
+            }
+            let longest = self.settings.deadline * 8;
+            if let Some(member) = self.members.get_mut(&worker) {
+                member.doubted(now, kind, waited, leaves, longest);
+            }
+        }
+        self.watch_front(now, commands);
+        offered
+    }
+
+    /// An assignment of the current task that is late, while another member is idle.
+    fn latest(&self, now: Time) -> Option<(WorkerId, AssignmentId, u32, Time, Duration)> {
+        let front = self.window.front()?;
+        let somebody_is_idle =
+            self.members.iter().any(|(worker, member)| member.is_trusted(now) && !front.holds(*worker));
+        if !somebody_is_idle {
+            return None;
+        }
+        front.held().iter().filter(|assignment| !assignment.offered).find_map(|assignment| {
+            let since = assignment.since?;
+            let expected = self.expected(assignment.worker, front.task.kind, assignment.leaves);
+            let late = now >= since.after(self.tolerated(expected));
+            late.then_some((assignment.worker, assignment.id, assignment.leaves, since, expected))
+        })
+    }
+
+    /// The earliest time at which something of the current task is late that is not yet.
+    pub(crate) fn watch_front(&mut self, now: Time, commands: &mut Vec<Command>) {
+        let Some(front) = self.window.front() else {
+            self.late_from = None;
+            return;
+        };
+        let lateness =
+            front.held().iter().filter(|assignment| !assignment.offered).filter_map(|assignment| {
+                let expected = self.expected(assignment.worker, front.task.kind, assignment.leaves);
+                Some(assignment.since?.after(self.tolerated(expected)))
+            });
+        self.late_from = lateness.min();
+        // What is late already waits for somebody to be idle, not for a time.
+        if let Some(late_from) = self.late_from.filter(|late_from| now < *late_from) {
+            self.watch(late_from, commands);
+        }
+    }
+
+    fn tolerated(&self, expected: Duration) -> Duration {
+        expected.max(self.settings.deadline / LEAST_LATENESS)
+    }
+
+    /// How long leaves hardly ever take a member: as measured of it, else of the slowest of the others.
+    pub(crate) fn expected(&self, worker: WorkerId, kind: TaskKind, leaves: u32) -> Duration {
+        let own = self.members.get(&worker).and_then(|member| member.pace(kind));
+        let bound = match own {
+            Some(pace) => Some(pace.bound(leaves)),
+            None => {
+                let others = self.members.values().filter_map(|member| member.pace(kind));
+                others.map(|pace| pace.bound(leaves)).max()
+            }
+        };
+        bound.map_or(self.settings.deadline, Duration::from_nanos)
+    }
+}

@@ -1,0 +1,105 @@
+//! A member as the control plane sees it: when it was heard, how fast it is, whether it is trusted with work.
+
+use std::time::Duration;
+
+use crate::pace::{Candidate, Pace};
+use crate::{TaskKind, Time};
+
+/// Tasks in a row without a leaf after which a slow member gets one, to be measured again.
+const PROBE_AFTER: u32 = 64;
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) threads: u32,
+    /// When anything came from it last.
+    pub(crate) heard: Time,
+    /// Of training and of evaluation leaves.
+    paces: [Option<Pace>; 2],
+    doubt: Option<Doubt>,
+    /// How long the next doubt lasts at least.
+    next_doubt: Duration,
+    /// Steps in a row in which it was too slow for a leaf.
+    unused: u32,
+}
+
+/// A member was late: it gets nothing until it is heard again, and not at once.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    since: Time,
+    until: Time,
+}
+
+impl Member {
+    pub(crate) fn new(now: Time, threads: u32, first_doubt: Duration) -> Self {
+        Self { threads, heard: now, paces: [None; 2], doubt: None, next_doubt: first_doubt, unused: 0 }
+    }
+
+    pub(crate) fn pace(&self, kind: TaskKind) -> Option<Pace> {
+        self.paces[slot(kind)]
+    }
+
+    pub(crate) fn candidate(&self, kind: TaskKind) -> Candidate {
+        // Portions of an evaluation go to whoever is idle: measuring would only repeat what that says.
+        let pace = if kind == TaskKind::Train { self.pace(kind) } else { None };
+        Candidate { threads: self.threads, pace }
+    }
+
+    /// Takes in how long `leaves` leaves took.
+    pub(crate) fn measured(&mut self, kind: TaskKind, took: Duration, leaves: u32) {
+        let sample = nanoseconds(took) / u64::from(leaves);
+        match &mut self.paces[slot(kind)] {
+            // Measured after a while without work: what was known of it is old.
+            Some(pace) if self.unused < PROBE_AFTER || sample > pace.mean() / 2 => pace.add(sample),
+            pace => *pace = Some(Pace::first(sample)),
+        }
+        self.unused = 0;
+    }
+
+    /// Notes that a step went by in which it was too slow for a leaf; says whether it is to be tried again.
+    pub(crate) fn passed_over(&mut self) -> bool {
+        self.unused = self.unused.saturating_add(1);
+        self.unused >= PROBE_AFTER
+    }
+
+    /// It is late with `leaves` leaves, and has them for `waited`: at least so slow is it.
+    pub(crate) fn doubted(
+        &mut self,
+        now: Time,
+        kind: TaskKind,
+        waited: Duration,
+        leaves: u32,
+        longest: Duration,
+    ) {
+        let sample = nanoseconds(waited) / u64::from(leaves);
+        match &mut self.paces[slot(kind)] {
+            Some(pace) => pace.add(sample.max(pace.mean().saturating_mul(2))),
+            pace => *pace = Some(Pace::first(sample)),
+        }
+        self.doubt = Some(Doubt { since: now, until: now.after(self.next_doubt) });
+        self.next_doubt = (self.next_doubt * 2).min(longest);
+    }
+
+    /// It got on with its work.
+    pub(crate) fn proved(&mut self, first_doubt: Duration) {
+        self.doubt = None;
+        self.next_doubt = first_doubt;
+    }
+
+    /// Whether it was doubted and may be given work again, now that it was heard.
+    pub(crate) fn regains_trust(&self, now: Time) -> bool {
+        self.doubt.is_some() && self.is_trusted(now)
+    }
+
+    /// Whether it may be given work.
+    pub(crate) fn is_trusted(&self, now: Time) -> bool {
+        self.doubt.is_none_or(|doubt| doubt.until <= now && doubt.since < self.heard)
+    }
+}
+
+fn slot(kind: TaskKind) -> usize {
+    usize::from(kind != TaskKind::Train)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,374 @@
+//! Cuts a file of JSON lines back to the point that a run was restored to, so that what follows is written once.
+//!
+//! Owns which lines stay and where the file ends; never writes a line and never changes one that stays. The cut is one
+//! `set_len` at the border of two lines and an fsync: a crash leaves the old length or the new one, it needs no second
+//! copy (a full disk is one of the reasons to resume), and since a run records in the order of its steps, what has to
+//! go is always the end of the file. Lines stream through a buffer of bounded size.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::SCHEMA_VERSION;
+
+/// No line of ours is near this long; a longer one is damage, and is passed over without being kept in memory.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
+/// How much of the file is read at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// The point of a run from which it goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Restored {
+    /// Steps that are part of the restored state.
+    pub step: u64,
+    /// Whether an epoch that ends with `step` is complete, too. A run that does not validate has nothing left to do
+    /// for it, so there it always is; otherwise only after the validation. The line of an epoch that is not complete
+    /// goes, since it will be written again.
+    pub validated: bool,
+}
+
+/// A file of an earlier process of the run cannot be continued.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// The system refused.
+    #[error("cannot continue {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file belongs to another run.
+    #[error(
+        "{} is of run {found}, not of run {expected}; it is left as it is: move it away and resume again",
+        path.display()
+    )]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// The run it names.
+        found: String,
+        /// The run to be resumed.
+        expected: String,
+    },
+    /// The file has another shape.
+    #[error(
+        "{} has schema version {found} and this program writes {SCHEMA_VERSION}; it is left as it is: resume with \
+         the program that wrote it, or move it away",
+        path.display()
+    )]
+    OtherSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// The file does not begin with a header of ours.
+    #[error(
+        "{} does not begin with the header of a run; it is left as it is: move it away and resume again",
+        path.display()
+    )]
+    NoHeader {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What a kept or cut line says of itself; all other fields are passed over.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Line {
+    kind: String,
+    step: u64,
+}
+
+impl Restored {
+    /// Whether the record of a step, of an epoch or of any event is part of the restored state.
+    fn covers(self, line: &Line) -> bool {
+        match line.kind.as_str() {
+            "epoch" => line.step < self.step || (line.step == self.step && self.validated),
+            _ => line.step <= self.step,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Header {
+    kind: String,
+    schema_version: u32,
+    run_id: String,
+}
+
+/// A file that is ready to be appended to.
+pub(crate) struct Continued {
+    /// Every write goes to its end.
+    pub file: File,
+    /// Whether there is a header; without one the file is empty.
+    pub has_header: bool,
+    /// The last step that has a line, or that an event was recorded after.
+    pub last_step: u64,
+}
+
+/// Opens the file at `path`, or creates it, and cuts everything after `restored`: from the first record that is beyond
+/// it, and a torn end. Damage between records that stay is left where it is.
+///
+/// # Errors
+///
+/// [`ResumeError`]; the file is then as it was, unless the cut itself failed.
+pub(crate) fn cut(path: &Path, run_id: &str, restored: Restored) -> Result<Continued, ResumeError> {
+    let failed = |source| ResumeError::File { path: path.to_path_buf(), source };
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut lines = Lines::new(&file);
+    let (end, last_step) = match lines.next().map_err(failed)? {
+        // A crash in the moment of its creation left a part of the header, or not even that.
+        End::Torn if length <= header_bytes(run_id) => (0, 0),
+        End::Torn => return Err(ResumeError::NoHeader { path: path.to_path_buf() }),
+        End::Whole => {
+            check_header(path, lines.line(), run_id)?;
+            last_covered(&mut lines, restored).map_err(failed)?
+        }
+    };
+    if end < length {
+        file.set_len(end).and_then(|()| file.sync_all()).map_err(failed)?;
+    }
+    Ok(Continued { file, has_header: end > 0, last_step })
+}
+
+/// The longest a header of `run_id` can be, with its line break.
+fn header_bytes(run_id: &str) -> u64 {
+    let longest = format!(r#"{{"kind":"header","schema_version":{},"run_id":"{run_id}"}}"#, u32::MAX);
+    longest.len() as u64 + 1
+}
+
+fn check_header(path: &Path, line: &[u8], run_id: &str) -> Result<(), ResumeError> {
+    let path = path.to_path_buf();
+    match serde_json::from_slice::<Header>(line) {
+        Ok(header) if header.kind == "header" => {
+            if header.schema_version != SCHEMA_VERSION {
+                Err(ResumeError::OtherSchema { path, found: header.schema_version })
+            } else if header.run_id != run_id {
+                Err(ResumeError::OtherRun { path, found: header.run_id, expected: run_id.to_owned() })
+            } else {
+                Ok(())
+            }
+        }
+        _ => Err(ResumeError::NoHeader { path }),
+    }
+}
+
+/// Where the last line ends that `restored` covers, and its step; `lines` stands behind the header.
+fn last_covered(lines: &mut Lines<impl Read>, restored: Restored) -> io::Result<(u64, u64)> {
+    let (mut end, mut last_step) = (lines.offset, 0);
+    while let End::Whole = lines.next()? {
+        // What is no record is damage: at the end of the file it goes, elsewhere nothing is gained by moving it.
+        let Ok(line) = serde_json::from_slice::<Line>(lines.line()) else { continue };
+        if !restored.covers(&line) {
+            break;
+        }
+        (end, last_step) = (lines.offset, line.step);
+    }
+    Ok((end, last_step))
+}
+
+/// How a line ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// With a line break.
+    Whole,
+    /// With the file; it may be empty.
+    Torn,
+}
+
+/// Lines of a file one after the other, in memory that does not grow with them.
+struct Lines<R> {
+    reader: BufReader<R>,
+    line: Vec<u8>,
+    /// Bytes read so far: where the line ends.
+    offset: u64,
+}
+
+impl<R: Read> Lines<R> {
+    fn new(reader: R) -> Self {
+        Self {
+            reader: BufReader::with_capacity(READ_BYTES, reader),
+            line: Vec::with_capacity(MAX_LINE_BYTES),
+            offset: 0,
+        }
+    }
+
+    /// The line read last, without its line break; of one that is too long only the beginning, which is no JSON.
+    fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    fn next(&mut self) -> io::Result<End> {
+        self.line.clear();
+        loop {
+            let chunk = match self.reader.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                chunk => chunk?,
+            };
+            if chunk.is_empty() {
+                return Ok(End::Torn);
+            }
+            let line_break = chunk.iter().position(|byte| *byte == b'\n');
+            let part = &chunk[..line_break.unwrap_or(chunk.len())];
+            let room = MAX_LINE_BYTES - self.line.len();
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            let used = part.len() + usize::from(line_break.is_some());
+            self.reader.consume(used);
+            self.offset += used as u64;
+            if line_break.is_some() {
+                return Ok(End::Whole);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const HEADER: &str = "{\"kind\":\"header\",\"schema_version\":1,\"run_id\":\"0011\"}\n";
+
+    fn step(step: u64) -> String {
+        format!("{{\"kind\":\"step\",\"step\":{step},\"epoch\":1,\"loss\":0.5}}\n")
+    }
+
+    fn epoch(step: u64) -> String {
+        format!("{{\"kind\":\"epoch\",\"epoch\":1,\"step\":{step},\"val_loss\":null}}\n")
+    }
+
+    /// Cuts a file of `content` and returns what is left, with the last step.
+    fn cut_content(content: &[u8], restored: Restored) -> Result<(Vec<u8>, u64), String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        fs::write(&path, content).unwrap();
+        let continued = cut(&path, "0011", restored);
+        let left = fs::read(&path).unwrap();
+        match continued {
+            Ok(continued) => {
+                assert_eq!(continued.has_header, !left.is_empty());
+                Ok((left, continued.last_step))
+            }
+            Err(error) => {
+                assert_eq!(left, content, "a refused file is left as it was");
+                Err(error.to_string().replace(directory.path().to_str().unwrap(), "DIR"))
+            }
+        }
+    }
+
+    fn kept(content: &str, step: u64, validated: bool) -> String {
+        let (left, _) = cut_content(content.as_bytes(), Restored { step, validated }).unwrap();
+        String::from_utf8(left).unwrap()
+    }
+
+    #[test]
+    fn what_is_beyond_the_restored_step_goes() {
+        let lines = [step(1), step(2), epoch(2), step(3), step(4), epoch(4), step(5)];
+        let whole = format!("{HEADER}{}", lines.concat());
+        for (restored, validated, expected) in [
+            (0, true, 0),
+            (1, false, 1),
+            (2, false, 2),
+            (2, true, 3),
+            (3, false, 4),
+            (3, true, 4),
+            (4, false, 5),
+            (4, true, 6),
+            (5, false, 7),
+            (6, true, 7),
+        ] {
+            let expected = format!("{HEADER}{}", lines[..expected].concat());
+            assert_eq!(kept(&whole, restored, validated), expected, "step {restored}, {validated}");
+            assert_eq!(kept(&expected, restored, validated), expected, "a second cut changes nothing");
+        }
+        // As if a process had gone on behind lines that it should have cut: each step is there once all the same.
+        let rewound = format!("{HEADER}{}{}{}{}", step(1), step(2), step(3), step(2));
+        assert_eq!(kept(&rewound, 2, true), format!("{HEADER}{}{}", step(1), step(2)));
+    }
+
+    #[test]
+    fn a_file_torn_at_any_byte_ends_with_its_last_whole_line() {
+        let lines = [HEADER.to_owned(), step(1), step(2), epoch(2), step(3)];
+        let whole = lines.concat();
+        for length in 0..=whole.len() {
+            let mut expected = String::new();
+            for line in &lines {
+                if expected.len() + line.len() > length {
+                    break;
+                }
+                expected.push_str(line);
+            }
+            assert_eq!(kept(&whole[..length], 3, false), expected, "torn after {length} bytes");
+        }
+    }
+
+    #[test]
+    fn damage_goes_at_the_end_and_is_passed_over_elsewhere() {
+        let long =
+            format!("{{\"kind\":\"step\",\"step\":9,\"reason\":\"{}\"}}\n", "x".repeat(MAX_LINE_BYTES));
+        for damage in ["\0\0\0\0\n", "{\"kind\":\"step\",\"st\n", "\n", &long] {
+            let between = format!("{HEADER}{}{damage}{}", step(1), step(2));
+            assert_eq!(kept(&between, 2, false), between);
+            let before_the_cut = format!("{HEADER}{}{damage}{}", step(1), step(3));
+            assert_eq!(kept(&before_the_cut, 2, false), format!("{HEADER}{}", step(1)));
+            let at_the_end = format!("{HEADER}{}{damage}", step(1));
+            assert_eq!(kept(&at_the_end, 2, false), format!("{HEADER}{}", step(1)));
+        }
+    }
+
+    #[test]
+    fn the_last_step_is_that_of_the_last_line_that_stays() {
+        let content = format!("{HEADER}{}{}{}", step(1), step(2), step(3));
+        for (restored, expected) in [(0, 0), (2, 2), (3, 3), (9, 3)] {
+            let (_, last) =
+                cut_content(content.as_bytes(), Restored { step: restored, validated: false }).unwrap();
+            assert_eq!(last, expected);
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_run_or_shape_is_refused_and_left() {
+        let restored = Restored { step: 0, validated: false };
+        let refused = |content: &str| cut_content(content.as_bytes(), restored).unwrap_err();
+        let other = HEADER.replace("0011", "2233");
+        assert_eq!(
+            refused(&format!("{other}{}", step(1))),
+            "DIR/metrics.jsonl is of run 2233, not of run 0011; it is left as it is: move it away and resume again"
+        );
+        let newer = HEADER.replace("\"schema_version\":1", "\"schema_version\":2");
+        assert!(refused(&newer).contains("has schema version 2 and this program writes 1"), "{newer}");
+        for foreign in [&step(1), "\n", "a letter\n", &"no line break ".repeat(20)] {
+            assert!(refused(foreign).contains("does not begin with the header of a run"), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_line_longer_than_a_buffer_takes_no_more_memory() {
+        let content = format!("first\n{}\nlast", "x".repeat(3 * READ_BYTES));
+        let mut lines = Lines::new(content.as_bytes());
+        let capacity = lines.line.capacity();
+        assert_eq!((lines.next().unwrap(), lines.line(), lines.offset), (End::Whole, &b"first"[..], 6));
+        assert_eq!((lines.next().unwrap(), lines.line().len()), (End::Whole, MAX_LINE_BYTES));
+        assert_eq!((lines.next().unwrap(), lines.line()), (End::Torn, &b"last"[..]));
+        assert_eq!((lines.offset, lines.line.capacity()), (content.len() as u64, capacity));
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_opened_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let message = match cut(directory.path(), "0011", Restored { step: 0, validated: false }) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("a folder was opened"),
+        };
+        assert!(message.starts_with(&format!("cannot continue {}", directory.path().display())), "{message}");
+    }
+}

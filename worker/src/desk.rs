@@ -1,0 +1,255 @@
+//! What has come and is not computed yet: the newest weights and the assignments. It drops what is no longer wanted, and
+//! says when to stop what has begun. It knows no network, and computes nothing.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use lockstep_proto::{Assignment, MAX_HELD_ASSIGNMENTS, Weights};
+
+use crate::engine::weights_of;
+
+/// What to do next.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Take these weights.
+    Load(Weights),
+    /// Compute this, from the weights taken last.
+    Compute(Assignment),
+}
+
+/// More assignments than may be held.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+/// Where one session's stream puts its work and the computing thread takes it.
+#[derive(Default)]
+pub(crate) struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Nobody wants what is being computed: asked before every leaf, so it is all that the arithmetic sees of this.
+    stop: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// The step of the weights that came last.
+    newest: Option<u64>,
+    /// Those weights, until they are taken.
+    weights: Option<Weights>,
+    held: VecDeque<Assignment>,
+    /// The assignment taken last, and the step whose weights it needs.
+    computing: Option<(u64, u64)>,
+    closed: bool,
+}
+
+impl Desk {
+    /// Replaces weights that were not taken yet, and drops all work that needs older ones.
+    pub(crate) fn put_weights(&self, weights: Weights) {
+        let mut state = self.lock();
+        let step = weights.step;
+        state.held.retain(|assignment| weights_of(assignment) >= step);
+        if state.computing.is_some_and(|(_, needs)| needs < step) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        state.newest = Some(step);
+        state.weights = Some(weights);
+        self.changed.notify_one();
+    }
+
+    /// Adds an assignment, unless it is for a step that is over.
+    ///
+    /// # Errors
+    ///
+    /// If as many as may be held wait already.
+    pub(crate) fn put_assignment(&self, assignment: Assignment) -> Result<(), TooMany> {
+        let mut state = self.lock();
+        // Weights overtake assignments that wait longer to be sent.
+        if state.newest.is_some_and(|newest| weights_of(&assignment) < newest) {
+            return Ok(());
+        }
+        if state.held.len() == MAX_HELD_ASSIGNMENTS {
+            return Err(TooMany);
+        }
+        state.held.push_back(assignment);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Forgets an assignment, or has it stopped if it was begun. One that is done or unknown is nothing to forget.
+    pub(crate) fn revoke(&self, assignment_id: u64) {
+        let mut state = self.lock();
+        state.held.retain(|assignment| assignment.assignment_id != assignment_id);
+        if state.computing.is_some_and(|(id, _)| id == assignment_id) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the session: nothing more is handed out, and what has begun stops.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        *state = State { closed: true, ..State::default() };
+        self.stop.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// The next thing to do, as soon as there is one; `None` once the desk is closed.
+    pub(crate) fn next(&self) -> Option<Work> {
+        let mut state = self.lock();
+        state.computing = None;
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(work) = self.take(&mut state) {
+                return Some(work);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The next thing to do, if there is one now.
+    #[cfg(test)]
+    pub(crate) fn try_next(&self) -> Option<Work> {
+        let mut state = self.lock();
+        state.computing = None;
+        self.take(&mut state)
+    }
+
+    /// Set while nobody wants the assignment handed out last.
+    pub(crate) fn stop(&self) -> &AtomicBool {
+        &self.stop
+    }
+
+    fn take(&self, state: &mut State) -> Option<Work> {
+        if let Some(weights) = state.weights.take() {
+            return Some(Work::Load(weights));
+        }
+        let needed = |assignment: &Assignment| Some(weights_of(assignment)) == state.newest;
+        let assignment = state.held.iter().position(needed).and_then(|at| state.held.remove(at))?;
+        state.computing = Some((assignment.assignment_id, weights_of(&assignment)));
+        // Under the lock, as all that sets it: an order to stop meant the assignment before.
+        self.stop.store(false, Ordering::Relaxed);
+        Some(Work::Compute(assignment))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::TaskKind;
+
+    use super::*;
+    use crate::examples::{assignment, weights};
+
+    /// A desk with weights taken, and the training of the next step begun.
+    fn computing(id: u64) -> Desk {
+        let desk = Desk::default();
+        desk.put_weights(weights(4));
+        desk.put_assignment(assignment(id, TaskKind::Train, 5, 0..8)).unwrap();
+        assert!(matches!(desk.try_next(), Some(Work::Load(taken)) if taken.step == 4));
+        assert_eq!(taken(&desk), Some(id));
+        assert!(!desk.stop().load(Ordering::Relaxed));
+        desk
+    }
+
+    /// The assignment that is handed out next.
+    fn taken(desk: &Desk) -> Option<u64> {
+        match desk.try_next()? {
+            Work::Compute(assignment) => Some(assignment.assignment_id),
+            Work::Load(weights) => panic!("weights of step {}", weights.step),
+        }
+    }
+
+    fn stopped(desk: &Desk) -> bool {
+        desk.stop().load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn only_the_newest_weights_are_taken() {
+        let desk = Desk::default();
+        let older = [weights(1), weights(2)];
+        (0..1000).for_each(|i| desk.put_weights(older[i % 2].clone()));
+        desk.put_weights(weights(9));
+        assert!(matches!(desk.try_next(), Some(Work::Load(taken)) if taken.step == 9));
+        assert!(desk.try_next().is_none());
+    }
+
+    #[test]
+    fn work_for_a_step_that_is_over_is_forgotten_whenever_it_comes() {
+        let desk = computing(1);
+        desk.put_assignment(assignment(2, TaskKind::Train, 5, 0..8)).unwrap();
+        desk.put_assignment(assignment(3, TaskKind::Train, 6, 0..8)).unwrap();
+        desk.put_weights(weights(5));
+        for id in 10..40 {
+            desk.put_assignment(assignment(id, TaskKind::Validate, 4, 0..8)).unwrap();
+        }
+        assert!(matches!(desk.try_next(), Some(Work::Load(_))));
+        assert_eq!(taken(&desk), Some(3));
+        assert_eq!(taken(&desk), None);
+    }
+
+    #[test]
+    fn newer_weights_stop_what_needs_older_ones_and_nothing_else() {
+        let desk = computing(1);
+        desk.put_weights(weights(4));
+        assert!(!stopped(&desk), "the same weights again");
+        desk.put_weights(weights(3));
+        assert!(!stopped(&desk), "older weights");
+        desk.put_weights(weights(5));
+        assert!(stopped(&desk));
+    }
+
+    #[test]
+    fn a_revoked_assignment_is_forgotten_or_stopped() {
+        let desk = computing(1);
+        for id in 2..=4 {
+            desk.put_assignment(assignment(id, TaskKind::Train, 5, 0..8)).unwrap();
+        }
+        desk.revoke(3);
+        desk.revoke(99);
+        assert!(!stopped(&desk), "it was not begun");
+        desk.revoke(1);
+        assert!(stopped(&desk));
+        assert_eq!(taken(&desk), Some(2));
+        assert!(!stopped(&desk), "the order to stop was for another");
+        desk.revoke(1);
+        assert!(!stopped(&desk), "that one is over");
+        assert_eq!(taken(&desk), Some(4));
+        assert_eq!(taken(&desk), None);
+    }
+
+    #[test]
+    fn a_coordinator_cannot_fill_the_memory() {
+        let desk = Desk::default();
+        let put = |id| desk.put_assignment(assignment(id, TaskKind::Train, 9, 0..8));
+        for id in 0..MAX_HELD_ASSIGNMENTS as u64 {
+            put(id).unwrap();
+        }
+        assert_eq!(put(99), Err(TooMany));
+        desk.revoke(3);
+        assert_eq!(put(99), Ok(()));
+        assert_eq!(put(100), Err(TooMany));
+        // What a newer step makes worthless takes no place.
+        desk.put_weights(weights(20));
+        assert_eq!(desk.put_assignment(assignment(100, TaskKind::Train, 21, 0..8)), Ok(()));
+    }
+
+    #[test]
+    fn a_closed_desk_hands_out_nothing_and_wakes_who_waits() {
+        let desk = computing(1);
+        desk.put_assignment(assignment(2, TaskKind::Train, 5, 0..8)).unwrap();
+        desk.close();
+        assert!(stopped(&desk));
+        assert!(desk.next().is_none());
+        let desk = Desk::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| desk.next().is_none());
+            desk.close();
+            assert!(waiting.join().unwrap());
+        });
+    }
+}

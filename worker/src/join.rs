@@ -1,0 +1,126 @@
+//! Reaching a coordinator and becoming its member: dial, hello, welcome.
+
+use std::error::Error;
+use std::time::Duration;
+
+use lockstep_model::{PARAMETER_BYTES, PIXELS};
+use lockstep_proto::{
+    CoordinatorMessage, FromWorker, Hello, LockstepClient, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES,
+    MAX_WORKER_MESSAGE_BYTES, ToWorker, Welcome, WorkerMessage,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status, Streaming};
+
+use crate::error::WorkerError;
+
+/// Messages that wait to be sent.
+const MAX_WAITING_MESSAGES: usize = 64;
+
+/// How a connection or a membership ends before the run does.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// Nobody is there, or no longer: a coordinator may be there in a moment.
+    Lost(String),
+    /// Trying again would end alike.
+    Final(WorkerError),
+}
+
+/// A membership: both directions of the stream, and what the coordinator said first.
+pub(crate) struct Joined {
+    pub(crate) welcome: Welcome,
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: mpsc::Sender<WorkerMessage>,
+}
+
+/// What the coordinator sends.
+pub(crate) struct Inbound {
+    url: String,
+    messages: Streaming<CoordinatorMessage>,
+}
+
+/// How to reach the coordinator; a local one is watched as a process instead of by pings.
+pub(crate) fn endpoint(url: &str, local: bool) -> Result<Endpoint, WorkerError> {
+    let address = |cause: String| WorkerError::Address { url: url.to_string(), cause };
+    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|error| address(error.to_string()))?;
+    let uri = endpoint.uri();
+    let host = uri.host().is_some_and(|host| !host.is_empty());
+    if uri.scheme_str() != Some("http") || !host || uri.port().is_none() {
+        return Err(address("it needs http://, a host and a port".to_string()));
+    }
+    let endpoint =
+        endpoint.connect_timeout(Duration::from_secs(3)).tcp_nodelay(true).max_frame_size(MAX_FRAME_BYTES);
+    Ok(if local {
+        endpoint
+    } else {
+        endpoint
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(10))
+    })
+}
+
+/// Tries once to become a member of the coordinator at `url`. A coordinator of a lower term than `hello` knows of is
+/// left at once: another one has taken its place.
+pub(crate) async fn join(url: &str, endpoint: &Endpoint, hello: &Hello) -> Result<Joined, Broken> {
+    let channel = endpoint.connect().await.map_err(|error| Broken::Lost(root_cause(&error)))?;
+    let mut client = LockstepClient::new(channel)
+        .max_decoding_message_size(MAX_COORDINATOR_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_WORKER_MESSAGE_BYTES);
+    let (outbound, messages) = mpsc::channel::<WorkerMessage>(MAX_WAITING_MESSAGES);
+    outbound
+        .try_send(FromWorker::Hello(hello.clone()).into())
+        .expect("the first message fits into an empty queue");
+    let response = client.join(ReceiverStream::new(messages)).await;
+    let messages = response.map_err(|status| broken(url, &status))?.into_inner();
+    let mut inbound = Inbound { url: url.to_string(), messages };
+    let ToWorker::Welcome(welcome) = inbound.receive().await? else {
+        let cause = "no welcome first".to_string();
+        return Err(Broken::Final(WorkerError::Protocol { url: url.to_string(), cause }));
+    };
+    let fence = welcome.fence;
+    match hello.known {
+        Some(known) if known.run_id == fence.run_id && known.term > fence.term => Err(Broken::Lost(format!(
+            "a coordinator of term {} is there, which was replaced by one of term {}",
+            fence.term, known.term
+        ))),
+        _ => Ok(Joined { welcome, inbound, outbound }),
+    }
+}
+
+impl Inbound {
+    /// The next message. A call that is given up loses none.
+    pub(crate) async fn receive(&mut self) -> Result<ToWorker, Broken> {
+        let message = self.messages.message().await.map_err(|status| broken(&self.url, &status))?;
+        let message = message.ok_or_else(|| Broken::Lost("it closed the stream".to_string()))?;
+        ToWorker::parse(message, PARAMETER_BYTES, PIXELS)
+            .map_err(|cause| Broken::Final(WorkerError::Malformed { url: self.url.clone(), cause }))
+    }
+}
+
+/// What a status means for this worker.
+fn broken(url: &str, status: &Status) -> Broken {
+    let refused = |reason: &str| {
+        Broken::Final(WorkerError::Refused { url: url.to_string(), reason: reason.to_string() })
+    };
+    // A status with a source was made on this side, of a broken stream or of what is no answer in this protocol.
+    if status.source().is_some() {
+        return Broken::Lost(root_cause(status));
+    }
+    match status.code() {
+        Code::Unauthenticated
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::InvalidArgument
+        | Code::OutOfRange
+        | Code::ResourceExhausted => refused(status.message()),
+        Code::Unimplemented => refused("a server answers there, but it is no Lockstep coordinator"),
+        _ => Broken::Lost(status.message().to_string()),
+    }
+}
+
+fn root_cause(error: &dyn Error) -> String {
+    std::iter::successors(Some(error), |error| (*error).source())
+        .last()
+        .map_or_else(String::new, ToString::to_string)
+}
