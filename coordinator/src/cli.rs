@@ -37,8 +37,9 @@ pub const EXIT_TERMINATED: u8 = 143;
 /// Prefix of the environment variables that are flags.
 const VARIABLE_PREFIX: &str = "LOCKSTEP_";
 
-/// Variables of that prefix that are no flag: where the test-suite finds MNIST.
-const OTHER_VARIABLES: [&str; 1] = ["LOCKSTEP_DATA"];
+/// Variables of that prefix that are no flag: where the test-suite finds MNIST, and the place at which it
+/// has a process die.
+const OTHER_VARIABLES: [&str; 2] = ["LOCKSTEP_DATA", lockstep_worker::crash::VARIABLE];
 
 const EXAMPLES: &str = "\
 Examples:

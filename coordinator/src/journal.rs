@@ -10,6 +10,7 @@ use bytes::Bytes;
 use lockstep_checkpoint::{JournalError, LastTask, Progress, State};
 use lockstep_control::{Task, TaskKind};
 use lockstep_model::{Digest, PARAMETERS, TENSORS, copy_from_le_bytes, digest_of_bytes};
+use lockstep_worker::crash;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -178,9 +179,12 @@ impl Writer {
     }
 
     fn step(&mut self, step: u64, values: &[u8]) {
+        crash::point("log", step);
         let digest = digest_of_bytes(values);
         self.newest = Some((step, digest));
-        let Err(error) = self.journal.committed(step, digest.0) else { return };
+        let committed = self.journal.committed(step, digest.0);
+        crash::point("logged", step);
+        let Err(error) = committed else { return };
         let sentence = error.to_string();
         let news = match error {
             JournalError::Contradicted { step, .. } => {

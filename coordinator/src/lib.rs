@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod chaos;
 pub mod cli;
+mod crashing_disk;
 pub mod data_command;
 pub mod journal;
 pub mod local_workers;

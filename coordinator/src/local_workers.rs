@@ -135,7 +135,7 @@ impl LocalWorkers {
         let (guard, running) = mpsc::channel(1);
         for number in 1..=count {
             let name = format!("local-{number}");
-            let worker = Process::start(&name, &recipe).await?;
+            let worker = Process::start(&name, &recipe, false).await?;
             let supervisor = Supervisor {
                 name,
                 recipe: recipe.clone(),
@@ -194,7 +194,7 @@ impl Supervisor {
                 _ = self.killed.changed() => return,
             }
             (attempt, pause) = (attempt + 1, (pause * 2).min(LONGEST_PAUSE));
-            worker = match Process::start(&self.name, &self.recipe).await {
+            worker = match Process::start(&self.name, &self.recipe, true).await {
                 Ok(worker) => worker,
                 Err(error) => {
                     tracing::error!("cannot start {} again: {error}", self.name);
@@ -236,9 +236,9 @@ struct Process {
 }
 
 impl Process {
-    async fn start(name: &str, recipe: &Recipe) -> io::Result<Self> {
+    async fn start(name: &str, recipe: &Recipe, again: bool) -> io::Result<Self> {
         let log = recipe.logs.join(format!("{name}.log"));
-        let mut child = spawn(name, recipe, &log)?;
+        let mut child = spawn(name, recipe, &log, again)?;
         let mut input =
             child.stdin.take().ok_or_else(|| io::Error::other("a worker without standard input"))?;
         // A worker that is dead already is noticed by its end.
@@ -252,7 +252,7 @@ impl Process {
     }
 }
 
-fn spawn(name: &str, recipe: &Recipe, log: &Path) -> io::Result<Child> {
+fn spawn(name: &str, recipe: &Recipe, log: &Path, again: bool) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
     let mut command = Command::new(own_binary()?);
     command
@@ -266,6 +266,10 @@ fn spawn(name: &str, recipe: &Recipe, log: &Path) -> io::Result<Child> {
         // Ctrl-C at the terminal is the coordinator's to handle.
         .process_group(0)
         .kill_on_drop(true);
+    if again {
+        // It has died there once.
+        command.env_remove(lockstep_worker::crash::VARIABLE);
+    }
     command.spawn()
 }
 

@@ -19,6 +19,7 @@ use lockstep_model::{PARAMETERS, TENSORS, digest};
 use lockstep_proto::{RunId, Token};
 use lockstep_telemetry::{Restored, Status, Summary};
 
+use crate::crashing_disk::CrashingDisk;
 use crate::results::Results;
 use crate::run_directory::RunDirectory;
 use crate::settings::{RunIdentity, Settings};
@@ -79,6 +80,10 @@ impl Place {
         };
         match RunLock::acquire(directory.path()).map_err(anyhow::Error::from) {
             Ok(lock) => {
+                if settings.adopt_run_dir {
+                    // Another process may have begun a run here between the look and the lock.
+                    RunDirectory::create_or_adopt(&path)?;
+                }
                 let place = Self { directory, run_id, _lock: lock };
                 if let Err(error) = place.write_config(settings, identity) {
                     // Whatever was not there before must not be there after.
@@ -173,7 +178,7 @@ impl Place {
             term: self.directory.term(),
         };
         let opened = lockstep_checkpoint::Journal::open(
-            Arc::new(Disk),
+            Arc::new(CrashingDisk::default()),
             &places,
             &LogHeader::new(self.run_id.0, &identity),
             digest(&initial).0,
@@ -193,8 +198,9 @@ impl Place {
             standing.weights = weights_of(model).map_err(anyhow::Error::msg)?;
             standing.results = Results::resumed(manifest);
             let kind = match manifest.last_task {
-                LastTask::Step => TaskKind::Train,
-                LastTask::Validation => TaskKind::Validate,
+                // An earlier process may have ended the run here, where no epoch ends: then it was validated too early.
+                LastTask::Validation if plan.ends_epoch(manifest.step) => TaskKind::Validate,
+                LastTask::Step | LastTask::Validation => TaskKind::Train,
             };
             standing.done = Some(Task { kind, step: manifest.step });
             if manifest.step > plan.steps {
@@ -220,8 +226,9 @@ impl Place {
 
 impl Standing {
     /// Up to where records of steps and events stay as they are.
-    pub fn restored(&self) -> Restored {
-        let validated = self.done.is_some_and(|done| done.kind == TaskKind::Validate);
+    pub fn restored(&self, plan: &Plan) -> Restored {
+        let validated =
+            plan.validate.is_none() || self.done.is_some_and(|done| done.kind == TaskKind::Validate);
         Restored { step: self.results.steps, validated }
     }
 }

@@ -16,6 +16,7 @@ use lockstep_model::Cpu;
 use lockstep_proto::{self as proto, CoordinatorMessage, Fence, Hello, NodeResult, NodeValue, ToWorker};
 use lockstep_reduction::Node;
 use lockstep_telemetry::{EpochRecord, EventRecord, Recorder};
+use lockstep_worker::crash;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -285,6 +286,7 @@ impl Run {
                 self.times.sent(message.pixels.len() + message.labels.len());
                 events.extend(self.send(worker, ToWorker::Assignment(message).into()));
                 self.times.add(Part::Send, begin);
+                crash::point("assigned", task.step);
             }
             Command::Revoke { worker, assignment, .. } => {
                 self.results.faults.assignments_revoked += 1;
@@ -295,10 +297,13 @@ impl Run {
             Command::SendWeights { to, step } => {
                 self.send_weights(to, step);
                 self.times.add(Part::Send, begin);
+                crash::point("weights", step);
             }
             Command::Combine { task, worker, node } => {
+                crash::point("received", task.step);
                 self.combine(task, worker, node);
                 self.times.add(Part::Reduce, begin);
+                crash::point("combined", task.step);
             }
             Command::Compare { task, worker, node } => self.compare(task, worker, node, events),
             Command::Commit { task, .. } => self.commit(task, events),
@@ -314,7 +319,10 @@ impl Run {
             Command::Save { after, .. } => {
                 tracing::debug!("{command}");
                 let progress = self.results.progress(self.start.elapsed());
+                // What a checkpoint has behind it is not recorded again.
+                self.flush();
                 self.journal.save(after, self.values.clone(), progress);
+                crash::point("save", after.step);
             }
             Command::DropMember { worker, reason } => self.drop_member(worker, reason, &command),
             Command::Wait { .. } => self.record("waiting", None, command.to_string()),
@@ -423,6 +431,7 @@ impl Run {
         match task.kind {
             TaskKind::Train => self.commit_step(task, events),
             TaskKind::Validate | TaskKind::Test => {
+                crash::point("evaluate", task.step);
                 let (means, confusion) = self.trainer.evaluation(task);
                 if task.kind == TaskKind::Validate {
                     self.results.validation = Some(means);
@@ -438,19 +447,23 @@ impl Run {
 
     fn commit_step(&mut self, task: Task, events: &mut VecDeque<Event>) {
         let begin = Instant::now();
+        crash::point("commit", task.step);
         let Ok(means) = self.trainer.step(task) else {
             return events.extend(self.referee(task));
         };
         self.values = self.trainer.encode_weights();
         self.times.add(Part::Update, begin);
         let step = task.step;
+        crash::point("updated", step);
         self.journal.committed(step, self.values.clone());
+        crash::point("journaled", step);
         let workers = self.members.len() as u32;
         let record = self.times.end_step(step, self.batches.epoch(step), means, workers);
         self.results.steps = step;
         self.results.examples += u64::from(means.examples);
         self.results.train_seconds += record.seconds;
         self.recorder.step(&record);
+        crash::point("recorded", step);
         if self.plan.ends_epoch(step) && self.plan.validate.is_none() {
             self.end_epoch(step, None);
         }

@@ -12,7 +12,7 @@ use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{
     Fence, LockstepServer, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES, MAX_WORKER_MESSAGE_BYTES, Token,
 };
-use lockstep_telemetry::{ConsoleSink, EventsSink, MetricsSink, Recorder, Terminal, TracingSink};
+use lockstep_telemetry::{ConsoleSink, EventsSink, MetricsSink, Recorder, Restored, Terminal, TracingSink};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -55,6 +55,7 @@ const LAST_SAVE: Duration = Duration::from_secs(30);
 pub fn train(settings: &Settings, terminal: &Terminal) -> Result<u8> {
     let start = Instant::now();
     raise_descriptor_limit();
+    lockstep_worker::crash::arm("coordinator");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(train_on(settings, terminal, start));
     runtime.shutdown_background();
@@ -115,7 +116,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
     }
-    let recorder = recorder(settings, terminal, &place, &standing, plan.steps)?;
+    let recorder = recorder(settings, terminal, &place, standing.restored(&plan), plan.steps)?;
     let control = lockstep_control::Settings {
         plan,
         done: standing.done,
@@ -277,7 +278,7 @@ fn recorder(
     settings: &Settings,
     terminal: &Terminal,
     place: &Place,
-    standing: &Standing,
+    restored: Restored,
     steps: u64,
 ) -> Result<Recorder> {
     let mut recorder = Recorder::default();
@@ -287,8 +288,8 @@ fn recorder(
         let run_id = place.run_id.to_string();
         let (metrics, events) = (place.directory.metrics(), place.directory.events());
         if settings.resume.is_some() {
-            recorder.add(MetricsSink::resume(&metrics, &run_id, standing.restored())?);
-            recorder.add(EventsSink::resume(&events, &run_id, standing.restored())?);
+            recorder.add(MetricsSink::resume(&metrics, &run_id, restored)?);
+            recorder.add(EventsSink::resume(&events, &run_id, restored)?);
         } else {
             recorder.add(MetricsSink::create(&metrics, &run_id)?);
             recorder.add(EventsSink::create(&events, &run_id)?);

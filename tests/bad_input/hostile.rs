@@ -142,7 +142,7 @@ fn nodes_that_belong_elsewhere_are_ignored() {
     let expected = [
         "of run 07070707070707070707070707070707, term 1",
         "term 2",
-        "the assignment is worker 1's",
+        "the weights that it needs do not exist yet",
         "the assignment is complete or was given away",
         "the assignment is of step 1",
         "the assignment is of step 1",

@@ -27,7 +27,11 @@ fn who_computes_or_speaks_otherwise_is_told_both_sides() {
     told.push(refusal(&run, other, Code::FailedPrecondition));
     assert_parts(
         &told[0],
-        &["protocol version 7", &format!("coordinator {PROTOCOL_VERSION};"), "same release"],
+        &[
+            &format!("protocol version {protocol_version}"),
+            &format!("coordinator {PROTOCOL_VERSION};"),
+            "same release",
+        ],
     );
 
     let numerics_version = NUMERICS_VERSION + 6;

@@ -105,10 +105,12 @@ fn configure(arguments: Arguments) -> Result<Config, WorkerError> {
     };
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let host = process::host_name();
+    let name = arguments.name.unwrap_or_else(|| format!("{host}-{}", std::process::id()));
+    crate::crash::arm(&name);
     Ok(Config {
         coordinator: arguments.coordinator,
         threads: arguments.threads.unwrap_or(cores as u32),
-        name: arguments.name.unwrap_or_else(|| format!("{host}-{}", std::process::id())),
+        name,
         host,
         token: Token::new(&token).map_err(WorkerError::Token)?,
         connect_timeout: Duration::from_secs(arguments.connect_timeout.into()),

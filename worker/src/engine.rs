@@ -96,8 +96,10 @@ impl Engine {
         let leaves = Leaves::new(assignment, stop).ok_or(ComputeError::Interval)?;
         let nodes: Vec<Node> = cover(leaves.interval.clone()).collect();
         let answer = nodes.into_par_iter().try_for_each(|node| {
+            crate::crash::point("compute", assignment.step);
             let sum = self.sum(&leaves, node)?;
             leaves.wanted()?;
+            crate::crash::point("computed", assignment.step);
             let heard = emit(NodeResult {
                 fence: assignment.fence,
                 assignment_id: assignment.assignment_id,
@@ -108,6 +110,7 @@ impl Engine {
                 compute_nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
                 value: sum.map(Sum::into_value),
             });
+            crate::crash::point("sent", assignment.step);
             if heard { Ok(()) } else { Err(Answer::Unheard) }
         });
         Ok(answer.err().unwrap_or(Answer::Complete))
@@ -137,6 +140,7 @@ impl Engine {
         let images = ArrayView3::from_shape((count, IMAGE_SIDE, IMAGE_SIDE), pixels)
             .expect("the pixels were cut for this many images");
         let labels = ArrayView1::from(&leaves.assignment.labels[examples]);
+        crate::crash::point("leaf", leaves.assignment.step);
         let mut workspace = self.lock_workspaces().pop().unwrap_or_default();
         let (result, payload) = match leaves.assignment.kind {
             TaskKind::Train => {

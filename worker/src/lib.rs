@@ -4,6 +4,7 @@
 
 pub mod cli;
 mod compute;
+pub mod crash;
 mod desk;
 #[cfg(test)]
 mod double;

@@ -53,7 +53,7 @@ pub enum Proof {
     Appended,
     /// It had one already, with the same digest.
     Proved,
-    /// The log failed before: it has none.
+    /// It has none and gets none: the log failed before, or has told that this step has no record.
     Unrecorded,
 }
 
@@ -142,7 +142,8 @@ impl Journal {
             let (logged, actual) = (hex::encode(&logged), hex::encode(&digest));
             return Err(JournalError::Contradicted { step, logged, actual });
         }
-        if self.log_failed {
+        // A step in a gap that the log has told of: its record would come out of order.
+        if self.log_failed || step < self.log.next_step() {
             return Ok(Proof::Unrecorded);
         }
         self.log.append(Kind::Step, self.term, step, digest).inspect_err(|_| self.log_failed = true)?;
@@ -176,5 +177,115 @@ impl Journal {
     /// [`Error::LogFailed`].
     pub fn sync(&mut self) -> Result<(), Error> {
         if self.log_failed { Ok(()) } else { self.log.sync() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::{Disk, LastTask, Progress};
+
+    use super::*;
+
+    const HEADER: LogHeader = LogHeader { run_id: [7; 16], identity: [8; 32] };
+
+    fn digest(step: u64) -> [u8; 32] {
+        [step as u8 + 100; 32]
+    }
+
+    fn open(folder: &Path) -> Opened {
+        let places = Places {
+            log: folder.join("steps.log"),
+            checkpoints: folder.join("checkpoints"),
+            term: folder.join("term"),
+        };
+        let digest_of = |model: &StoredModel| Ok(digest(model.tensors[0].values[0] as u64));
+        Journal::open(Arc::new(Disk), &places, &HEADER, digest(0), &digest_of).unwrap()
+    }
+
+    fn save(journal: &mut Journal, term: u64, step: u64) {
+        let state = State {
+            term,
+            step,
+            last_task: LastTask::Step,
+            weights_digest: digest(step),
+            identity: serde_json::Value::Null,
+            progress: Progress {
+                examples: step,
+                train_seconds: 0.0,
+                seconds: 0.0,
+                epochs: 0,
+                val_loss: None,
+                val_accuracy: None,
+                counts: serde_json::Value::Null,
+            },
+        };
+        assert_eq!(journal.save(&state, &[("w", &[1], &[step as f32])]).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_later_process_replays_proves_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path());
+        assert_eq!((first.term, first.last_logged), (1, 0));
+        assert!(first.restored.is_none() && first.notes.is_empty());
+        let mut journal = first.journal;
+        for step in 1..=5 {
+            assert_eq!(journal.committed(step, digest(step)).unwrap(), Proof::Appended);
+            if step == 3 {
+                save(&mut journal, 1, step);
+            }
+        }
+        drop(journal);
+
+        let second = open(folder.path());
+        assert_eq!((second.term, second.last_logged), (2, 5));
+        assert_eq!(second.restored.unwrap().0.step, 3);
+        let mut journal = second.journal;
+        assert_eq!(journal.committed(4, digest(4)).unwrap(), Proof::Proved);
+        assert_eq!(journal.committed(5, digest(5)).unwrap(), Proof::Proved);
+        assert_eq!(journal.committed(6, digest(6)).unwrap(), Proof::Appended);
+    }
+
+    #[test]
+    fn a_replay_with_other_weights_is_a_contradiction() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = open(folder.path()).journal;
+        journal.committed(1, digest(1)).unwrap();
+        drop(journal);
+        let error = open(folder.path()).journal.committed(1, digest(9)).unwrap_err();
+        assert!(matches!(error, JournalError::Contradicted { step: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_lost_term_file_makes_no_term_go_back() {
+        let folder = tempfile::tempdir().unwrap();
+        (0..3).for_each(|_| drop(open(folder.path())));
+        std::fs::remove_file(folder.path().join("term")).unwrap();
+        assert_eq!(open(folder.path()).term, 4);
+    }
+
+    #[test]
+    fn a_step_in_an_old_gap_stops_no_later_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = open(folder.path()).journal;
+        journal.committed(1, digest(1)).unwrap();
+        save(&mut journal, 1, 1);
+        // The log loses steps that the next checkpoint is beyond: a gap up to step 3.
+        drop(journal);
+        let mut journal = open(folder.path()).journal;
+        save(&mut journal, 2, 3);
+        drop(journal);
+        let third = open(folder.path());
+        assert!(third.notes.iter().any(|note| note.contains("have no record")), "{:?}", third.notes);
+        drop(third);
+        // The checkpoint of step 3 rots, so steps 2 and 3 are replayed.
+        std::fs::write(folder.path().join("checkpoints/step-00000003-term-2.json"), "rot").unwrap();
+        let fourth = open(folder.path());
+        assert_eq!(fourth.restored.as_ref().unwrap().0.step, 1);
+        let mut journal = fourth.journal;
+        let proofs: Vec<Proof> = (2..=4).map(|step| journal.committed(step, digest(step)).unwrap()).collect();
+        assert_eq!(proofs, [Proof::Unrecorded, Proof::Unrecorded, Proof::Appended]);
     }
 }

@@ -15,9 +15,9 @@ pub struct Time {
 }
 
 impl Time {
-    /// The point that lies `delay` later.
+    /// The point that lies `delay` later: rounded up, so that a timer set to it finds that the delay is over.
     pub fn after(self, delay: Duration) -> Self {
-        let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        let delay = u64::try_from(delay.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
         Self { microseconds: self.microseconds.saturating_add(delay) }
     }
 
