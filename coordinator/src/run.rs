@@ -54,7 +54,12 @@ pub struct Run {
     /// What is known, besides the cause, of the end of the worker that the control plane is told about.
     detail: String,
     results: Results,
+    /// Events of each kind.
+    recorded: BTreeMap<&'static str, u32>,
 }
+
+/// Events of one kind that a process records: a hostile or broken peer must not fill the disk.
+const MAX_EVENTS_OF_A_KIND: u32 = 100_000;
 
 struct Arrived {
     value: Option<NodeValue>,
@@ -124,6 +129,7 @@ impl Run {
             arrived: None,
             detail: String::new(),
             results,
+            recorded: BTreeMap::new(),
         }
     }
 
@@ -496,7 +502,15 @@ impl Run {
         wrong
     }
 
+    /// Has a decision recorded with its sentence. However many a peer causes, only so many of a kind are.
     fn record(&mut self, kind: &'static str, worker: Option<WorkerId>, reason: String) {
+        let recorded = self.recorded.entry(kind).or_insert(0);
+        *recorded += 1;
+        let reason = match *recorded {
+            MAX_EVENTS_OF_A_KIND => format!("{reason} (events of this kind are no longer recorded)"),
+            many if many > MAX_EVENTS_OF_A_KIND => return,
+            _ => reason,
+        };
         let worker = worker.and_then(|worker| self.members.get(&worker)).map(|member| member.name.clone());
         let seconds = self.results.earlier_seconds + self.start.elapsed().as_secs_f64();
         self.recorder.event(&EventRecord { seconds, step: self.results.steps, kind, worker, reason });

@@ -106,6 +106,47 @@ fn gradients_and_losses_that_are_not_finite() {
     assert_dropped(with_change(|value| value.loss = f32::NAN), &parts);
 }
 
+/// Two answers to the same node, the first of several, with other bits; whichever is wrong, its sender is dropped.
+fn assert_second_answer_convicts(
+    answers: impl FnOnce(NodeResult, NodeResult) -> [NodeResult; 2],
+    rolled_back: usize,
+) {
+    let mut run = Waiting::for_workers(3);
+    let honest = [run.honest_worker(), run.honest_worker()];
+    converse(async {
+        let mut member = Member::join(&run.url, FromWorker::Hello(hello())).await.unwrap();
+        let (_, answer) = member.first_work().await;
+        assert!(answer.len() > 1, "the step cannot end before the second answer");
+        let right = answer[0].clone();
+        // The lowest bit of one number.
+        let wrong = changed(right.clone(), |value| {
+            let mut bytes = value.gradient.to_vec();
+            bytes[4000] ^= 1;
+            value.gradient = bytes.into();
+        });
+        for node in answers(right, wrong) {
+            member.send_node(node).await;
+        }
+        let End::Status(status) = member.end().await else { panic!("it was not told why") };
+        assert_parts(status.message(), &["differs from its recomputation"]);
+    });
+    let events = run.ends_undisturbed();
+    let number = |kind: &str| events.iter().filter(|event| event.contains(kind)).count();
+    assert_eq!((number("roll_back"), number("worker_dropped")), (rolled_back, 1), "{events:#?}");
+    let differ = only_reason(&events, "copies_differ");
+    assert_parts(
+        &differ,
+        &["of step 1 from worker", "differs from what worker", "one of them computes wrongly"],
+    );
+    honest.into_iter().for_each(|worker| drop(worker.finish().done()));
+}
+
+#[test]
+fn a_second_answer_with_one_other_bit_convicts_whoever_is_wrong() {
+    assert_second_answer_convicts(|right, wrong| [right, wrong], 0);
+    assert_second_answer_convicts(|right, wrong| [wrong, right], 1);
+}
+
 #[test]
 fn nodes_that_belong_elsewhere_are_ignored() {
     let mut run = Waiting::for_workers(2);
@@ -126,7 +167,6 @@ fn nodes_that_belong_elsewhere_are_ignored() {
             NodeResult { assignment_id: u64::MAX, ..right.clone() },
             NodeResult { step: 2, ..right.clone() },
             NodeResult { step: u64::MAX, ..right.clone() },
-            NodeResult { index: 0, ..right.clone() },
         ] {
             member.send_node(node).await;
         }
@@ -146,7 +186,6 @@ fn nodes_that_belong_elsewhere_are_ignored() {
         "the assignment is complete or was given away",
         "the assignment is of step 1",
         "the assignment is of step 1",
-        "the assignment has no such node",
     ];
     assert_eq!(rejected.len(), expected.len(), "{rejected:#?}");
     for (event, part) in rejected.iter().zip(expected) {

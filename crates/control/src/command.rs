@@ -194,7 +194,7 @@ pub enum RejectReason {
         /// The assignment's task.
         expected: Task,
     },
-    /// It is not among the assignment's nodes, or was received before.
+    /// It is not among the assignment's nodes.
     NotExpected,
 }
 
@@ -381,7 +381,7 @@ impl fmt::Display for RejectReason {
             Self::Overlaps => f.write_str("a part of it was counted from others, and it stays unchecked"),
             Self::NotTheHolder { holder } => write!(f, "the assignment is {holder}'s"),
             Self::WrongTask { expected } => write!(f, "the assignment is of {expected}"),
-            Self::NotExpected => f.write_str("the assignment has no such node, or it was received before"),
+            Self::NotExpected => f.write_str("the assignment has no such node"),
         }
     }
 }

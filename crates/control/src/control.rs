@@ -220,7 +220,9 @@ impl Control {
     }
 
     fn start_when_complete(&mut self, now: Time, commands: &mut Vec<Command>) {
-        if self.phase == Phase::Joining && self.member_count() >= self.awaited {
+        // A run that goes on needs nobody in particular: whoever comes later gets a share then.
+        let enough = if self.settings.done.is_some() { 1 } else { self.awaited };
+        if self.phase == Phase::Joining && self.member_count() >= enough {
             self.phase = Phase::Running;
             self.end = None;
             self.hand_out(now, self.settings.plan.first(self.done), commands);

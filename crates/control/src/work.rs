@@ -148,7 +148,11 @@ impl Work {
             return Err(RejectReason::WrongTask { expected: self.task });
         }
         let Some(place) = assignment.awaited.iter().position(|awaited| *awaited == node) else {
-            return Err(RejectReason::NotExpected);
+            return if self.has_counted(node) {
+                Ok(Receipt::Repeated)
+            } else {
+                Err(RejectReason::NotExpected)
+            };
         };
         assignment.awaited.remove(place);
         let mut complete = None;
