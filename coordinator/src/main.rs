@@ -42,11 +42,18 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(error) => {
-            terminal.print_line(&format!("error: {error:#}"));
+            terminal.print_line(&format!("error: {}", sentence(&error)));
             // The settings may turn out to be wrong only when the data are there.
             let usage = error.downcast_ref::<SettingsError>().is_some()
                 || error.downcast_ref::<chaos::plan::PlanError>().is_some();
             (if usage { EXIT_USAGE } else { EXIT_FAILED }).into()
         }
     }
+}
+
+/// An error and its causes in one line; some errors have named their cause already.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |sentence, cause| {
+        if sentence.contains(&cause) { sentence } else { format!("{sentence}: {cause}") }
+    })
 }

@@ -76,12 +76,12 @@ impl Report<'_> {
                 return Ok(EXIT_FAILED);
             }
         };
-        let model = self.write_model(trainer);
+        // First: a run with a summary is finished, and has its model.
+        self.write_model(trainer)?;
         let summary = self.summary(status, trainer, results);
         let json = summary.to_json();
         lockstep_checkpoint::write_atomically(&self.directory.summary(), format!("{json}\n").as_bytes())?;
         show(self.settings, &summary)?;
-        model?;
         if let Outcome::Diverged { step } = self.outcome {
             tracing::error!(
                 "training diverged in step {step}: loss or weights are no longer finite at learning rate {:?}; lower \

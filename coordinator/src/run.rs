@@ -25,7 +25,7 @@ use crate::journal::{Journal, News};
 use crate::local_workers::Restart;
 use crate::messages;
 use crate::results::{Results, count_rejected};
-use crate::service::{Incoming, Outbound};
+use crate::service::{Incoming, MAX_QUEUED_INCOMING, Outbound};
 use crate::step_times::{Part, StepTimes};
 use crate::trainer::{Comparison, Means, Received, Trainer, same_answer};
 
@@ -49,6 +49,8 @@ pub struct Run {
     /// Work was handed out: what came before was no training.
     begun: bool,
     timer: Option<Time>,
+    /// What was told since the timer was due.
+    told_before_timer: usize,
     /// The node that the control plane is being asked about.
     arrived: Option<Arrived>,
     /// What is known, besides the cause, of the end of the worker that the control plane is told about.
@@ -57,6 +59,9 @@ pub struct Run {
     /// Events of each kind.
     recorded: BTreeMap<&'static str, u32>,
 }
+
+/// Turns of the runtime in which what a socket holds comes through its connection and its stream to the loop.
+const TURNS_TO_READ: usize = 4;
 
 /// Events of one kind that a process records: a hostile or broken peer must not fill the disk.
 const MAX_EVENTS_OF_A_KIND: u32 = 100_000;
@@ -126,6 +131,7 @@ impl Run {
             times: StepTimes::begin(),
             begun: false,
             timer: None,
+            told_before_timer: 0,
             arrived: None,
             detail: String::new(),
             results,
@@ -172,12 +178,27 @@ impl Run {
             biased;
             signal = signals.next() => Some(Event::Stopped { signal }),
             Some(news) = self.journal.news() => self.journal_says(news),
+            () = timer => self.timer_due(incoming).await,
             Some(incoming) = incoming.recv() => self.arrive(incoming),
-            () = timer => {
-                self.timer = None;
-                Some(Event::Timer)
-            }
         }
+    }
+
+    /// The timer's time has come. What has arrived before is told before: after a pause of this process' own, the
+    /// members' signs of life still lie in its sockets, and their silence is none.
+    async fn timer_due(&mut self, incoming: &mut mpsc::Receiver<Incoming>) -> Option<Event> {
+        for _ in 0..TURNS_TO_READ {
+            tokio::task::yield_now().await;
+        }
+        // But not for ever: there may always be more.
+        if self.told_before_timer < MAX_QUEUED_INCOMING
+            && let Ok(incoming) = incoming.try_recv()
+        {
+            self.told_before_timer += 1;
+            return self.arrive(incoming);
+        }
+        self.timer = None;
+        self.told_before_timer = 0;
+        Some(Event::Timer)
     }
 
     fn arrive(&mut self, incoming: Incoming) -> Option<Event> {
@@ -223,17 +244,14 @@ impl Run {
                 Some(Event::Saved { durable: true })
             }
             News::NotSaved { sentence } => {
-                tracing::error!("{sentence}");
                 self.record("not_saved", None, sentence);
                 Some(Event::Saved { durable: false })
             }
             News::Trouble { sentence } => {
-                tracing::error!("{sentence}");
                 self.record("log_failed", None, sentence);
                 None
             }
             News::Contradicted { step, sentence } => {
-                tracing::error!("{sentence}");
                 self.record("contradicted", None, sentence);
                 Some(Event::Contradicted { step })
             }
@@ -359,7 +377,6 @@ impl Run {
                     "node {node} of {task} from {worker} differs from what {} sent: one of them computes wrongly",
                     others.join(", ")
                 );
-                tracing::error!("{sentence}");
                 self.record("copies_differ", Some(worker), sentence);
                 let mut wrong = self.refuted(task, &counted, true);
                 if wrong.is_empty() {

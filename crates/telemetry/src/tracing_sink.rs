@@ -49,11 +49,16 @@ impl Sink for TracingSink {
         // The sentence names who and why; the other fields are in `events.jsonl`.
         if WORK_KINDS.contains(&record.kind) {
             tracing::debug!(target: "lockstep::event", step = record.step, "{}", record.reason);
+        } else if ALARM_KINDS.contains(&record.kind) {
+            tracing::error!(target: "lockstep::event", step = record.step, "{}", record.reason);
         } else {
             tracing::info!(target: "lockstep::event", step = record.step, "{}", record.reason);
         }
     }
 }
+
+/// Kinds of events that somebody should look into.
+const ALARM_KINDS: [&str; 4] = ["contradicted", "copies_differ", "log_failed", "not_saved"];
 
 /// Kinds of events about single pieces of work: a busy machine makes many of them, and none wants attention.
 const WORK_KINDS: [&str; 4] = ["copied", "node_rejected", "reassigned", "revoked"];
