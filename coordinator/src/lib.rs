@@ -13,6 +13,7 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod run_directory;
+pub mod serve;
 pub mod service;
 pub mod settings;
 pub mod step_times;

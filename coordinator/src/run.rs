@@ -77,8 +77,10 @@ struct Member {
     outbound: Outbound,
 }
 
-/// The operator's signals.
-pub struct Signals {
+/// The operator's signals, or nothing where none can come.
+pub struct Signals(Option<SignalStreams>);
+
+struct SignalStreams {
     interrupt: SignalStream,
     terminate: SignalStream,
 }
@@ -90,13 +92,20 @@ impl Signals {
     ///
     /// If the system refuses.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self(Some(SignalStreams { interrupt, terminate })))
+    }
+
+    /// Signals that never come: the process' own stay as they are.
+    pub fn none() -> Self {
+        Self(None)
     }
 
     async fn next(&mut self) -> Signal {
+        let Some(SignalStreams { interrupt, terminate }) = &mut self.0 else { return pending().await };
         tokio::select! {
-            Some(()) = self.interrupt.recv() => Signal::Interrupt,
-            Some(()) = self.terminate.recv() => Signal::Terminate,
+            Some(()) = interrupt.recv() => Signal::Interrupt,
+            Some(()) = terminate.recv() => Signal::Terminate,
             else => pending().await,
         }
     }
@@ -544,7 +553,9 @@ impl Run {
     }
 
     fn now(&self) -> Time {
-        Time { microseconds: u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX) }
+        // The runtime's clock, which its timers go by.
+        let elapsed = tokio::time::Instant::now().into_std().saturating_duration_since(self.start);
+        Time { microseconds: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX) }
     }
 
     /// Tells the members that the run is over.

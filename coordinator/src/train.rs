@@ -9,15 +9,11 @@ use anyhow::{Context, Result, bail};
 use lockstep_control::Outcome;
 use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
-use lockstep_proto::{
-    Fence, LockstepServer, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES, MAX_WORKER_MESSAGE_BYTES, Token,
-};
+use lockstep_proto::{Fence, Token};
 use lockstep_telemetry::{ConsoleSink, EventsSink, MetricsSink, Recorder, Restored, Terminal, TracingSink};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
@@ -27,6 +23,7 @@ use crate::local_workers::{LocalWorkers, Recipe};
 use crate::prepare::{Place, Standing};
 use crate::report::{Report, show};
 use crate::run::{Run, Signals};
+use crate::serve::serve;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
 use crate::settings::{DatasetChoice, RunIdentity, Settings, SettingsError};
 use crate::trainer::Trainer;
@@ -36,9 +33,6 @@ const LOCAL_JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long workers have to take in that the run is over, before local ones are killed.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-/// The pause after a connection that could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A worker gives a silent coordinator so many deadlines: it has nowhere else to go.
 const WORKER_DEADLINES: u32 = 5;
@@ -134,7 +128,8 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let address = listener.local_addr()?;
     let pulse = Pulse { heartbeat: control.heartbeat(), silence: settings.deadline * WORKER_DEADLINES };
     let join_test = lockstep_model::join_test(Cpu::detect());
-    serve(listener, Service::new(fence, token.clone(), join_test, pulse, sender.clone()));
+    let service = Service::new(fence, token.clone(), join_test, pulse, sender.clone());
+    serve(TcpIncoming::from(listener).with_nodelay(Some(true)), service);
     let mut local = None;
     if settings.external {
         invite(settings, address, &token, terminal);
@@ -247,31 +242,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         SocketAddr::V6(_) => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port())),
     };
     if address.ip().is_unspecified() { loopback } else { address }
-}
-
-/// Serves until the process ends.
-fn serve(listener: TcpListener, service: Service) {
-    let service = LockstepServer::new(service)
-        .max_decoding_message_size(MAX_WORKER_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_COORDINATOR_MESSAGE_BYTES);
-    let server = Server::builder()
-        .max_frame_size(MAX_FRAME_BYTES)
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(service);
-    let connections = TcpIncoming::from(listener).with_nodelay(Some(true)).then(|connection| async {
-        if let Err(error) = &connection {
-            // Without descriptors, accepting would fail again at once, and for ever.
-            tracing::warn!("cannot accept a connection: {error}");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-        connection
-    });
-    tokio::spawn(async move {
-        if let Err(error) = server.serve_with_incoming(connections).await {
-            tracing::error!("the gRPC server ended: {error}");
-        }
-    });
 }
 
 fn recorder(

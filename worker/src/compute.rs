@@ -59,6 +59,8 @@ fn serve(pool: &ThreadPool, cpu: Cpu, shifts: &Receiver<Shift>) {
         let result = compute(pool, &mut engine, || desk.next(), desk.stop(), emit);
         // Nobody waits for the end of a session that is over.
         let _ = ended.send(result);
+        // Nothing more is taken from it, whether its session knows that or not.
+        desk.close();
     }
 }
 

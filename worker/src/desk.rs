@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lockstep_proto::{Assignment, MAX_HELD_ASSIGNMENTS, Weights};
 
@@ -27,6 +28,8 @@ pub(crate) struct TooMany;
 pub(crate) struct Desk {
     state: Mutex<State>,
     changed: Condvar,
+    /// The computing thread begins to wait, or has no more reason to.
+    rested: Condvar,
     /// Nobody wants what is being computed: asked before every leaf, so it is all that the arithmetic sees of this.
     stop: AtomicBool,
 }
@@ -40,7 +43,21 @@ struct State {
     held: VecDeque<Assignment>,
     /// The assignment taken last, and the step whose weights it needs.
     computing: Option<(u64, u64)>,
+    /// The computing thread waits for work.
+    resting: bool,
     closed: bool,
+}
+
+impl State {
+    /// The place of the first assignment that the newest weights are for.
+    fn next_assignment(&self) -> Option<usize> {
+        self.held.iter().position(|assignment| Some(weights_of(assignment)) == self.newest)
+    }
+
+    /// Whether there is something to take.
+    fn has_work(&self) -> bool {
+        self.weights.is_some() || self.next_assignment().is_some()
+    }
 }
 
 impl Desk {
@@ -91,6 +108,14 @@ impl Desk {
         *state = State { closed: true, ..State::default() };
         self.stop.store(true, Ordering::Relaxed);
         self.changed.notify_one();
+        self.rested.notify_all();
+    }
+
+    /// Waits until there is nothing to compute, for `limit` at most; `false` if there still is.
+    pub(crate) fn rest(&self, limit: Duration) -> bool {
+        let busy = |state: &mut State| !state.closed && (!state.resting || state.has_work());
+        let waited = self.rested.wait_timeout_while(self.lock(), limit, busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// The next thing to do, as soon as there is one; `None` once the desk is closed.
@@ -104,7 +129,10 @@ impl Desk {
             if let Some(work) = self.take(&mut state) {
                 return Some(work);
             }
+            state.resting = true;
+            self.rested.notify_all();
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.resting = false;
         }
     }
 
@@ -125,8 +153,7 @@ impl Desk {
         if let Some(weights) = state.weights.take() {
             return Some(Work::Load(weights));
         }
-        let needed = |assignment: &Assignment| Some(weights_of(assignment)) == state.newest;
-        let assignment = state.held.iter().position(needed).and_then(|at| state.held.remove(at))?;
+        let assignment = state.next_assignment().and_then(|at| state.held.remove(at))?;
         state.computing = Some((assignment.assignment_id, weights_of(&assignment)));
         // Under the lock, as all that sets it: an order to stop meant the assignment before.
         self.stop.store(false, Ordering::Relaxed);
@@ -220,6 +247,24 @@ mod tests {
         assert!(!stopped(&desk), "that one is over");
         assert_eq!(taken(&desk), Some(4));
         assert_eq!(taken(&desk), None);
+    }
+
+    #[test]
+    fn a_desk_rests_while_its_thread_waits_or_when_it_is_closed() {
+        let (soon, long) = (Duration::from_millis(1), Duration::from_secs(60));
+        let desk = Desk::default();
+        assert!(!desk.rest(soon), "nobody has come to it yet");
+        std::thread::scope(|scope| {
+            scope.spawn(|| while desk.next().is_some() {});
+            assert!(desk.rest(long));
+            desk.put_assignment(assignment(1, TaskKind::Train, 1, 0..8)).unwrap();
+            assert!(desk.rest(long), "it waits for its weights");
+            desk.put_weights(weights(0));
+            assert!(desk.rest(long), "it is taken in the end");
+            assert!(desk.lock().held.is_empty());
+            desk.close();
+        });
+        assert!(desk.rest(soon));
     }
 
     #[test]

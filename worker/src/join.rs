@@ -10,7 +10,7 @@ use lockstep_proto::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
 use crate::error::WorkerError;
@@ -60,10 +60,14 @@ pub(crate) fn endpoint(url: &str, local: bool) -> Result<Endpoint, WorkerError> 
     })
 }
 
-/// Tries once to become a member of the coordinator at `url`. A coordinator of a lower term than `hello` knows of is
+/// Tries once to become a member of the coordinator at `url`, which `dialling` reaches. A coordinator of a lower term than `hello` knows of is
 /// left at once: another one has taken its place.
-pub(crate) async fn join(url: &str, endpoint: &Endpoint, hello: &Hello) -> Result<Joined, Broken> {
-    let channel = endpoint.connect().await.map_err(|error| Broken::Lost(root_cause(&error)))?;
+pub(crate) async fn join(
+    url: &str,
+    dialling: impl Future<Output = Result<Channel, tonic::transport::Error>>,
+    hello: &Hello,
+) -> Result<Joined, Broken> {
+    let channel = dialling.await.map_err(|error| Broken::Lost(root_cause(&error)))?;
     let mut client = LockstepClient::new(channel)
         .max_decoding_message_size(MAX_COORDINATOR_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_WORKER_MESSAGE_BYTES);

@@ -18,7 +18,10 @@ mod recompute;
 mod retry;
 mod run;
 mod session;
+mod surroundings;
+mod tasks;
 
 pub use error::WorkerError;
 pub use recompute::{Recomputer, recompute};
-pub use run::{Config, run};
+pub use run::{Config, run, run_in};
+pub use surroundings::{Desks, Dial, Surroundings, Tcp};

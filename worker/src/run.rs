@@ -12,6 +12,8 @@ use crate::error::WorkerError;
 use crate::join::{Broken, endpoint, join};
 use crate::retry::Retry;
 use crate::session::session;
+use crate::surroundings::{Dial, Surroundings};
+use crate::tasks::Tasks;
 
 /// What a worker has to know.
 #[derive(Clone, Debug)]
@@ -41,23 +43,43 @@ pub struct Config {
 ///
 /// See [`WorkerError`].
 pub fn run(config: Config) -> Result<String, WorkerError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Start)?;
+    let end = runtime.block_on(run_in(&config, &mut Surroundings::real()));
+    // A look-up of the coordinator's name may hang.
+    runtime.shutdown_background();
+    end
+}
+
+/// The same in given surroundings, on the runtime of the caller.
+///
+/// # Errors
+///
+/// See [`WorkerError`].
+pub async fn run_in<D: Dial>(
+    config: &Config,
+    surroundings: &mut Surroundings<D>,
+) -> Result<String, WorkerError> {
     let endpoint = endpoint(&config.coordinator, config.local)?;
     let shifts = compute::start(config.cpu, config.threads).map_err(WorkerError::Start)?;
-    let mut hello = hello(&config);
-    let mut retry = Retry::new(config.connect_timeout, Instant::now());
+    let mut hello = hello(config);
+    let mut retry = Retry::new(config.connect_timeout, now());
     let mut last_cause = String::new();
     loop {
-        let membership = membership(&config, &endpoint, &mut hello, &shifts, retry.attempt(Instant::now()))?;
+        let attempt = retry.attempt(now());
+        let membership = membership(config, surroundings, &endpoint, &mut hello, &shifts, attempt).await;
         let cause = match membership.end {
             Ok(reason) => return Ok(reason),
             Err(Broken::Final(error)) => return Err(error),
             Err(Broken::Lost(cause)) => cause,
         };
-        let now = Instant::now();
+        let now = now();
         if let Some(member_for) = membership.lasted {
             retry.lost(now, member_for);
         }
-        let Some(pause) = retry.pause(now, random()) else { return Err(gave_up(&config, &hello, cause)) };
+        let Some(pause) = retry.pause(now, (surroundings.random)()) else {
+            return Err(gave_up(config, &hello, cause));
+        };
         let url = &config.coordinator;
         if membership.lasted.is_some() {
             tracing::warn!("lost the coordinator at {url}: {cause}; trying to reach it again");
@@ -68,7 +90,7 @@ pub fn run(config: Config) -> Result<String, WorkerError> {
             tracing::debug!("cannot reach {url} yet: {cause}");
         }
         last_cause = cause;
-        std::thread::sleep(pause);
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -81,40 +103,42 @@ struct Membership {
 
 /// Tries once to join, within `patience`, and serves the coordinator until the end of the stream.
 ///
-/// Its runtime ends with it: nothing of a broken stream stays behind, neither a connection nor a full queue.
-fn membership(
+/// Its tasks end with it: nothing of a broken stream stays behind, neither a connection nor a full queue.
+async fn membership<D: Dial>(
     config: &Config,
+    surroundings: &Surroundings<D>,
     endpoint: &Endpoint,
     hello: &mut Hello,
     shifts: &SyncSender<Shift>,
     patience: Duration,
-) -> Result<Membership, WorkerError> {
+) -> Membership {
     let url = &config.coordinator;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Start)?;
-    let membership = runtime.block_on(async {
-        let joined = match tokio::time::timeout(patience, join(url, endpoint, hello)).await {
-            Ok(Ok(joined)) => joined,
-            Ok(Err(broken)) => return Membership { end: Err(broken), lasted: None },
-            Err(_) => {
-                let cause = "something takes the connection and says nothing".to_string();
-                return Membership { end: Err(Broken::Lost(cause)), lasted: None };
-            }
-        };
-        let (welcome, begin) = (joined.welcome, Instant::now());
-        hello.known = Some(welcome.fence);
-        tracing::info!(
-            run = %welcome.fence.run_id, term = welcome.fence.term, worker = welcome.worker_id,
-            cpu = %config.cpu, threads = config.threads, "joined"
-        );
-        // A local coordinator that is only stopped comes back, and one that is gone takes this process along.
-        let silence = welcome.silence.filter(|_| !config.local);
-        let end = session(url, joined, silence, shifts).await;
-        Membership { end, lasted: Some(begin.elapsed()) }
-    });
-    // A look-up of the coordinator's name may hang.
-    runtime.shutdown_background();
-    Ok(membership)
+    let tasks = Tasks::default();
+    let endpoint = endpoint.clone().executor(tasks.executor());
+    let joining = join(url, surroundings.dial.dial(&endpoint), hello);
+    let joined = match tokio::time::timeout(patience, joining).await {
+        Ok(Ok(joined)) => joined,
+        Ok(Err(broken)) => return Membership { end: Err(broken), lasted: None },
+        Err(_) => {
+            let cause = "something takes the connection and says nothing".to_string();
+            return Membership { end: Err(Broken::Lost(cause)), lasted: None };
+        }
+    };
+    let (welcome, begin) = (joined.welcome, now());
+    hello.known = Some(welcome.fence);
+    tracing::info!(
+        run = %welcome.fence.run_id, term = welcome.fence.term, worker = welcome.worker_id,
+        cpu = %config.cpu, threads = config.threads, "joined"
+    );
+    // A local coordinator that is only stopped comes back, and one that is gone takes this process along.
+    let silence = welcome.silence.filter(|_| !config.local);
+    let end = session(url, joined, silence, shifts, &surroundings.desks).await;
+    Membership { end, lasted: Some(now().saturating_duration_since(begin)) }
+}
+
+/// The runtime's time, which is virtual where the network is.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 fn hello(config: &Config) -> Hello {
@@ -138,12 +162,6 @@ fn gave_up(config: &Config, hello: &Hello, cause: String) -> WorkerError {
         Some(_) => WorkerError::Lost { url, seconds, cause },
         None => WorkerError::Unreachable { url, seconds, cause },
     }
-}
-
-/// Where in its bound the next pause lies: workers that lost their coordinator together do not come back together.
-fn random() -> u64 {
-    // Without randomness the pause is the longest one, which is safe.
-    getrandom::u64().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::desk::{Desk, TooMany};
 use crate::engine::ComputeError;
 use crate::error::WorkerError;
 use crate::join::{Broken, Joined};
+use crate::surroundings::Desks;
 
 /// Serves a coordinator until its run is over; returns its reason. `silence` is what it may keep silent for.
 pub(crate) async fn session(
@@ -21,9 +22,11 @@ pub(crate) async fn session(
     joined: Joined,
     silence: Option<Duration>,
     shifts: &SyncSender<Shift>,
+    desks: &Desks,
 ) -> Result<String, Broken> {
     let Joined { welcome, mut inbound, outbound } = joined;
     let desk = OpenDesk::default();
+    desks.add(&desk.0);
     let (end, mut ended) = oneshot::channel();
     let shift = Shift { desk: Arc::clone(&desk.0), outbound: outbound.clone(), ended: end };
     shifts.try_send(shift).map_err(|_| Broken::Lost("the computing thread is busy elsewhere".to_string()))?;

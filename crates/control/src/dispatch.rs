@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::control::{Control, Scratch};
 use crate::pace::shares;
+use crate::work::Assignment;
 use crate::{AssignReason, AssignmentId, Command, RevokeReason, TaskKind, Time, WorkerId};
 
 /// A member may fall behind by this part of the deadline before its work is given to others, too: what a busy machine
@@ -13,6 +14,16 @@ const LEAST_LATENESS: u32 = 20;
 
 /// A member this much slower than the fastest gets leaves only if its share says so.
 const CLEARLY_SLOWER: u64 = 2;
+
+/// An assignment that is late.
+struct Late {
+    worker: WorkerId,
+    assignment: AssignmentId,
+    leaves: u32,
+    since: Time,
+    expected: Duration,
+    probe: bool,
+}
 
 impl Control {
     /// Gives free leaves to members that hold nothing of the same task, then offers what is late to those that are
@@ -51,22 +62,18 @@ impl Control {
             if work.holds(worker) {
                 continue;
             }
-            let slow = time > fastest.saturating_mul(CLEARLY_SLOWER);
-            let share = match share {
-                0 if slow => {
-                    let member = self.members.get_mut(&worker);
-                    u32::from(fresh && member.is_some_and(|member| member.passed_over()))
+            let too_slow = share == 0 && time > fastest.saturating_mul(CLEARLY_SLOWER);
+            if too_slow {
+                let member = self.members.get_mut(&worker);
+                if !fresh || !member.is_some_and(|member| member.passed_over()) {
+                    continue;
                 }
-                // Nothing stays free while somebody is idle.
-                share => share.max(1),
-            };
-            if share == 0 {
-                continue;
             }
+            // Nothing stays free while somebody is idle.
+            let share = share.max(1).min(per_assignment);
             let assignment = AssignmentId(self.last_assignment.0 + 1);
             let since = (at == 0).then_some(now);
-            let Some((leaves, reason)) = work.assign(assignment, worker, share.min(per_assignment), since)
-            else {
+            let Some((leaves, reason)) = work.assign(assignment, worker, share, since, too_slow) else {
                 break;
             };
             self.last_assignment = assignment;
@@ -85,7 +92,7 @@ impl Control {
             return false;
         }
         let mut offered = false;
-        while let Some((worker, assignment, leaves, since, expected)) = self.latest(now) {
+        while let Some(Late { worker, assignment, leaves, since, expected, probe }) = self.latest(now) {
             let waited = now.since(since);
             let front = &mut self.window[0];
             let kind = front.task.kind;
@@ -98,7 +105,8 @@ impl Control {
                 });
             }
             let longest = self.settings.deadline * 8;
-            if let Some(member) = self.members.get_mut(&worker) {
+            // Of one that is measured again nothing was expected.
+            if let Some(member) = self.members.get_mut(&worker).filter(|_| !probe) {
                 member.doubted(now, kind, waited, leaves, longest);
             }
         }
@@ -107,7 +115,7 @@ impl Control {
     }
 
     /// An assignment of the current task that is late, while another member is idle.
-    fn latest(&self, now: Time) -> Option<(WorkerId, AssignmentId, u32, Time, Duration)> {
+    fn latest(&self, now: Time) -> Option<Late> {
         let front = self.window.front()?;
         let somebody_is_idle =
             self.members.iter().any(|(worker, member)| member.is_trusted(now) && !front.holds(*worker));
@@ -116,9 +124,16 @@ impl Control {
         }
         front.held().iter().filter(|assignment| !assignment.offered).find_map(|assignment| {
             let since = assignment.since?;
-            let expected = self.expected(assignment.worker, front.task.kind, assignment.leaves);
-            let late = now >= since.after(self.tolerated(expected));
-            late.then_some((assignment.worker, assignment.id, assignment.leaves, since, expected))
+            let (expected, tolerated) = self.expected_and_tolerated(assignment, front.task.kind);
+            let late = now >= since.after(tolerated);
+            late.then_some(Late {
+                worker: assignment.worker,
+                assignment: assignment.id,
+                leaves: assignment.leaves,
+                since,
+                expected,
+                probe: assignment.probe,
+            })
         })
     }
 
@@ -130,8 +145,8 @@ impl Control {
         };
         let lateness =
             front.held().iter().filter(|assignment| !assignment.offered).filter_map(|assignment| {
-                let expected = self.expected(assignment.worker, front.task.kind, assignment.leaves);
-                Some(assignment.since?.after(self.tolerated(expected)))
+                let (_, tolerated) = self.expected_and_tolerated(assignment, front.task.kind);
+                Some(assignment.since?.after(tolerated))
             });
         self.late_from = lateness.min();
         // What is late already waits for somebody to be idle, not for a time.
@@ -140,8 +155,19 @@ impl Control {
         }
     }
 
-    fn tolerated(&self, expected: Duration) -> Duration {
-        expected.max(self.settings.deadline / LEAST_LATENESS)
+    /// How long an assignment takes at most as a rule, and how long it may take before it is late.
+    fn expected_and_tolerated(&self, assignment: &Assignment, kind: TaskKind) -> (Duration, Duration) {
+        let expected = self.expected(assignment.worker, kind, assignment.leaves);
+        let tolerated = match assignment.probe {
+            // What a member of full speed would have taken.
+            true => {
+                let paces = self.members.values().filter_map(|member| member.pace(kind));
+                let bounds = paces.map(|pace| Duration::from_nanos(pace.bound(assignment.leaves)));
+                bounds.min().unwrap_or(expected)
+            }
+            false => expected.max(self.settings.deadline / LEAST_LATENESS),
+        };
+        (expected, tolerated)
     }
 
     /// How long leaves hardly ever take a member: as measured of it, else of the slowest of the others.

@@ -20,6 +20,8 @@ pub(crate) struct Member {
     next_doubt: Duration,
     /// Steps in a row in which it was too slow for a leaf.
     unused: u32,
+    /// It was given one to be measured again.
+    probed: bool,
 }
 
 /// A member was late: it gets nothing until it is heard again, and not at once.
@@ -31,7 +33,15 @@ struct Doubt {
 
 impl Member {
     pub(crate) fn new(now: Time, threads: u32, first_doubt: Duration) -> Self {
-        Self { threads, heard: now, paces: [None; 2], doubt: None, next_doubt: first_doubt, unused: 0 }
+        Self {
+            threads,
+            heard: now,
+            paces: [None; 2],
+            doubt: None,
+            next_doubt: first_doubt,
+            unused: 0,
+            probed: false,
+        }
     }
 
     pub(crate) fn pace(&self, kind: TaskKind) -> Option<Pace> {
@@ -48,17 +58,19 @@ impl Member {
     pub(crate) fn measured(&mut self, kind: TaskKind, took: Duration, leaves: u32) {
         let sample = nanoseconds(took) / u64::from(leaves);
         match &mut self.paces[slot(kind)] {
-            // Measured after a while without work: what was known of it is old.
-            Some(pace) if self.unused < PROBE_AFTER || sample > pace.mean() / 2 => pace.add(sample),
+            // After a while without work what was known of it is old.
+            Some(pace) if !self.probed || sample > pace.mean() / 2 => pace.add(sample),
             pace => *pace = Some(Pace::first(sample)),
         }
-        self.unused = 0;
+        (self.unused, self.probed) = (0, false);
     }
 
     /// Notes that a step went by in which it was too slow for a leaf; says whether it is to be tried again.
     pub(crate) fn passed_over(&mut self) -> bool {
-        self.unused = self.unused.saturating_add(1);
-        self.unused >= PROBE_AFTER
+        self.unused += 1;
+        self.probed = self.unused == PROBE_AFTER;
+        self.unused %= PROBE_AFTER;
+        self.probed
     }
 
     /// It is late with `leaves` leaves, and has them for `waited`: at least so slow is it.

@@ -46,6 +46,8 @@ pub(crate) struct Assignment {
     pub(crate) since: Option<Time>,
     /// What is left of it was offered to others, too.
     pub(crate) offered: bool,
+    /// It is to measure a member that is too slow for a share: nobody waits for it.
+    pub(crate) probe: bool,
 }
 
 /// A node that was taken in.
@@ -98,6 +100,7 @@ impl Work {
         worker: WorkerId,
         limit: u32,
         since: Option<Time>,
+        probe: bool,
     ) -> Option<(Range<u32>, Option<AssignReason>)> {
         assert!(limit > 0, "an assignment has leaves");
         let portion = self.free.front_mut()?;
@@ -110,7 +113,7 @@ impl Work {
         }
         let awaited = cover(leaves.clone()).collect();
         let count = leaves.end - leaves.start;
-        self.held.push(Assignment { id, worker, leaves: count, awaited, since, offered: false });
+        self.held.push(Assignment { id, worker, leaves: count, awaited, since, offered: false, probe });
         Some((leaves, reason))
     }
 

@@ -1,0 +1,45 @@
+//! The gRPC server around the service: its limits, and connections, wherever they come from.
+
+use std::io;
+use std::time::Duration;
+
+use lockstep_proto::{
+    LockstepServer, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES, MAX_WORKER_MESSAGE_BYTES,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_stream::{Stream, StreamExt};
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+
+use crate::service::Service;
+
+/// The pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves on these connections until the runtime ends.
+pub fn serve<C>(connections: impl Stream<Item = io::Result<C>> + Send + 'static, service: Service)
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let service = LockstepServer::new(service)
+        .max_decoding_message_size(MAX_WORKER_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_COORDINATOR_MESSAGE_BYTES);
+    let server = Server::builder()
+        .max_frame_size(MAX_FRAME_BYTES)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(service);
+    let connections = connections.then(|connection| async {
+        if let Err(error) = &connection {
+            // Without descriptors, accepting would fail again at once, and for ever.
+            tracing::warn!("cannot accept a connection: {error}");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        connection
+    });
+    tokio::spawn(async move {
+        if let Err(error) = server.serve_with_incoming(connections).await {
+            tracing::error!("the gRPC server ended: {error}");
+        }
+    });
+}

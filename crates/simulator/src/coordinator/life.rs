@@ -1,0 +1,164 @@
+//! How processes of the coordinator begin and end, and how their local workers are started again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use lockstep_control::{Control, Event, Outcome, Settings, Task};
+use lockstep_proto::Fence;
+
+use super::Coordinator;
+use crate::cluster::{Cluster, Happening};
+use crate::crash::Crash;
+use crate::fact::{CoordinatorId, Fact};
+use crate::knobs::MAX_WORKERS;
+use crate::message::{Down, RUN};
+use crate::storage::{Kept, Storage};
+use crate::sums::Sums;
+
+/// The longest pause before a local worker is started again.
+const LONGEST_BACK_OFF_US: u64 = 2_000_000;
+
+impl Cluster {
+    /// Starts a process of the coordinator on a machine: a new term, the newest state, a new control plane.
+    pub(crate) fn start_coordinator(&mut self, place: usize) {
+        let id = self.coordinators.len();
+        self.arm_start(id);
+        let initial = self.arithmetic.initial();
+        let started = Storage::open(&self.disk.open(id), &self.knobs, &initial);
+        let crash = self.disk_crash(id);
+        self.disk.disarm();
+        let started = match (crash, started) {
+            (None, Ok(started)) => started,
+            (crash, started) => {
+                let reason = crash.map_or(started.err().unwrap_or_default(), |crash| crash.point.to_string());
+                self.fact(Fact::NotStarted { reason });
+                crash.into_iter().for_each(|crash| self.count_crash(crash));
+                self.coordinators.push(None);
+                self.disk.close(id);
+                return self.restart_later();
+            }
+        };
+        let Kept { term, storage, restored } = started;
+        let (done, weights, examples) = match restored {
+            Some(restored) => (Some(restored.after), restored.weights, restored.examples),
+            None => (None, initial, 0),
+        };
+        let settings = self.settings(done);
+        self.fact(Fact::Started { coordinator: id, term, done, weights: weights.clone(), examples });
+        self.coordinators.push(Some(Box::new(Coordinator {
+            id,
+            place,
+            fence: Fence { run_id: RUN, term },
+            started_us: self.now,
+            jumped_us: 0,
+            control: Control::new(settings),
+            members: BTreeMap::new(),
+            joins: 0,
+            timer: None,
+            timer_generation: 0,
+            sums: Sums::default(),
+            weights,
+            step: done.map_or(0, |done| done.step),
+            examples,
+            storage,
+            saves: VecDeque::new(),
+            arrived: None,
+            restarts: [0; MAX_WORKERS],
+            paused: false,
+            waiting: Vec::new(),
+        })));
+        self.drive(id, Event::Started);
+        if self.knobs.local {
+            for machine in 0..self.knobs.workers as usize {
+                self.machines[machine].parent = Some(id);
+                self.boot(machine);
+            }
+        }
+        self.at(self.now + self.knobs.deadline_us / 4, Happening::CoordinatorBeat { coordinator: id });
+    }
+
+    fn settings(&self, done: Option<Task>) -> Settings {
+        let knobs = &self.knobs;
+        Settings {
+            plan: knobs.plan(),
+            done,
+            expected_workers: knobs.workers,
+            local: knobs.local,
+            join_timeout: (knobs.join_timeout_us > 0).then(|| Duration::from_micros(knobs.join_timeout_us)),
+            patience: Duration::from_micros(knobs.patience_us),
+            deadline: Duration::from_micros(knobs.deadline_us),
+            checkpoint_every: Duration::from_micros(knobs.checkpoint_us),
+        }
+    }
+
+    /// A local worker's process ended, and its coordinator is told.
+    pub(crate) fn reap(&mut self, id: CoordinatorId, machine: usize, process: u32) {
+        let Some(coordinator) = self.coordinators[id].as_mut() else { return };
+        coordinator.restarts[machine] += 1;
+        let restarts = coordinator.restarts[machine];
+        let restarting = restarts <= self.knobs.max_restarts;
+        let streams = &self.network.streams;
+        let mut members = coordinator.members.iter();
+        let worker = members.find(|(_, stream)| {
+            let stream = &streams[**stream];
+            stream.machine == machine && stream.process == process
+        });
+        let worker = worker.map(|(worker, _)| *worker);
+        if restarting {
+            let back_off = (50_000 << restarts.min(6)).min(LONGEST_BACK_OFF_US);
+            self.machines[machine].booting = true;
+            self.at(self.now + back_off, Happening::Boot { machine });
+        }
+        self.drive(id, Event::ProcessEnded { worker, restarting });
+    }
+
+    /// The run, or this process of it, is over: checkpoints that wait are written, and everybody is told.
+    pub(super) fn finish(&mut self, id: CoordinatorId, outcome: Outcome) {
+        while self.coordinators[id].as_ref().is_some_and(|coordinator| !coordinator.saves.is_empty()) {
+            if self.write_checkpoint(id).is_none() {
+                return;
+            }
+        }
+        let Some(coordinator) = self.coordinators[id].take() else { return };
+        let fence = coordinator.fence;
+        for stream in coordinator.members.values() {
+            if !matches!(outcome, Outcome::Superseded { .. }) {
+                self.send_down(*stream, Down::Finish { fence });
+            }
+        }
+        self.fact(Fact::Ended { coordinator: id, outcome: Some(outcome), point: "" });
+        self.coordinator_gone(id, false);
+        self.over(outcome);
+    }
+
+    /// A process of the coordinator is killed; `silently`: with its machine, so that no stream says so.
+    pub(crate) fn kill_coordinator(&mut self, id: CoordinatorId, crash: Crash, silently: bool) {
+        if self.coordinators[id].take().is_none() {
+            return;
+        }
+        self.fact(Fact::Ended { coordinator: id, outcome: None, point: crash.point });
+        self.count_crash(crash);
+        self.coordinator_gone(id, silently);
+        self.restart_later();
+    }
+
+    /// Its streams end, and its local workers with it.
+    fn coordinator_gone(&mut self, id: CoordinatorId, silently: bool) {
+        self.disk.close(id);
+        if silently && self.running().next().is_none() {
+            self.disk.crash();
+        }
+        for stream in 0..self.network.streams.len() {
+            let ends = &self.network.streams[stream];
+            if ends.coordinator == id && ends.coordinator_open {
+                self.close_coordinator_end(stream, silently);
+            }
+        }
+        for machine in 0..self.machines.len() {
+            if self.machines[machine].parent == Some(id) {
+                self.end_process(machine, true);
+                self.machines[machine].parent = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What happens in a cluster, in the words that the invariants judge and the trace prints.
+
+use std::fmt;
+
+use lockstep_control::{AssignmentId, Command, Event, Outcome, Task, WorkerId};
+use lockstep_reduction::Node;
+
+use crate::arithmetic::Value;
+
+/// One process of the run's coordinator, numbered from 0 in the order of starting.
+pub type CoordinatorId = usize;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A process of the coordinator began, with the state after `done`.
+    Started {
+        /// Which.
+        coordinator: CoordinatorId,
+        /// Its term.
+        term: u64,
+        /// The last task that it need not do again.
+        done: Option<Task>,
+        /// Its weights.
+        weights: Value,
+        /// Examples that the steps so far were trained on.
+        examples: u64,
+    },
+    /// A coordinator is stopped for a while.
+    Paused {
+        /// Which.
+        coordinator: CoordinatorId,
+    },
+    /// A coordinator that was stopped goes on, or its clock jumped.
+    Resumed {
+        /// Which.
+        coordinator: CoordinatorId,
+        /// Members of which something has arrived that it has not seen yet.
+        unread: Vec<WorkerId>,
+    },
+    /// A process of the coordinator could not begin.
+    NotStarted {
+        /// Why.
+        reason: String,
+    },
+    /// The control plane was told something.
+    Told {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// What.
+        event: Event,
+    },
+    /// The control plane decided something.
+    Decided {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+        /// What.
+        command: Command,
+    },
+    /// A node went into a tree.
+    Combined {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+        /// Whose node.
+        worker: WorkerId,
+        /// What it answers.
+        assignment: AssignmentId,
+        /// Of which task.
+        task: Task,
+        /// Which node.
+        node: Node,
+        /// The sum.
+        value: Option<Value>,
+    },
+    /// A copy of a node was compared.
+    Compared {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// Of which task.
+        task: Task,
+        /// Which node.
+        node: Node,
+        /// Whether it was the same; `None`: there was nothing to compare it with.
+        equal: Option<bool>,
+    },
+    /// A task is done: the weights after a step, or an evaluation's result.
+    Done {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// Which task.
+        task: Task,
+        /// What came of it.
+        value: Value,
+        /// Examples that all steps so far were trained on.
+        examples: u64,
+    },
+    /// A step that an earlier process had done was done again and found equal to its record.
+    Proved {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// Which step.
+        step: u64,
+    },
+    /// A replayed step differs from its record.
+    NotProved {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// Which step.
+        step: u64,
+        /// In the journal's words.
+        reason: String,
+    },
+    /// A checkpoint was written, or could not be.
+    Saved {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// The state after this task.
+        after: Task,
+        /// Why not, or that it is durable.
+        failure: Option<String>,
+    },
+    /// A worker was told its number by a coordinator of this term.
+    Welcomed {
+        /// The machine.
+        machine: usize,
+        /// Its process there.
+        process: u32,
+        /// The coordinator's term.
+        term: u64,
+    },
+    /// A worker that knows a higher term did not join.
+    RefusedTerm {
+        /// The machine.
+        machine: usize,
+        /// The coordinator's term.
+        term: u64,
+        /// The one that it knows.
+        known: u64,
+    },
+    /// A worker has so many assignments waiting.
+    Holds {
+        /// The machine.
+        machine: usize,
+        /// How many.
+        assignments: usize,
+    },
+    /// So many messages wait for a worker.
+    Waiting {
+        /// The machine.
+        machine: usize,
+        /// How many.
+        messages: usize,
+    },
+    /// A message of another run or term was not let through.
+    Stale {
+        /// The coordinator.
+        coordinator: CoordinatorId,
+        /// The worker that sent it.
+        worker: WorkerId,
+    },
+    /// A process of the coordinator is no more.
+    Ended {
+        /// Which.
+        coordinator: CoordinatorId,
+        /// How; `None`: it was killed.
+        outcome: Option<Outcome>,
+        /// Where it was killed.
+        point: &'static str,
+    },
+    /// A worker's process is no more.
+    WorkerEnded {
+        /// The machine.
+        machine: usize,
+        /// Its process there.
+        process: u32,
+    },
+    /// A fault was injected.
+    Fault {
+        /// Its class.
+        class: &'static str,
+        /// To whom, and for how long.
+        detail: String,
+    },
+    /// No more faults: everything is repaired, and the run has to end.
+    Repaired,
+}
+
+impl Fact {
+    /// For the invariants only: nobody would want to read it.
+    pub fn is_routine(&self) -> bool {
+        matches!(self, Self::Waiting { .. } | Self::Holds { .. })
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { coordinator, term, done, .. } => {
+                write!(f, "coordinator {coordinator} starts in term {term}, ")?;
+                match done {
+                    Some(task) => write!(f, "after {task}"),
+                    None => f.write_str("from the beginning"),
+                }
+            }
+            Self::Paused { coordinator } => write!(f, "coordinator {coordinator} is stopped"),
+            Self::Resumed { coordinator, unread } => {
+                write!(f, "coordinator {coordinator} goes on; {} members have said something", unread.len())
+            }
+            Self::NotStarted { reason } => write!(f, "a coordinator cannot start: {reason}"),
+            Self::Told { coordinator, event } => write!(f, "coordinator {coordinator} <- {event:?}"),
+            Self::Decided { coordinator, command } => write!(f, "coordinator {coordinator} -> {command}"),
+            Self::Combined { coordinator, worker, assignment, task, node, .. } => {
+                write!(f, "coordinator {coordinator} counts node {node} of {task}: {assignment} of {worker}")
+            }
+            Self::Compared { coordinator, task, node, equal } => {
+                let verdict = match equal {
+                    Some(true) => "equal",
+                    Some(false) => "different",
+                    None => "unchecked",
+                };
+                write!(f, "coordinator {coordinator} compares node {node} of {task}: {verdict}")
+            }
+            Self::Done { coordinator, task, .. } => write!(f, "coordinator {coordinator} has done {task}"),
+            Self::Proved { coordinator, step } => write!(f, "coordinator {coordinator} proved step {step}"),
+            Self::NotProved { coordinator, step, reason } => {
+                write!(f, "coordinator {coordinator} could not prove step {step}: {reason}")
+            }
+            Self::Saved { coordinator, after, failure: None } => {
+                write!(f, "coordinator {coordinator} saved the state after {after}")
+            }
+            Self::Saved { coordinator, after, failure: Some(reason) } => {
+                write!(f, "coordinator {coordinator} could not save the state after {after}: {reason}")
+            }
+            Self::Welcomed { machine, process, term } => {
+                write!(f, "machine {machine} (process {process}) is welcome in term {term}")
+            }
+            Self::RefusedTerm { machine, term, known } => {
+                write!(f, "machine {machine} refuses term {term}: it knows {known}")
+            }
+            Self::Holds { machine, assignments } => {
+                write!(f, "machine {machine} holds {assignments} assignments")
+            }
+            Self::Waiting { machine, messages } => {
+                write!(f, "{messages} messages wait for machine {machine}")
+            }
+            Self::Stale { coordinator, worker } => {
+                write!(f, "coordinator {coordinator} ignores a stale message of {worker}")
+            }
+            Self::Ended { coordinator, outcome: Some(outcome), .. } => {
+                write!(f, "coordinator {coordinator} ends: {outcome}")
+            }
+            Self::Ended { coordinator, outcome: None, point } => {
+                write!(f, "coordinator {coordinator} is killed: {point}")
+            }
+            Self::WorkerEnded { machine, process } => write!(f, "machine {machine} loses process {process}"),
+            Self::Fault { class, detail } => write!(f, "fault: {class}: {detail}"),
+            Self::Repaired => f.write_str("everything is repaired; the run has to end now"),
+        }
+    }
+}

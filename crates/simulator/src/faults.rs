@@ -1,0 +1,348 @@
+//! The faults that are injected while a cluster is in its faulty phase, one after the other, as the knobs weigh them.
+//!
+//! Messages that are lost, late or repeated, and calls of the disk that fail, are drawn where they occur instead.
+
+use lockstep_control::{Event, LeaveCause, Signal};
+
+use crate::cluster::{Cluster, Happening};
+use crate::crash::Crash;
+use crate::fact::{CoordinatorId, Fact};
+use crate::knobs::MAX_WORKERS;
+use crate::network::{Link, PLACES};
+use crate::storage;
+
+/// A class of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// A worker's process is killed; its streams break.
+    WorkerKill,
+    /// A worker's machine loses its power; nothing says so.
+    WorkerPower,
+    /// A worker is stopped for a while.
+    WorkerPause,
+    /// A worker computes ten times slower for a while.
+    WorkerSlow,
+    /// A worker says that it is alive and computes nothing for a while.
+    WorkerHang,
+    /// A worker leaves in good order.
+    WorkerLeave,
+    /// A worker more than at the start joins.
+    Join,
+    /// A stream breaks.
+    StreamBreak,
+    /// Nothing passes between two machines for a while.
+    PartitionFull,
+    /// Nothing reaches the worker for a while.
+    PartitionDown,
+    /// Nothing reaches the coordinator for a while.
+    PartitionUp,
+    /// A link is cut and healed again and again.
+    PartitionFlap,
+    /// Links are cut one by one, and healed one by one in another order.
+    PartitionSwizzle,
+    /// The coordinator's process is killed at one of its points.
+    CoordinatorKill,
+    /// The coordinator's machine loses its power, and what was not synced.
+    CoordinatorPower,
+    /// The coordinator is stopped for a while.
+    CoordinatorPause,
+    /// The operator or a scheduler ends the coordinator.
+    CoordinatorSignal,
+    /// The coordinator's clock jumps ahead.
+    ClockJump,
+    /// A second coordinator is started on another machine while the first one is there.
+    SplitBrain,
+    /// There is no room on the disk for a while.
+    DiskFull,
+    /// A bit of a file at rest flips.
+    BitRot,
+}
+
+impl FaultKind {
+    /// How many there are.
+    pub const COUNT: usize = 21;
+
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::WorkerKill,
+        Self::WorkerPower,
+        Self::WorkerPause,
+        Self::WorkerSlow,
+        Self::WorkerHang,
+        Self::WorkerLeave,
+        Self::Join,
+        Self::StreamBreak,
+        Self::PartitionFull,
+        Self::PartitionDown,
+        Self::PartitionUp,
+        Self::PartitionFlap,
+        Self::PartitionSwizzle,
+        Self::CoordinatorKill,
+        Self::CoordinatorPower,
+        Self::CoordinatorPause,
+        Self::CoordinatorSignal,
+        Self::ClockJump,
+        Self::SplitBrain,
+        Self::DiskFull,
+        Self::BitRot,
+    ];
+
+    /// For the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WorkerKill => "worker killed",
+            Self::WorkerPower => "worker's machine lost power",
+            Self::WorkerPause => "worker stopped for a while",
+            Self::WorkerSlow => "worker ten times slower",
+            Self::WorkerHang => "worker hung",
+            Self::WorkerLeave => "worker left",
+            Self::Join => "another worker joined",
+            Self::StreamBreak => "stream broken",
+            Self::PartitionFull => "partition, both ways",
+            Self::PartitionDown => "partition, towards the worker",
+            Self::PartitionUp => "partition, towards the coordinator",
+            Self::PartitionFlap => "partition, flapping",
+            Self::PartitionSwizzle => "partition, swizzled",
+            Self::CoordinatorKill => "coordinator killed",
+            Self::CoordinatorPower => "coordinator's machine lost power",
+            Self::CoordinatorPause => "coordinator stopped for a while",
+            Self::CoordinatorSignal => "coordinator signalled",
+            Self::ClockJump => "clock jumped ahead",
+            Self::SplitBrain => "second coordinator",
+            Self::DiskFull => "disk full for a while",
+            Self::BitRot => "bit flipped at rest",
+        }
+    }
+}
+
+impl Cluster {
+    /// Injects the next fault and has another one follow.
+    pub(crate) fn next_fault(&mut self) {
+        if !self.faulty() {
+            return;
+        }
+        let total: u32 = self.knobs.faults.iter().sum();
+        let mut ticket = self.fault_chance.below(total.into()) as u32;
+        let kind = FaultKind::ALL.into_iter().zip(self.knobs.faults).find(|(_, weight)| {
+            let hit = ticket < *weight;
+            ticket = ticket.saturating_sub(*weight);
+            hit
+        });
+        if let Some((kind, _)) = kind
+            && let Some(detail) = self.inject(kind)
+        {
+            self.fact(Fact::Fault { class: kind.name(), detail });
+        }
+        let mean = self.knobs.fault_every_us;
+        let at = self.now + self.fault_chance.between(mean / 4, 2 * mean);
+        self.at(at, Happening::Fault);
+    }
+
+    /// Injects a fault; `None` if there is nobody whom it could happen to.
+    fn inject(&mut self, kind: FaultKind) -> Option<String> {
+        match kind {
+            FaultKind::WorkerKill | FaultKind::WorkerPower | FaultKind::WorkerLeave => {
+                let machine = self.some_worker()?;
+                if kind == FaultKind::WorkerLeave
+                    && let Some(stream) = self.machines[machine].stream()
+                {
+                    self.close_worker_end(stream, LeaveCause::Closed, false);
+                }
+                self.end_process(machine, kind == FaultKind::WorkerPower);
+                Some(format!("machine {machine}"))
+            }
+            FaultKind::WorkerPause => {
+                let machine = self.some_worker()?;
+                let until = self.now + self.a_while();
+                let process = self.machines[machine].process.as_mut()?;
+                process.paused = true;
+                let process = process.id;
+                self.at(until, Happening::ResumeWorker { machine, process });
+                Some(format!("machine {machine} until {} ms", until / 1000))
+            }
+            FaultKind::WorkerSlow | FaultKind::WorkerHang => {
+                let machine = self.some_worker()?;
+                let until = self.now + self.a_while();
+                let machine_state = &mut self.machines[machine];
+                match kind {
+                    FaultKind::WorkerSlow => machine_state.slow_until_us = until,
+                    _ => machine_state.hung_until_us = until,
+                }
+                Some(format!("machine {machine} until {} ms", until / 1000))
+            }
+            FaultKind::Join => {
+                let from = self.knobs.workers as usize;
+                let free = |machine: &usize| {
+                    self.machines[*machine].process.is_none() && !self.machines[*machine].booting
+                };
+                let machine = (from..MAX_WORKERS).find(free).filter(|_| !self.knobs.local)?;
+                self.machines[machine].booting = true;
+                self.at(self.now, Happening::Boot { machine });
+                Some(format!("machine {machine}"))
+            }
+            FaultKind::StreamBreak => {
+                let machine = self.some_worker()?;
+                let stream = self.machines[machine].stream()?;
+                self.break_stream(stream);
+                Some(format!("machine {machine}"))
+            }
+            FaultKind::PartitionFull
+            | FaultKind::PartitionDown
+            | FaultKind::PartitionUp
+            | FaultKind::PartitionFlap
+            | FaultKind::PartitionSwizzle => self.partition(kind),
+            FaultKind::CoordinatorKill
+            | FaultKind::CoordinatorPower
+            | FaultKind::CoordinatorPause
+            | FaultKind::CoordinatorSignal
+            | FaultKind::ClockJump => {
+                let coordinator = self.some_coordinator()?;
+                self.inject_into(coordinator, kind)
+            }
+            FaultKind::SplitBrain => self.split_brain(),
+            FaultKind::DiskFull => {
+                self.disk.set_full(true);
+                let until = self.now + self.a_while();
+                self.at(until, Happening::DiskHasRoom);
+                Some(format!("until {} ms", until / 1000))
+            }
+            FaultKind::BitRot => self.rot(),
+        }
+    }
+
+    fn inject_into(&mut self, coordinator: CoordinatorId, kind: FaultKind) -> Option<String> {
+        match kind {
+            FaultKind::CoordinatorKill => {
+                if self.armed.is_some() {
+                    return None;
+                }
+                let point = self.arm_crash(coordinator);
+                Some(format!("coordinator {coordinator}, {point}"))
+            }
+            FaultKind::CoordinatorPower => {
+                self.kill_coordinator(coordinator, Crash::at("its machine lost power"), true);
+                Some(format!("coordinator {coordinator}"))
+            }
+            FaultKind::CoordinatorPause => {
+                let until = self.now + self.a_while();
+                self.coordinators[coordinator].as_mut()?.paused = true;
+                self.fact(Fact::Paused { coordinator });
+                self.at(until, Happening::ResumeCoordinator { coordinator });
+                Some(format!("coordinator {coordinator} until {} ms", until / 1000))
+            }
+            FaultKind::CoordinatorSignal => {
+                let signal = self.fault_chance.pick(&[Signal::Terminate, Signal::Interrupt]);
+                if self.coordinators[coordinator].as_ref()?.paused {
+                    return None;
+                }
+                self.drive(coordinator, Event::Stopped { signal });
+                Some(format!("coordinator {coordinator}, {signal}"))
+            }
+            _ => {
+                let by = self.a_while();
+                self.jump_clock(coordinator, by);
+                Some(format!("coordinator {coordinator} by {} ms", by / 1000))
+            }
+        }
+    }
+
+    fn partition(&mut self, kind: FaultKind) -> Option<String> {
+        if self.knobs.local {
+            // They are on one machine.
+            return None;
+        }
+        let place = self.fault_chance.below(PLACES as u64) as usize;
+        let machine = self.some_worker()?;
+        let end = self.now + self.a_while();
+        let cut = match kind {
+            FaultKind::PartitionDown => Link { down_cut: true, up_cut: false },
+            FaultKind::PartitionUp => Link { down_cut: false, up_cut: true },
+            _ => Link { down_cut: true, up_cut: true },
+        };
+        match kind {
+            FaultKind::PartitionFlap => {
+                let times = 2 * self.fault_chance.between(2, 8);
+                for time in 0..times {
+                    let at = self.now + (end - self.now) * time / times;
+                    self.link_at(at, machine, place, if time % 2 == 0 { cut } else { Link::default() });
+                }
+                self.link_at(end, machine, place, Link::default());
+            }
+            FaultKind::PartitionSwizzle => {
+                for machine in 0..MAX_WORKERS {
+                    if self.fault_chance.happens(600) {
+                        let middle = self.now + (end - self.now) / 2;
+                        let from = self.fault_chance.between(self.now, middle);
+                        let to = self.fault_chance.between(middle, end);
+                        self.link_at(from, machine, place, cut);
+                        self.link_at(to, machine, place, Link::default());
+                    }
+                }
+            }
+            _ => {
+                self.set_link(machine, place, cut);
+                self.link_at(end, machine, place, Link::default());
+            }
+        }
+        Some(format!("between machine {machine} and place {place} until {} ms", end / 1000))
+    }
+
+    fn link_at(&mut self, at: u64, machine: usize, place: usize, link: Link) {
+        let Link { down_cut, up_cut } = link;
+        self.at(at, Happening::SetLink { machine, place, down_cut, up_cut });
+    }
+
+    /// A second coordinator takes the run over while some workers, or none, can still reach the first one.
+    fn split_brain(&mut self) -> Option<String> {
+        let running: Vec<CoordinatorId> = self.running().collect();
+        let [first] = running[..] else { return None };
+        if self.knobs.local {
+            return None;
+        }
+        let place = self.coordinators[first].as_ref()?.place;
+        let end = self.now + self.a_while();
+        for machine in 0..MAX_WORKERS {
+            if self.fault_chance.happens(600) {
+                self.set_link(machine, place, Link { down_cut: true, up_cut: true });
+                self.link_at(end, machine, place, Link::default());
+            }
+        }
+        self.at(self.now, Happening::StartCoordinator { place: 1 - place, split: true });
+        Some(format!("beside coordinator {first}, until {} ms", end / 1000))
+    }
+
+    /// A bit of one checkpoint, or of the log: never so that nothing is left to go on from.
+    fn rot(&mut self) -> Option<String> {
+        let folder = storage::path("checkpoints");
+        let names = self.disk.names();
+        let mut at_rest: Vec<_> = names.iter().filter(|path| path.parent() == Some(&folder)).collect();
+        let log = storage::path("steps.log");
+        if at_rest.len() < 6 || self.rotten {
+            // Two files a checkpoint: fewer than three of them.
+            return None;
+        }
+        at_rest.push(&log);
+        let path = at_rest[self.fault_chance.below(at_rest.len() as u64) as usize];
+        self.rotten = true;
+        self.disk.rot(path)
+    }
+
+    /// A machine with a worker that is not stopped.
+    fn some_worker(&mut self) -> Option<usize> {
+        let running: Vec<usize> = (0..MAX_WORKERS)
+            .filter(|machine| self.machines[*machine].process.as_ref().is_some_and(|process| !process.paused))
+            .collect();
+        (!running.is_empty()).then(|| self.fault_chance.pick(&running))
+    }
+
+    /// A coordinator, mostly the newest.
+    fn some_coordinator(&mut self) -> Option<CoordinatorId> {
+        let running: Vec<CoordinatorId> = self.running().collect();
+        (!running.is_empty()).then(|| self.fault_chance.pick(&running))
+    }
+
+    fn a_while(&mut self) -> u64 {
+        let [low, high] = self.knobs.lasting_us;
+        self.fault_chance.magnitude(low, high)
+    }
+}

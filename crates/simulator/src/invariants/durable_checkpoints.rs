@@ -1,0 +1,134 @@
+//! A checkpoint that was reported saved is readable after any crash, with the right weights: a run never goes back
+//! behind it. A rotten one is fallen back over.
+
+use lockstep_checkpoint::MIN_KEPT;
+use lockstep_control::Task;
+
+use super::{Invariant, View};
+use crate::chance::{Chance, Subject};
+use crate::disk::Loss;
+use crate::fact::Fact;
+use crate::storage;
+
+/// The newest states reported saved.
+#[derive(Debug)]
+pub struct DurableCheckpoints {
+    /// Oldest first, as many as are kept at least.
+    saved: Vec<Task>,
+    rotten: bool,
+    chance: Chance,
+}
+
+impl DurableCheckpoints {
+    /// Before any.
+    pub fn new(seed: u64) -> Self {
+        Self { saved: Vec::new(), rotten: false, chance: Chance::new(!seed, Subject::Probe) }
+    }
+
+    /// The state that must be found, or a later one.
+    fn promised(&self) -> Option<Task> {
+        if self.rotten { self.saved.first().copied() } else { self.saved.last().copied() }
+    }
+
+    fn try_a_crash(&mut self, loss: Loss, view: &View) -> Result<(), String> {
+        let Some(promised) = self.promised() else { return Ok(()) };
+        let found = storage::newest_on(&view.disk.after_crash(loss, &mut self.chance))
+            .map_err(|error| format!("after a crash now the checkpoints cannot be read: {error}"))?;
+        let Some(found) = found else {
+            return Err(format!("after a crash now there is no checkpoint, {promised} was saved"));
+        };
+        if order(found.after) < order(promised) {
+            return Err(format!(
+                "after a crash now the run goes on after {}, {promised} was saved",
+                found.after
+            ));
+        }
+        if view.oracle.weights(found.after.step) != Some(&found.weights) {
+            return Err(format!("after a crash now the weights after {} are others", found.after));
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for DurableCheckpoints {
+    fn name(&self) -> &'static str {
+        "a saved checkpoint is readable after any crash"
+    }
+
+    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
+        match fact {
+            Fact::Saved { after, failure: None, .. } => {
+                self.saved.push(*after);
+                self.saved.sort_by_key(|task| order(*task));
+                if self.saved.len() > MIN_KEPT {
+                    self.saved.remove(0);
+                }
+                let kept = storage::kept_on(view.disk);
+                if kept < self.saved.len() {
+                    return Err(format!("{kept} checkpoints are kept, {} could be", self.saved.len()));
+                }
+                self.try_a_crash(Loss::Everything, view)?;
+                self.try_a_crash(Loss::Some, view)
+            }
+            // Whatever it was in the middle of.
+            Fact::Ended { .. } | Fact::Saved { .. } => self.try_a_crash(Loss::Some, view),
+            Fact::Fault { class: "bit flipped at rest", .. } => {
+                self.rotten = true;
+                Ok(())
+            }
+            Fact::Started { done, .. } => {
+                let calls_fail = view.knobs.disk_errors > 0;
+                match (self.promised(), done) {
+                    // A checkpoint that could not be read just now is fallen back over, too.
+                    (Some(promised), done) if !calls_fail && done.map(order) < Some(order(promised)) => {
+                        Err(format!("the run goes on behind {promised}, which was saved"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A validation stands after its step.
+fn order(task: Task) -> (u64, bool) {
+    (task.step, task.kind != lockstep_control::TaskKind::Train)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{disk, judge_on, knobs, step, storage};
+    use super::*;
+    use crate::oracle::Oracle;
+
+    fn saved(step_number: u64) -> Fact {
+        Fact::Saved { coordinator: 0, after: step(step_number), failure: None }
+    }
+
+    #[test]
+    fn saying_saved_without_saving_is_seen() {
+        let (disk, oracle) = (disk(), Oracle::train(&knobs()));
+        let mut invariant = DurableCheckpoints::new(1);
+        let mut storage = storage(&disk);
+        storage.save(step(1), oracle.weights(1).unwrap(), 8).unwrap();
+        assert_eq!(judge_on(&mut invariant, &disk, 0, &saved(1)), Ok(()));
+        let error = judge_on(&mut invariant, &disk, 1, &saved(2)).unwrap_err();
+        assert_eq!(error, "1 checkpoints are kept, 2 could be");
+        storage.save(step(2), oracle.weights(1).unwrap(), 16).unwrap();
+        let error = judge_on(&mut DurableCheckpoints::new(1), &disk, 2, &saved(2)).unwrap_err();
+        assert_eq!(error, "after a crash now the weights after step 2 are others");
+    }
+
+    #[test]
+    fn a_checkpoint_that_a_crash_takes_away_is_seen() {
+        let (disk, oracle) = (disk(), Oracle::train(&knobs()));
+        let mut storage = storage(&disk);
+        disk.set_faults(0, 1000);
+        storage.save(step(1), oracle.weights(1).unwrap(), 8).unwrap_err();
+        let mut invariant = DurableCheckpoints { saved: vec![step(1)], ..DurableCheckpoints::new(1) };
+        let failed = Fact::Saved { coordinator: 0, after: step(1), failure: Some(String::new()) };
+        let error = judge_on(&mut invariant, &disk, 0, &failed).unwrap_err();
+        assert_eq!(error, "after a crash now there is no checkpoint, step 1 was saved");
+    }
+}

@@ -1,0 +1,84 @@
+//! A step that is done again after a restart is held against its record, and gives what that says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_control::TaskKind;
+
+use super::{Invariant, View};
+use crate::chance::{Chance, Subject};
+use crate::disk::Loss;
+use crate::fact::{CoordinatorId, Fact};
+use crate::storage;
+
+/// The steps that have to be proved, by coordinator.
+#[derive(Debug, Default)]
+pub struct ReplaysProved {
+    recorded: BTreeMap<CoordinatorId, BTreeSet<u64>>,
+    /// Done, and not proved yet.
+    due: BTreeSet<(CoordinatorId, u64)>,
+}
+
+impl Invariant for ReplaysProved {
+    fn name(&self) -> &'static str {
+        "a replayed step equals its record"
+    }
+
+    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
+        match fact {
+            Fact::Started { coordinator, done, .. } => {
+                let chance = &mut Chance::new(view.knobs.seed, Subject::Probe);
+                // A copy, on which no call fails.
+                let disk = view.disk.after_crash(Loss::Nothing, chance);
+                let history = storage::history_on(&disk, view.knobs)?;
+                let from = done.map_or(0, |done| done.step);
+                let steps = from + 1..=history.last_step();
+                let recorded = steps.filter(|step| history.digest_of(*step).is_some()).collect();
+                self.recorded.insert(*coordinator, recorded);
+            }
+            Fact::Done { coordinator, task, .. } if task.kind == TaskKind::Train => {
+                let recorded = self.recorded.get_mut(coordinator);
+                if recorded.is_some_and(|recorded| recorded.remove(&task.step)) {
+                    self.due.insert((*coordinator, task.step));
+                }
+            }
+            Fact::Proved { coordinator, step } => {
+                self.due.remove(&(*coordinator, *step));
+            }
+            Fact::NotProved { step, reason, .. } => return Err(format!("step {step}: {reason}")),
+            // Killed in between, it has not gone on.
+            Fact::Ended { coordinator, .. } => self.due.retain(|(of, _)| of != coordinator),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn after_event(&mut self, _view: &View) -> Result<(), String> {
+        match self.due.first() {
+            Some((coordinator, step)) => {
+                Err(format!("coordinator {coordinator} did not hold step {step} against its record"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{disk, done, judge_on, knobs, started, step, storage};
+    use super::*;
+    use crate::oracle::Oracle;
+
+    #[test]
+    fn a_replay_that_is_not_held_against_its_record_is_seen() {
+        let (disk, oracle) = (disk(), Oracle::train(&knobs()));
+        storage(&disk).committed(1, oracle.weights(1).unwrap()).unwrap();
+        let mut invariant = ReplaysProved::default();
+        judge_on(&mut invariant, &disk, 0, &started(2)).unwrap();
+        let error = judge_on(&mut invariant, &disk, 1, &done(step(1))).unwrap_err();
+        assert_eq!(error, "coordinator 0 did not hold step 1 against its record");
+        assert_eq!(judge_on(&mut invariant, &disk, 1, &Fact::Proved { coordinator: 0, step: 1 }), Ok(()));
+        assert_eq!(judge_on(&mut invariant, &disk, 2, &done(step(2))), Ok(()), "it had no record");
+        let contradiction = Fact::NotProved { coordinator: 0, step: 2, reason: "other bits".to_string() };
+        assert_eq!(judge_on(&mut invariant, &disk, 3, &contradiction).unwrap_err(), "step 2: other bits");
+    }
+}

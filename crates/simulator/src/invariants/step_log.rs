@@ -1,0 +1,92 @@
+//! The step log is a valid chain, says only what is true, and covers every step up to the newest durable checkpoint,
+//! unless the disk has refused or lost records, or a second coordinator has taken over, which it then says.
+
+use super::{Invariant, View};
+use crate::chance::{Chance, Subject};
+use crate::disk::Loss;
+use crate::fact::Fact;
+use crate::storage;
+
+/// What the log may be expected to hold.
+#[derive(Debug)]
+pub struct StepLog {
+    /// Records may be missing.
+    excused: bool,
+    chance: Chance,
+}
+
+impl StepLog {
+    /// Before the first record.
+    pub fn new(seed: u64) -> Self {
+        Self { excused: false, chance: Chance::new(seed ^ 0x106, Subject::Probe) }
+    }
+}
+
+impl Invariant for StepLog {
+    fn name(&self) -> &'static str {
+        "the step log is whole and true"
+    }
+
+    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
+        match fact {
+            Fact::Fault {
+                class: "bit flipped at rest" | "disk full for a while" | "second coordinator",
+                ..
+            } => {
+                self.excused = true;
+                Ok(())
+            }
+            Fact::Saved { after, failure: None, .. } => {
+                let crashed = view.disk.after_crash(Loss::Everything, &mut self.chance);
+                let history = storage::history_on(&crashed, view.knobs)
+                    .map_err(|error| format!("after a crash now it cannot be read: {error}"))?;
+                for record in history.records() {
+                    let expected = view.oracle.weights(record.step).map(|weights| weights.digest());
+                    if expected != Some(record.weights_digest) {
+                        return Err(format!("it has another digest for step {}", record.step));
+                    }
+                }
+                if self.excused || view.knobs.disk_errors > 0 || view.knobs.failed_syncs > 0 {
+                    return Ok(());
+                }
+                if let Some(damage) = history.damage() {
+                    return Err(format!("nothing has damaged it, and it is: {damage}"));
+                }
+                let missing = (1..=after.step).find(|step| history.digest_of(*step).is_none());
+                match missing {
+                    Some(step) => Err(format!("{after} is saved, and step {step} has no record")),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{disk, judge_on, knobs, step, storage};
+    use super::*;
+    use crate::oracle::Oracle;
+
+    fn saved(step_number: u64) -> Fact {
+        Fact::Saved { coordinator: 0, after: step(step_number), failure: None }
+    }
+
+    #[test]
+    fn a_record_that_is_missing_or_wrong_is_seen() {
+        let (disk, oracle) = (disk(), Oracle::train(&knobs()));
+        let mut storage = storage(&disk);
+        storage.committed(1, oracle.weights(1).unwrap()).unwrap();
+        let error = judge_on(&mut StepLog::new(1), &disk, 0, &saved(1)).unwrap_err();
+        assert_eq!(error, "step 1 is saved, and step 1 has no record", "it is not synced yet");
+        storage.save(step(1), oracle.weights(1).unwrap(), 8).unwrap();
+        assert_eq!(judge_on(&mut StepLog::new(1), &disk, 1, &saved(1)), Ok(()));
+        let mut excused = StepLog { excused: true, ..StepLog::new(1) };
+        assert_eq!(judge_on(&mut excused, &disk, 2, &saved(2)), Ok(()));
+        storage.committed(2, oracle.weights(1).unwrap()).unwrap();
+        storage.save(step(2), oracle.weights(2).unwrap(), 16).unwrap();
+        let error = judge_on(&mut excused, &disk, 3, &saved(2)).unwrap_err();
+        assert_eq!(error, "it has another digest for step 2");
+    }
+}

@@ -1,0 +1,119 @@
+//! A term never goes back, and is durable before anybody hears it; who hears of a higher one does nothing more.
+
+use std::collections::BTreeMap;
+
+use lockstep_control::{Command, Event, Outcome};
+
+use super::{Invariant, View};
+use crate::chance::{Chance, Subject};
+use crate::disk::Loss;
+use crate::fact::{CoordinatorId, Fact};
+use crate::storage;
+
+/// The terms heard so far.
+#[derive(Debug)]
+pub struct Terms {
+    highest: u64,
+    heard: BTreeMap<(usize, u32), u64>,
+    /// Coordinators that have heard of a higher one.
+    superseded: BTreeMap<CoordinatorId, u64>,
+    chance: Chance,
+}
+
+impl Terms {
+    /// Before any.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            highest: 0,
+            heard: BTreeMap::new(),
+            superseded: BTreeMap::new(),
+            chance: Chance::new(seed, Subject::Probe),
+        }
+    }
+}
+
+impl Invariant for Terms {
+    fn name(&self) -> &'static str {
+        "a term never goes back"
+    }
+
+    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
+        match fact {
+            Fact::Started { term, .. } => {
+                if *term <= self.highest {
+                    return Err(format!("term {term} begins after term {}", self.highest));
+                }
+                self.highest = *term;
+                for loss in [Loss::Everything, Loss::Some] {
+                    let next = storage::next_term_on(&view.disk.after_crash(loss, &mut self.chance))
+                        .map_err(|error| format!("after a crash now no coordinator could start: {error}"))?;
+                    if next <= *term {
+                        return Err(format!("after a crash now term {next} would follow term {term}"));
+                    }
+                }
+            }
+            Fact::Told { coordinator, event: Event::Superseded { term } } => {
+                self.superseded.insert(*coordinator, *term);
+            }
+            Fact::Decided { coordinator, command } if self.superseded.contains_key(coordinator) => {
+                let over =
+                    Command::Finish { outcome: Outcome::Superseded { term: self.superseded[coordinator] } };
+                if *command != over {
+                    return Err(format!(
+                        "coordinator {coordinator} goes on, although it was replaced: {command}"
+                    ));
+                }
+            }
+            Fact::Welcomed { machine, process, term } => {
+                let heard = self.heard.entry((*machine, *process)).or_default();
+                if term < heard {
+                    return Err(format!("machine {machine} goes from term {heard} back to {term}"));
+                }
+                *heard = *term;
+                if *term > self.highest {
+                    return Err(format!(
+                        "machine {machine} is welcome in term {term}, which no coordinator has"
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{disk, judge_on, started, storage, told};
+    use super::*;
+
+    #[test]
+    fn a_term_that_goes_back_or_is_not_durable_is_seen() {
+        let disk = disk();
+        let mut terms = Terms::new(1);
+        drop(storage(&disk));
+        drop(storage(&disk));
+        assert_eq!(judge_on(&mut terms, &disk, 0, &started(2)), Ok(()));
+        assert_eq!(judge_on(&mut terms, &disk, 1, &started(2)).unwrap_err(), "term 2 begins after term 2");
+        let error = judge_on(&mut terms, &disk, 2, &started(3)).unwrap_err();
+        assert_eq!(error, "after a crash now term 3 would follow term 3");
+    }
+
+    #[test]
+    fn a_worker_goes_back_to_no_term_and_a_replaced_coordinator_goes_not_on() {
+        let disk = disk();
+        let mut terms = Terms::new(1);
+        drop(storage(&disk));
+        drop(storage(&disk));
+        judge_on(&mut terms, &disk, 0, &started(2)).unwrap();
+        let welcome = |term| Fact::Welcomed { machine: 4, process: 1, term };
+        assert_eq!(judge_on(&mut terms, &disk, 1, &welcome(2)), Ok(()));
+        let error = judge_on(&mut terms, &disk, 2, &welcome(1)).unwrap_err();
+        assert_eq!(error, "machine 4 goes from term 2 back to 1");
+        judge_on(&mut terms, &disk, 3, &told(Event::Superseded { term: 3 })).unwrap();
+        let decided = |outcome| Fact::Decided { coordinator: 0, command: Command::Finish { outcome } };
+        assert_eq!(judge_on(&mut terms, &disk, 4, &decided(Outcome::Superseded { term: 3 })), Ok(()));
+        let error = judge_on(&mut terms, &disk, 5, &decided(Outcome::Done)).unwrap_err();
+        assert!(error.contains("although it was replaced"), "{error}");
+    }
+}

@@ -1,0 +1,205 @@
+//! What a simulated run keeps on its virtual disk: term, step log and checkpoints, all through the production crate.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lockstep_checkpoint::{
+    Checkpoints, Files, History, Journal, JournalError, LastTask, LogHeader, Manifest, Opened, Places,
+    Progress, Proof, State, StoredModel, advance_term,
+};
+use lockstep_control::{Task, TaskKind};
+
+use crate::arithmetic::Value;
+use crate::disk::{Mount, VirtualDisk};
+use crate::knobs::Knobs;
+use crate::message::RUN;
+
+/// The run's folder.
+pub const FOLDER: &str = "/run";
+
+/// Tensors are floats: 16 of them hold the 32 bytes of toy weights, two bytes each.
+const TOY_SHAPE: [usize; 1] = [16];
+
+/// What a process of the coordinator begins with.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its term.
+    pub term: u64,
+    /// Where it writes.
+    pub storage: Storage,
+    /// The newest state; `None`: the run begins.
+    pub restored: Option<Restored>,
+}
+
+/// A state that an earlier process has saved.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The last task that is done.
+    pub after: Task,
+    /// The weights.
+    pub weights: Value,
+    /// Examples that the steps so far were trained on.
+    pub examples: u64,
+}
+
+/// The journal of one process.
+pub struct Storage {
+    term: u64,
+    journal: Journal,
+    steps_per_epoch: u64,
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Storage of term {}", self.term)
+    }
+}
+
+impl Storage {
+    /// Opens the journal for a new process; `initial` are the weights before the first step.
+    ///
+    /// # Errors
+    ///
+    /// What the disk refuses, as a sentence.
+    pub fn open(mount: &Mount, knobs: &Knobs, initial: &Value) -> Result<Kept, String> {
+        let files: Arc<dyn Files> = Arc::new(mount.clone());
+        let places = Places { log: path("steps.log"), checkpoints: path("checkpoints"), term: path("term") };
+        let Opened { journal, term, restored, .. } =
+            Journal::open(files, &places, &header(knobs), initial.digest(), &digest_of)
+                .map_err(|error| error.to_string())?;
+        let restored = restored.map(|(manifest, model)| restored_from(&manifest, &model)).transpose()?;
+        Ok(Kept { term, storage: Self { term, journal, steps_per_epoch: knobs.steps_per_epoch() }, restored })
+    }
+
+    /// Records a step, or proves that it is what its record says.
+    ///
+    /// # Errors
+    ///
+    /// If it differs from what was recorded. A log that fails is no error: training goes on.
+    pub fn committed(&mut self, step: u64, weights: &Value) -> Result<Proof, String> {
+        match self.journal.committed(step, weights.digest()) {
+            Ok(proof) => Ok(proof),
+            Err(JournalError::Log(_)) => Ok(Proof::Unrecorded),
+            Err(contradiction) => Err(contradiction.to_string()),
+        }
+    }
+
+    /// Saves the state after a task.
+    ///
+    /// # Errors
+    ///
+    /// What the disk refuses, as a sentence.
+    pub fn save(&mut self, after: Task, weights: &Value, examples: u64) -> Result<(), String> {
+        let last_task = match after.kind {
+            TaskKind::Train => LastTask::Step,
+            TaskKind::Validate | TaskKind::Test => LastTask::Validation,
+        };
+        let state = State {
+            term: self.term,
+            step: after.step,
+            last_task,
+            weights_digest: weights.digest(),
+            identity: serde_json::Value::Null,
+            progress: Progress {
+                examples,
+                train_seconds: 0.0,
+                seconds: 0.0,
+                epochs: (after.step / self.steps_per_epoch) as u32,
+                val_loss: None,
+                val_accuracy: None,
+                counts: serde_json::Value::Null,
+            },
+        };
+        if let Value::Floats(values) = weights {
+            return self.save_tensor(&state, &[values.len()], values);
+        }
+        let bytes = weights.to_bytes();
+        let pairs = bytes.as_chunks::<2>().0;
+        let values: Vec<f32> = pairs.iter().map(|pair| f32::from(u16::from_le_bytes(*pair))).collect();
+        self.save_tensor(&state, &TOY_SHAPE, &values)
+    }
+
+    fn save_tensor(&mut self, state: &State, shape: &[usize], values: &[f32]) -> Result<(), String> {
+        self.journal.save(state, &[("weights", shape, values)]).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+}
+
+/// What a process that starts on this disk would find.
+///
+/// # Errors
+///
+/// What the disk refuses, as a sentence.
+pub fn newest_on(disk: &VirtualDisk) -> Result<Option<Restored>, String> {
+    let files: Arc<dyn Files> = Arc::new(disk.open(usize::MAX));
+    let opened = Checkpoints::open(files, &path("checkpoints"), RUN.0);
+    let found = opened.map_err(|error| error.to_string())?.newest(&digest_of).found;
+    found.map(|(manifest, model)| restored_from(&manifest, &model)).transpose()
+}
+
+/// Manifests of checkpoints that are there.
+pub fn kept_on(disk: &VirtualDisk) -> usize {
+    let folder = path("checkpoints");
+    let is_manifest =
+        |path: &&PathBuf| path.parent() == Some(&folder) && path.extension().is_some_and(|end| end == "json");
+    disk.names().iter().filter(is_manifest).count()
+}
+
+/// The records that a process that starts on this disk would find.
+///
+/// # Errors
+///
+/// What the disk refuses, as a sentence.
+pub fn history_on(disk: &VirtualDisk, knobs: &Knobs) -> Result<History, String> {
+    let mount = disk.open(usize::MAX);
+    match History::read(&mount, &path("steps.log"), &header(knobs)) {
+        Ok(history) => Ok(history),
+        Err(lockstep_checkpoint::Error::Read { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(History::default())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The term that a process that starts on this disk would have.
+///
+/// # Errors
+///
+/// What the disk refuses, as a sentence.
+pub fn next_term_on(disk: &VirtualDisk) -> Result<u64, String> {
+    advance_term(&disk.open(usize::MAX), &path("term")).map_err(|error| error.to_string())
+}
+
+/// A name in the run's folder.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+fn header(knobs: &Knobs) -> LogHeader {
+    LogHeader::new(RUN.0, &format!("seed {}", knobs.seed))
+}
+
+fn digest_of(model: &StoredModel) -> Result<[u8; 32], String> {
+    Ok(weights_of(model).ok_or("no weights of ours")?.digest())
+}
+
+fn restored_from(manifest: &Manifest, model: &StoredModel) -> Result<Restored, String> {
+    let kind = match manifest.last_task {
+        LastTask::Step => TaskKind::Train,
+        LastTask::Validation => TaskKind::Validate,
+    };
+    let after = Task { kind, step: manifest.step };
+    let weights = weights_of(model).ok_or("no weights of ours")?;
+    Ok(Restored { after, weights, examples: manifest.progress.examples })
+}
+
+fn weights_of(model: &StoredModel) -> Option<Value> {
+    let values = &model.tensor("weights")?.values;
+    if values.len() == TOY_SHAPE[0] {
+        let bytes: Vec<u8> = values.iter().flat_map(|pair| (*pair as u16).to_le_bytes()).collect();
+        return Value::from_bytes(&bytes);
+    }
+    Some(Value::Floats(values.as_slice().into()))
+}

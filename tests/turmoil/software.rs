@@ -1,0 +1,189 @@
+//! What runs on the simulated hosts: a coordinator and workers, as their binaries put them together.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use lockstep_checkpoint::{Files, LastTask, LogHeader, Opened, Places};
+use lockstep_control::{Outcome, Task, TaskKind};
+use lockstep_coordinator::batches::Batches;
+use lockstep_coordinator::journal::Journal;
+use lockstep_coordinator::prepare::weights_of;
+use lockstep_coordinator::results::Results;
+use lockstep_coordinator::run::{Run, Signals};
+use lockstep_coordinator::serve::serve;
+use lockstep_coordinator::service::{MAX_QUEUED_INCOMING, Pulse, Service};
+use lockstep_coordinator::trainer::Trainer;
+use lockstep_dataset::{Dataset, Kind, digits_test, digits_train};
+use lockstep_model::{Cpu, Digest, digest, initial_weights, join_test};
+use lockstep_proto::{Fence, RunId, Token};
+use lockstep_telemetry::Recorder;
+use lockstep_worker::{Config, Desks, Surroundings, run_in};
+use tokio::sync::mpsc;
+use turmoil::net::TcpListener;
+
+use crate::network::{Dialler, Resets, connections};
+use crate::stage::Notes;
+
+pub const COORDINATOR: &str = "coordinator";
+const PORT: u16 = 4400;
+const RUN: RunId = RunId([7; 16]);
+const SEED: u64 = 11;
+const IDENTITY: &str = "{}";
+
+/// As a coordinator's command line has it.
+const WORKER_DEADLINES: u32 = 5;
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What the scenarios differ in.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub steps: u64,
+    /// Workers that the first step waits for.
+    pub expected_workers: u32,
+    pub deadline: Duration,
+    pub patience: Duration,
+    /// For how long a worker tries to reach a coordinator.
+    pub connect_timeout: Duration,
+    /// Of every message, one way.
+    pub latency: Duration,
+}
+
+/// How a coordinator's process ended.
+#[derive(Clone, Debug)]
+pub struct End {
+    pub term: u64,
+    pub outcome: Outcome,
+    pub digest: Digest,
+    pub results: Results,
+}
+
+/// A coordinator's process: it goes on with what the directory has of the run.
+pub async fn coordinate(
+    setup: Setup,
+    directory: &Path,
+    files: Arc<dyn Files>,
+    notes: &Notes,
+) -> turmoil::Result<()> {
+    let start = tokio::time::Instant::now().into_std();
+    let batches = Batches::new(dataset().clone(), SEED, 8, 4, 0.05);
+    let plan = batches.plan(1, Some(setup.steps));
+    let Opened { journal, term, restored, .. } = open_journal(directory, files)?;
+    let mut done = None;
+    let (mut weights, mut results) = (initial_weights(SEED), Results::default());
+    if let Some((manifest, model)) = &restored {
+        weights = weights_of(model)?;
+        results = Results::resumed(manifest);
+        let kind = match manifest.last_task {
+            LastTask::Step => TaskKind::Train,
+            LastTask::Validation => TaskKind::Validate,
+        };
+        done = Some(Task { kind, step: manifest.step });
+    }
+    let control = lockstep_control::Settings {
+        plan,
+        done,
+        expected_workers: setup.expected_workers,
+        local: false,
+        join_timeout: None,
+        patience: setup.patience,
+        deadline: setup.deadline,
+        checkpoint_every: Duration::from_millis(50),
+    };
+    let fence = Fence { run_id: RUN, term };
+    let (sender, mut incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
+    let pulse = Pulse { heartbeat: control.heartbeat(), silence: setup.deadline * WORKER_DEADLINES };
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
+    serve(connections(listener), Service::new(fence, token(), join_test_digest(), pulse, sender));
+    let journal = Journal::start(journal, term, serde_json::from_str(IDENTITY)?)?;
+    let recorder = Recorder::new(vec![Box::new(notes.clone())]);
+    let trainer = Trainer::new(weights, 0.05);
+    let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
+    let outcome = run.drive(&mut incoming, &mut Signals::none()).await;
+    run.dismiss(outcome);
+    let farewell = async {
+        while run.has_members()
+            && let Some(incoming) = incoming.recv().await
+        {
+            run.wind_up(incoming);
+        }
+    };
+    // Whoever does not go by then finds the stream ended.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    let (trainer, results) = run.into_results(Duration::from_secs(600)).await;
+    notes.ended(End { term, outcome, digest: trainer.digest(), results });
+    Ok(())
+}
+
+fn open_journal(directory: &Path, files: Arc<dyn Files>) -> Result<Opened, lockstep_checkpoint::Error> {
+    let places = Places {
+        log: directory.join("steps.log"),
+        checkpoints: directory.join("checkpoints"),
+        term: directory.join("term"),
+    };
+    lockstep_checkpoint::Journal::open(
+        files,
+        &places,
+        &LogHeader::new(RUN.0, IDENTITY),
+        digest(&initial_weights(SEED)).0,
+        &|model| Ok(digest(&weights_of(model)?).0),
+    )
+}
+
+/// A worker's process.
+pub async fn work(
+    setup: Setup,
+    name: String,
+    chance: u64,
+    desks: Desks,
+    resets: Resets,
+    notes: Notes,
+) -> turmoil::Result<()> {
+    let config = Config {
+        coordinator: format!("http://{COORDINATOR}:{PORT}"),
+        threads: 1,
+        name: name.clone(),
+        host: name.clone(),
+        token: token(),
+        connect_timeout: setup.connect_timeout,
+        local: false,
+        cpu: Cpu::detect(),
+    };
+    let dial = Dialler { worker: name.clone(), resets };
+    let mut state = chance;
+    let random = Box::new(move || splitmix(&mut state));
+    let end = run_in(&config, &mut Surroundings { dial, random, desks }).await;
+    notes.worker_ended(&name, end.map_err(|error| error.to_string()));
+    Ok(())
+}
+
+/// Steele, Lea and Flood (2014): pauses that look random and are the same every time.
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn token() -> Token {
+    Token::new("a-token-of-these-tests").unwrap()
+}
+
+fn dataset() -> &'static Dataset {
+    static DATASET: OnceLock<Dataset> = OnceLock::new();
+    DATASET.get_or_init(|| Dataset {
+        kind: Kind::Digits,
+        train: digits_train(200),
+        test: digits_test(20),
+        // Part of the identity, which is fixed here.
+        digest: [0; 32],
+        fallback: None,
+        notes: Vec::new(),
+    })
+}
+
+fn join_test_digest() -> Digest {
+    static DIGEST: OnceLock<Digest> = OnceLock::new();
+    *DIGEST.get_or_init(|| join_test(Cpu::detect()))
+}
