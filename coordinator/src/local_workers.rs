@@ -177,7 +177,8 @@ impl Supervisor {
         loop {
             let started = Instant::now();
             let end = self.end_of(&mut worker).await;
-            let over = *self.killed.borrow();
+            // A worker that ends without a failure was told that the run is over.
+            let over = *self.killed.borrow() || end.as_ref().is_ok_and(ExitStatus::success);
             if started.elapsed() >= SOUND_AFTER {
                 (attempt, pause) = (0, FIRST_PAUSE);
             }
