@@ -89,7 +89,8 @@ fn workers_and_threads_change_no_bit_of_the_oracle_s() {
             let mut summary = finished.summary();
             let fields = summary.as_object_mut().unwrap();
             fields.retain(|name, _| {
-                !["run_id", "train_seconds", "examples_per_second", "workers", "threads_per_worker"]
+                // A busy machine may have made some work late, which changes no bit.
+                !["run_id", "train_seconds", "examples_per_second", "workers", "threads_per_worker", "faults"]
                     .contains(&name.as_str())
             });
             match &first {

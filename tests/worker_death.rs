@@ -153,6 +153,8 @@ fn a_spare_that_was_stopped_misses_nothing() {
     let mut run = start(&mut command);
     // The last to join gets no leaves of a batch, only weights.
     let workers = run.wait_for_workers(3);
+    // By then it has heard that it is welcome.
+    run.wait_for_line("epoch  1/60");
     send_signal(workers[2], Signal::STOP);
     run.wait_for_line("epoch 50/60");
     send_signal(workers[2], Signal::CONT);
