@@ -266,7 +266,7 @@ impl Cluster {
     pub(crate) fn jump_clock(&mut self, id: CoordinatorId, by_us: u64) {
         let Some(mut coordinator) = self.coordinators[id].take() else { return };
         coordinator.jumped_us += by_us;
-        self.fact(Fact::Resumed { coordinator: id, unread: Vec::new() });
+        self.fact(Fact::Resumed { coordinator: id, unread: Vec::new(), jumped_us: by_us });
         self.set_timer(&mut coordinator);
         self.coordinators[id] = Some(coordinator);
     }

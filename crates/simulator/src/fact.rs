@@ -37,6 +37,8 @@ pub enum Fact {
         coordinator: CoordinatorId,
         /// Members of which something has arrived that it has not seen yet.
         unread: Vec<WorkerId>,
+        /// By how much its clock jumped.
+        jumped_us: u64,
     },
     /// A process of the coordinator could not begin.
     NotStarted {
@@ -203,8 +205,11 @@ impl fmt::Display for Fact {
                 }
             }
             Self::Paused { coordinator } => write!(f, "coordinator {coordinator} is stopped"),
-            Self::Resumed { coordinator, unread } => {
+            Self::Resumed { coordinator, unread, jumped_us: 0 } => {
                 write!(f, "coordinator {coordinator} goes on; {} members have said something", unread.len())
+            }
+            Self::Resumed { coordinator, jumped_us, .. } => {
+                write!(f, "the clock of coordinator {coordinator} jumps by {} ms", jumped_us / 1000)
             }
             Self::NotStarted { reason } => write!(f, "a coordinator cannot start: {reason}"),
             Self::Told { coordinator, event } => write!(f, "coordinator {coordinator} <- {event:?}"),

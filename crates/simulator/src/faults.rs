@@ -11,6 +11,9 @@ use crate::knobs::MAX_WORKERS;
 use crate::network::{Link, PLACES};
 use crate::storage;
 
+/// A clock jumps ahead by so many deadlines at most.
+const LONGEST_JUMP_DEADLINES: u64 = 40;
+
 /// A class of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
@@ -239,7 +242,8 @@ impl Cluster {
                 Some(format!("coordinator {coordinator}, {signal}"))
             }
             _ => {
-                let by = self.a_while();
+                let most = LONGEST_JUMP_DEADLINES * self.knobs.deadline_us;
+                let by = self.fault_chance.magnitude(1_000, most);
                 self.jump_clock(coordinator, by);
                 Some(format!("coordinator {coordinator} by {} ms", by / 1000))
             }

@@ -68,7 +68,7 @@ impl Cluster {
             _ => None,
         });
         let unread = numbers.collect();
-        self.fact(Fact::Resumed { coordinator: id, unread });
+        self.fact(Fact::Resumed { coordinator: id, unread, jumped_us: 0 });
         self.go_on(waiting);
     }
 

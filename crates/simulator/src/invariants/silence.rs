@@ -1,6 +1,6 @@
 //! Silence is noticed, and never imagined: a member of which nothing comes is dropped in time, and nobody is dropped for
 //! silence of whom something has arrived that a coordinator, stopped itself for a while, has not looked at. A stop too
-//! short to be told from a busy machine does not count.
+//! short to be told from a busy machine does not count. Nor is anybody dropped because a clock jumped far.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,9 @@ const NOTICED_WITHIN_DEADLINES: u64 = 8 + 1;
 /// A stop of this part of the deadline counts.
 const SHORTEST_STOP: u64 = 32;
 
+/// A clock that jumps so far ahead is beyond every silence that is tolerated, and cannot be taken for one.
+const FAR_DEADLINES: u64 = NOTICED_WITHIN_DEADLINES;
+
 /// Whom the coordinators have heard.
 #[derive(Debug, Default)]
 pub struct Silence(BTreeMap<CoordinatorId, Ears>);
@@ -26,6 +29,8 @@ struct Ears {
     resumed_us: u64,
     unread: Vec<WorkerId>,
     paused_us: Option<u64>,
+    /// Its clock jumped far, then.
+    jumped_far_us: Option<u64>,
 }
 
 impl Invariant for Silence {
@@ -48,18 +53,31 @@ impl Invariant for Silence {
             }
             Fact::Decided { coordinator, command: Command::DropMember { worker, reason } } => {
                 let ears = self.0.entry(*coordinator).or_default();
-                ears.heard_us.remove(worker);
-                if let (DropReason::Silent { silence_ms }, true) = (reason, ears.unread.contains(worker)) {
+                let heard_us = ears.heard_us.remove(worker).unwrap_or(0);
+                let DropReason::Silent { silence_ms } = reason else { return Ok(()) };
+                if ears.unread.contains(worker) {
                     return Err(format!(
                         "{worker} is dropped for a silence of {silence_ms} ms, and what it said is unread"
+                    ));
+                }
+                let truly_us = view.now - heard_us;
+                let jumped = ears.jumped_far_us.is_some_and(|jumped_us| heard_us <= jumped_us);
+                if jumped && truly_us < view.knobs.deadline_us / 2 {
+                    return Err(format!(
+                        "{worker} is dropped for a silence of {silence_ms} ms, and it was heard {truly_us} us ago"
                     ));
                 }
             }
             Fact::Paused { coordinator } => {
                 self.0.entry(*coordinator).or_default().paused_us = Some(view.now)
             }
-            Fact::Resumed { coordinator, unread } => {
+            Fact::Resumed { coordinator, unread, jumped_us } => {
                 let ears = self.0.entry(*coordinator).or_default();
+                if *jumped_us > 0 {
+                    // A smaller jump may be a silence.
+                    let far = *jumped_us >= FAR_DEADLINES * view.knobs.deadline_us;
+                    ears.jumped_far_us = far.then_some(view.now);
+                }
                 ears.resumed_us = view.now;
                 let stop_us = ears.paused_us.take().map_or(0, |paused_us| view.now - paused_us);
                 if stop_us >= view.knobs.deadline_us / SHORTEST_STOP {
@@ -118,7 +136,7 @@ mod tests {
             let mut silence = Silence::default();
             judge_on(&mut silence, &disk, 0, &told(Event::Joined { worker: WORKER, threads: 1 }))?;
             judge_on(&mut silence, &disk, 1, &Fact::Paused { coordinator: 0 })?;
-            let resumed = Fact::Resumed { coordinator: 0, unread: unread.to_vec() };
+            let resumed = Fact::Resumed { coordinator: 0, unread: unread.to_vec(), jumped_us: 0 };
             judge_on(&mut silence, &disk, 1 + stop_us, &resumed)?;
             judge_on(&mut silence, &disk, 1 + stop_us, &drop)
         };
@@ -126,5 +144,27 @@ mod tests {
         assert_eq!(error, "worker 1 is dropped for a silence of 9 ms, and what it said is unread");
         assert_eq!(after_a_stop_of(deadline_us, &[]), Ok(()), "it had said nothing");
         assert_eq!(after_a_stop_of(deadline_us / 64, &[WORKER]), Ok(()), "too short to be noticed");
+    }
+
+    #[test]
+    fn a_clock_that_jumped_far_is_no_silence() {
+        let (disk, deadline_us) = (disk(), knobs().deadline_us);
+        let drop =
+            decided(Command::DropMember { worker: WORKER, reason: DropReason::Silent { silence_ms: 9 } });
+        let after_a_jump_of = |jumped_us, then_us| {
+            let mut silence = Silence::default();
+            judge_on(&mut silence, &disk, 0, &told(Event::Joined { worker: WORKER, threads: 1 }))?;
+            judge_on(
+                &mut silence,
+                &disk,
+                1,
+                &Fact::Resumed { coordinator: 0, unread: Vec::new(), jumped_us },
+            )?;
+            judge_on(&mut silence, &disk, then_us, &drop)
+        };
+        let error = after_a_jump_of(9 * deadline_us, 2).unwrap_err();
+        assert_eq!(error, "worker 1 is dropped for a silence of 9 ms, and it was heard 2 us ago");
+        assert_eq!(after_a_jump_of(9 * deadline_us, deadline_us), Ok(()), "it is silent in truth");
+        assert_eq!(after_a_jump_of(deadline_us, 2), Ok(()), "that may be a silence");
     }
 }
