@@ -44,8 +44,11 @@ fn every_step_and_epoch_has_its_line() {
     let steps: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "step").collect();
     let epochs: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "epoch").collect();
     assert_eq!((steps.len(), epochs.len(), lines.len()), (28, 2, 31));
+    let decisions = steps[0]["decisions"].to_string();
+    assert_eq!(decisions.matches(" joined: ").count(), 4, "who came before the first step: {decisions}");
     for (index, step) in steps.iter().enumerate() {
-        assert_eq!(fields(step), sorted(STEP_FIELDS));
+        let fields: Vec<&str> = fields(step).into_iter().filter(|field| *field != "decisions").collect();
+        assert_eq!(fields, sorted(STEP_FIELDS));
         assert_eq!(step["step"], index + 1);
         assert_eq!(step["epoch"], index / 14 + 1);
         assert_eq!(step["examples"], if index % 14 == 13 { 9 } else { 32 });

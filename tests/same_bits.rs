@@ -24,7 +24,8 @@ fn values(mut line: Value) -> Value {
         !(name.contains("seconds")
             || name.contains("per_second")
             || name.starts_with("bytes_")
-            || name == "workers")
+            || name == "workers"
+            || name == "decisions")
     });
     line
 }

@@ -58,13 +58,17 @@ fn shards_of_a_dead_worker_go_to_others_within_the_step() {
     send_signal(workers[0], Signal::KILL);
     let finished = run.finish().done();
     assert_eq!(finished.summary()["steps"], STEPS, "no step was skipped or repeated");
+    let metrics = json_lines(&folder.path().join("run/metrics.jsonl"));
     let reassigned = events(folder.path(), "reassigned");
     assert!(!reassigned.is_empty(), "{finished}");
     for event in reassigned {
         let reason = event["reason"].as_str().unwrap();
         assert!(reason.starts_with("assign #") && reason.ends_with("left them unfinished"), "{reason}");
+        // The step that was under way says it, too.
+        let step = event["step"].as_u64().unwrap() + 1;
+        let line = metrics.iter().find(|line| line["kind"] == "step" && line["step"] == step).unwrap();
+        assert!(line["decisions"].as_array().unwrap().contains(&event["reason"]), "{line}");
     }
-    let metrics = json_lines(&folder.path().join("run/metrics.jsonl"));
     let steps: Vec<u64> = metrics
         .iter()
         .filter(|line| line["kind"] == "step")

@@ -75,6 +75,8 @@ struct Member {
     name: String,
     pid: u32,
     outbound: Outbound,
+    /// Steps committed when it joined, until its first node is counted.
+    joined_after: Option<u64>,
 }
 
 /// The operator's signals, or nothing where none can come.
@@ -273,7 +275,8 @@ impl Run {
         // The first word is the instruction set; the worker's own log has the rest.
         let cpu = cpu.split_whitespace().next().unwrap_or("unknown CPU");
         let reason = format!("{worker} joined: {name} on {host} (process {pid}), {threads} {unit}, {cpu}");
-        self.members.insert(worker, Member { name, pid, outbound });
+        let joined_after = Some(self.results.steps);
+        self.members.insert(worker, Member { name, pid, outbound, joined_after });
         self.record("worker_joined", Some(worker), reason);
         Event::Joined { worker, threads }
     }
@@ -372,6 +375,11 @@ impl Run {
         let bytes = value.as_ref().map_or(0, |value| value.gradient.len() + value.confusion.len());
         self.times.received(bytes, compute);
         self.trainer.combine(task, self.batches.cut(task).leaves(), worker, node, value);
+        let member = self.members.get_mut(&worker);
+        if let Some(after) = member.and_then(|member| member.joined_after.take()) {
+            let reason = format!("{worker} contributes: its first node, {node} of {task}, is counted; it joined after step {after}");
+            self.record("worker_contributes", Some(worker), reason);
+        }
     }
 
     /// Two answers for the same leaves are an audit for free.
@@ -539,6 +547,7 @@ impl Run {
         };
         let worker = worker.and_then(|worker| self.members.get(&worker)).map(|member| member.name.clone());
         let seconds = self.results.earlier_seconds + self.start.elapsed().as_secs_f64();
+        self.times.decided(&reason);
         self.recorder.event(&EventRecord { seconds, step: self.results.steps, kind, worker, reason });
     }
 
@@ -574,7 +583,8 @@ impl Run {
             Incoming::Joined { worker, hello, outbound } => {
                 // It came as the run ended, which is no failure of its.
                 outbound.send(self.finish_message("it ended as this worker joined"));
-                self.members.insert(worker, Member { name: hello.name, pid: hello.pid, outbound });
+                let Hello { name, pid, .. } = hello;
+                self.members.insert(worker, Member { name, pid, outbound, joined_after: None });
             }
             Incoming::Exited(exit) => self.results.exited(exit),
             _ => {}

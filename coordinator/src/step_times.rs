@@ -1,4 +1,4 @@
-//! Where the time of a step went, as the loop saw it. It changes no decision and no bit.
+//! Where the time of a step went, as the loop saw it, and what was decided in it. It changes no decision and no bit.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,14 @@ pub struct StepTimes {
     compute: Vec<Duration>,
     bytes_sent: u64,
     bytes_received: u64,
+    /// Sentences, at most [`MAX_DECISIONS`], and how many more there were.
+    decisions: Vec<String>,
+    more_decisions: u32,
 }
+
+/// Sentences that the line of a step holds: more than a step with every worker lost has, and little enough that a
+/// hostile peer cannot swell it. `events.jsonl` has the others.
+const MAX_DECISIONS: usize = 64;
 
 /// What takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +51,35 @@ impl StepTimes {
             compute: Vec::new(),
             bytes_sent: 0,
             bytes_received: 0,
+            decisions: Vec::new(),
+            more_decisions: 0,
         }
     }
 
-    /// Begins anew, as after an evaluation.
+    /// Begins anew, as after an evaluation. What was decided meanwhile belongs to the step that comes.
     pub fn restart(&mut self) {
         let mut compute = std::mem::take(&mut self.compute);
         compute.clear();
-        *self = Self { compute, ..Self::begin() };
+        let decisions = std::mem::take(&mut self.decisions);
+        *self = Self { compute, decisions, more_decisions: self.more_decisions, ..Self::begin() };
+    }
+
+    /// Adds what was decided, and why.
+    pub fn decided(&mut self, sentence: &str) {
+        if self.decisions.len() < MAX_DECISIONS {
+            self.decisions.push(sentence.to_string());
+        } else {
+            self.more_decisions += 1;
+        }
+    }
+
+    fn take_decisions(&mut self) -> Vec<String> {
+        let mut decisions = std::mem::take(&mut self.decisions);
+        match std::mem::take(&mut self.more_decisions) {
+            0 => {}
+            more => decisions.push(format!("and {more} more, which are in events.jsonl")),
+        }
+        decisions
     }
 
     /// Adds the time since `from` to a part.
@@ -98,6 +126,7 @@ impl StepTimes {
             bytes_sent: self.bytes_sent,
             bytes_received: self.bytes_received,
             workers,
+            decisions: self.take_decisions(),
         };
         self.restart();
         record
@@ -124,5 +153,22 @@ mod tests {
         assert_eq!((record.compute_seconds_median, record.compute_seconds_max), (0.02, 0.03));
         let next = times.end_step(8, 2, means, 4);
         assert_eq!((next.bytes_sent, next.bytes_received, next.compute_seconds_max), (0, 0, 0.0));
+    }
+
+    #[test]
+    fn decisions_are_of_the_step_in_which_they_were_made_and_bounded() {
+        let means = Means { examples: 64, loss: 2.5, accuracy: 0.25 };
+        let mut times = StepTimes::begin();
+        times.decided("drop worker 1");
+        times.restart();
+        times.decided("give its leaves to worker 2");
+        let decisions = times.end_step(1, 1, means, 4).decisions;
+        assert_eq!(decisions, ["drop worker 1", "give its leaves to worker 2"]);
+        assert!(times.end_step(2, 1, means, 4).decisions.is_empty());
+        (0..MAX_DECISIONS + 3).for_each(|_| times.decided("reject a node"));
+        let decisions = times.end_step(3, 1, means, 4).decisions;
+        assert_eq!(decisions.len(), MAX_DECISIONS + 1);
+        assert_eq!(decisions.last().unwrap(), "and 3 more, which are in events.jsonl");
+        assert!(times.end_step(4, 1, means, 4).decisions.is_empty());
     }
 }

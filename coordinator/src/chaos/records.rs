@@ -5,15 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::Deserialize;
 
 /// Steps on each side of a step that say what is normal there.
 const NEIGHBOURS: usize = 50;
-
-/// More than the lines that a run writes at once.
-const TAIL_BYTES: u64 = 256 << 10;
 
 /// The end of a run.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,6 +38,8 @@ pub struct StepLine {
 pub struct EventLine {
     /// Where its line begins in the file.
     pub offset_bytes: u64,
+    /// Since the run began.
+    pub seconds: f64,
     /// Steps committed by then.
     pub step: u64,
     /// What happened.
@@ -48,10 +48,12 @@ pub struct EventLine {
     pub worker: Option<String>,
 }
 
-/// What a fault cost the step that it fell into.
+/// What a fault cost the slowest step that it fell into.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// How long the step took.
+    /// That step.
+    pub step: u64,
+    /// How long it took.
     pub seconds: f64,
     /// The median of the steps around it.
     pub normal_seconds: f64,
@@ -85,24 +87,18 @@ pub fn steps(path: &Path) -> io::Result<Vec<StepLine>> {
 pub fn events(path: &Path) -> io::Result<Vec<EventLine>> {
     #[derive(Deserialize)]
     struct Line {
+        seconds: f64,
         step: u64,
         kind: String,
         worker: Option<String>,
     }
     let mut events = Vec::new();
     each_line(BufReader::new(File::open(path)?), |offset_bytes, line| {
-        if let Ok(Line { step, kind, worker }) = serde_json::from_slice(line) {
-            events.push(EventLine { offset_bytes, step, kind, worker });
+        if let Ok(Line { seconds, step, kind, worker }) = serde_json::from_slice(line) {
+            events.push(EventLine { offset_bytes, seconds, step, kind, worker });
         }
     })?;
     Ok(events)
-}
-
-/// The newest steps in `metrics.jsonl`; none if it cannot be read. Cheap, however long the file is.
-pub fn newest_steps(path: &Path) -> Vec<StepLine> {
-    let Ok(bytes) = tail(path, TAIL_BYTES) else { return Vec::new() };
-    // The first line is most likely the rest of one, which is not understood.
-    bytes.split(|byte| *byte == b'\n').filter_map(step).collect()
 }
 
 /// The last bytes of a file.
@@ -119,17 +115,20 @@ pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     Ok(tail)
 }
 
-/// What `step` cost, compared with its neighbours; nothing if it, or every neighbour, is not on record.
+/// What the slowest of `these` steps cost, compared with the neighbours of them all; nothing if none of them, or no
+/// neighbour, is on record.
 ///
 /// `steps` are in order, as in the file.
-pub fn cost(steps: &[StepLine], step: u64) -> Option<Cost> {
-    let place = steps.binary_search_by_key(&step, |line| line.step).ok()?;
-    let around = &steps[place.saturating_sub(NEIGHBOURS)..steps.len().min(place + NEIGHBOURS + 1)];
-    let mut seconds: Vec<f64> =
-        around.iter().filter(|line| line.step != step).map(|line| line.seconds).collect();
+pub fn cost(steps: &[StepLine], these: RangeInclusive<u64>) -> Option<Cost> {
+    let begin = steps.partition_point(|line| line.step < *these.start());
+    let end = steps.partition_point(|line| line.step <= *these.end());
+    let slowest = steps[begin..end].iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
+    let before = &steps[begin.saturating_sub(NEIGHBOURS)..begin];
+    let after = &steps[end..steps.len().min(end + NEIGHBOURS)];
+    let mut seconds: Vec<f64> = before.iter().chain(after).map(|line| line.seconds).collect();
     seconds.sort_by(f64::total_cmp);
     let normal_seconds = *seconds.get(seconds.len() / 2)?;
-    Some(Cost { seconds: steps[place].seconds, normal_seconds })
+    Some(Cost { step: slowest.step, seconds: slowest.seconds, normal_seconds })
 }
 
 fn step(line: &[u8]) -> Option<StepLine> {
@@ -179,9 +178,7 @@ mod tests {
         );
         std::fs::write(&path, text).unwrap();
         assert_eq!(steps(&path).unwrap(), [line(1, 0.25), line(2, 0.5)]);
-        assert_eq!(newest_steps(&path), [line(1, 0.25), line(2, 0.5)]);
         assert_eq!(tail(&path, 5).unwrap(), b"\"seco");
-        assert!(newest_steps(&folder.path().join("none")).is_empty());
     }
 
     #[test]
@@ -194,6 +191,7 @@ mod tests {
         std::fs::write(&path, format!("{header}{event}{event}")).unwrap();
         let expected = |offset: usize| EventLine {
             offset_bytes: offset as u64,
+            seconds: 1.5,
             step: 12,
             kind: "worker_dropped".to_string(),
             worker: Some("w2".to_string()),
@@ -208,12 +206,14 @@ mod tests {
         for slow in [3, 100, 104, 190] {
             steps[slow - 1].seconds = 0.03;
         }
-        assert_eq!(cost(&steps, 100), Some(Cost { seconds: 0.03, normal_seconds: 0.01 }));
-        assert_eq!(cost(&steps, 1), Some(Cost { seconds: 0.01, normal_seconds: 0.01 }));
-        assert_eq!(cost(&steps, 201), None);
-        assert_eq!(cost(&steps[..1], 1), None);
+        let expected = |step, seconds| Some(Cost { step, seconds, normal_seconds: 0.01 });
+        assert_eq!(cost(&steps, 100..=100), expected(100, 0.03));
+        assert_eq!(cost(&steps, 1..=1), expected(1, 0.01));
+        assert_eq!(cost(&steps, 97..=102), expected(100, 0.03), "of several steps the slowest counts");
+        assert_eq!(cost(&steps, 201..=210), None);
+        assert_eq!(cost(&steps[..1], 1..=1), None);
         // Steps that are missing are no neighbours.
         steps.drain(110..150);
-        assert_eq!(cost(&steps, 104), Some(Cost { seconds: 0.03, normal_seconds: 0.01 }));
+        assert_eq!(cost(&steps, 104..=104), expected(104, 0.03));
     }
 }

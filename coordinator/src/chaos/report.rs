@@ -68,7 +68,7 @@ pub struct Injected {
     pub at_seconds: f64,
     /// How long it was to last.
     pub lasts_seconds: Option<f64>,
-    /// The newest step on record then; records come about once a second.
+    /// The newest step in the log then.
     pub step: u64,
     /// Why it was not injected after all.
     pub skipped: Option<String>,
@@ -80,16 +80,23 @@ pub struct Injected {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Recovery {
-    /// The coordinator dropped the worker during a step.
+    /// The coordinator dropped the worker.
     Step {
-        /// That step.
+        /// The slowest step from the fault to that.
         step: u64,
         /// How long it took.
         seconds: f64,
         /// The median of the steps around it.
         normal_seconds: f64,
     },
-    /// The coordinator was killed: from the signal to the first step beyond the last one on record before.
+    /// A worker joined: from there to when its first node was counted.
+    Join {
+        /// So long.
+        seconds: f64,
+        /// In steps; 1 if that was in the step under way.
+        steps: u64,
+    },
+    /// The coordinator was killed: from the signal to the first step beyond the last one in the log before.
     Resume {
         /// So long.
         seconds: f64,
@@ -99,13 +106,14 @@ pub enum Recovery {
 impl Recovery {
     fn seconds(self) -> f64 {
         match self {
-            Self::Step { seconds, .. } | Self::Resume { seconds } => seconds,
+            Self::Step { seconds, .. } | Self::Join { seconds, .. } | Self::Resume { seconds } => seconds,
         }
     }
 
     fn normal_steps(self) -> Option<f64> {
         match self {
             Self::Step { seconds, normal_seconds, .. } => Some(seconds / normal_seconds),
+            Self::Join { steps, .. } => Some(steps as f64),
             Self::Resume { .. } => None,
         }
     }

@@ -4,7 +4,10 @@
 
 use std::{
     fmt,
+    fs::File,
+    io,
     ops::RangeInclusive,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -124,6 +127,28 @@ impl History {
             damage.set_aside = Some(path);
         }
     }
+}
+
+/// The newest step on record in the log at `path`, 0 if none is: a cheap look at its end while somebody else writes it.
+/// Nothing but the record's own checksum is checked; [`History::read`] checks all.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub fn newest_logged_step(path: &Path) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let mut end = file.metadata()?.len();
+    let mut bytes = [0; RECORD_BYTES];
+    // The last bytes may be part of a record, and the last records starts of coordinators.
+    end -= end.saturating_sub(HEADER_BYTES as u64) % RECORD_BYTES as u64;
+    while end >= (HEADER_BYTES + RECORD_BYTES) as u64 {
+        end -= RECORD_BYTES as u64;
+        file.read_exact_at(&mut bytes, end)?;
+        if let Ok((Record { kind: Kind::Step, step, .. }, _)) = Record::decode_unchained(&bytes) {
+            return Ok(step);
+        }
+    }
+    Ok(0)
 }
 
 /// Reads all of `bytes`, the content of the log `path`, up to the first damaged one.

@@ -26,7 +26,7 @@ pub use atomic::{sweep_temporaries, write_atomically, write_atomically_on};
 pub use checkpoints::{Checkpoints, MIN_KEPT, Newest};
 pub use error::Error;
 pub use files::{Disk, Files, Writable};
-pub use history::{Damage, History};
+pub use history::{Damage, History, newest_logged_step};
 pub use journal::{Journal, JournalError, Opened, Places, Proof};
 pub use lock::RunLock;
 pub use manifest::{LastTask, Manifest, Progress, State};

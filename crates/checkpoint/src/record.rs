@@ -168,8 +168,17 @@ impl Record {
         bytes
     }
 
-    /// The record at the beginning of `bytes`, and its length.
+    /// The record at the beginning of `bytes`, which has to follow the one whose SHA-256 is `previous`, and its length.
     pub(crate) fn decode(bytes: &[u8], previous: &[u8; 32]) -> Result<(Self, usize), RecordFlaw> {
+        let (record, length) = Self::decode_unchained(bytes)?;
+        if bytes[length - TAIL_BYTES..length - 4] != *previous {
+            return Err(RecordFlaw::Chain);
+        }
+        Ok((record, length))
+    }
+
+    /// The record at the beginning of `bytes`, whatever it follows, and its length.
+    pub(crate) fn decode_unchained(bytes: &[u8]) -> Result<(Self, usize), RecordFlaw> {
         let torn = |length| RecordFlaw::Torn { present: bytes.len(), length };
         let length =
             bytes.get(..4).and_then(array).map(u32::from_le_bytes).ok_or(torn(RECORD_BYTES))? as usize;
@@ -179,9 +188,6 @@ impl Record {
         let record = bytes.get(..length).ok_or(torn(length))?;
         if !sealed(record) {
             return Err(RecordFlaw::Checksum);
-        }
-        if record[length - TAIL_BYTES..length - 4] != *previous {
-            return Err(RecordFlaw::Chain);
         }
         let kind = Kind::from_number(array(&record[4..8]).map_or(0, u32::from_le_bytes));
         // Only kinds that are not known yet are longer.

@@ -1,7 +1,7 @@
 //! The records of a step, an epoch and an event, as plain data; the order of fields is the order in the JSON lines.
 //!
 //! Value fields (loss, accuracy, digests, counts of examples) do not depend on the number of workers; times, rates,
-//! bytes and `workers` do. Nothing here computes anything.
+//! bytes, `workers` and `decisions` do. Nothing here computes anything.
 
 use serde::Serialize;
 
@@ -45,6 +45,9 @@ pub struct StepRecord {
     pub bytes_received: u64,
     /// Workers that were members when the step ended.
     pub workers: u32,
+    /// The sentences of the events since the last step ended, as in `events.jsonl`; absent if there were none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<String>,
 }
 
 /// The end of one epoch.
@@ -102,6 +105,7 @@ pub(crate) mod examples {
             bytes_sent: 531_104,
             bytes_received: 132_776,
             workers: 4,
+            decisions: Vec::new(),
         }
     }
 

@@ -61,7 +61,7 @@ impl Sink for TracingSink {
 const ALARM_KINDS: [&str; 4] = ["contradicted", "copies_differ", "log_failed", "not_saved"];
 
 /// Kinds of events about single pieces of work: a busy machine makes many of them, and none wants attention.
-const WORK_KINDS: [&str; 4] = ["copied", "node_rejected", "reassigned", "revoked"];
+const WORK_KINDS: [&str; 5] = ["copied", "node_rejected", "reassigned", "revoked", "worker_contributes"];
 
 #[cfg(test)]
 mod tests {

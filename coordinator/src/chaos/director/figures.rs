@@ -5,18 +5,18 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::chaos::plan::Kind;
-use crate::chaos::records::{self, EventLine, StepLine};
+use crate::chaos::records::{self, Cost, EventLine, StepLine};
 use crate::chaos::report::{Injected, Recovery};
 
 /// The records of one run, and the faults that have no figure yet.
 pub(super) struct Figures {
     metrics: PathBuf,
     events: PathBuf,
+    log: PathBuf,
     /// Faults since the coordinator was last started.
     open: Vec<Open>,
     /// The kill whose first new step is not there yet.
@@ -33,7 +33,7 @@ struct Open {
 struct Resumption {
     fault: usize,
     killed: Instant,
-    /// The newest step on record before; known when the process is gone.
+    /// The newest step in the log before; known when the process is gone.
     step: Option<u64>,
 }
 
@@ -42,6 +42,7 @@ impl Figures {
         Self {
             metrics: run_directory.join("metrics.jsonl"),
             events: run_directory.join("events.jsonl"),
+            log: run_directory.join("steps.log"),
             open: Vec::new(),
             resumption: None,
         }
@@ -55,9 +56,9 @@ impl Figures {
         names.len() >= workers as usize
     }
 
-    /// The newest step on record.
+    /// The newest step in the log, which has each step as soon as it is done.
     pub(super) fn newest_step(&self) -> u64 {
-        records::newest_steps(&self.metrics).last().map_or(0, |line| line.step)
+        lockstep_checkpoint::newest_logged_step(&self.log).unwrap_or_default()
     }
 
     /// Notes a fault that is being injected.
@@ -78,16 +79,13 @@ impl Figures {
         }
     }
 
-    /// Looks whether the resumed run has got beyond what was on record before the kill.
-    ///
-    /// Records come in portions; when the first new step ended follows from the length of those after it.
+    /// Looks whether the resumed run has got beyond what was in the log before the kill.
     pub(super) fn look_for_resumption(&mut self, faults: &mut [Injected]) {
         let Some(Resumption { fault, killed, step: Some(step) }) = self.resumption else { return };
-        let steps = records::newest_steps(&self.metrics);
-        let Some(later) = seconds_since_new(&steps, step) else { return };
-        let seconds = (killed.elapsed().as_secs_f64() - later).max(0.0);
-        faults[fault].recovery = Some(Recovery::Resume { seconds });
-        self.resumption = None;
+        if self.newest_step() > step {
+            faults[fault].recovery = Some(Recovery::Resume { seconds: killed.elapsed().as_secs_f64() });
+            self.resumption = None;
+        }
     }
 
     /// Finds, for each fault of a worker since the coordinator was started, the step in which that was noticed.
@@ -101,35 +99,45 @@ impl Figures {
             // Whatever comes after the next fault of the same worker may be that one's.
             let next = open[place + 1..].iter().find(|open| faults[open.fault].target == *target);
             let window = *offset_bytes..next.map_or(u64::MAX, |next| next.offset_bytes);
+            let in_window = |kind: &str| {
+                events.iter().find(|event| is_of(event, kind, target) && window.contains(&event.offset_bytes))
+            };
             // Whoever joins costs nothing; that it is dropped is for its leaving again.
-            let is_loss = faults[*fault].kind != Kind::Join;
-            let noticed = events.iter().filter(|_| is_loss).find(|event| is_drop(event, target, &window));
-            let cost =
-                noticed.and_then(|event| Some((event.step + 1, records::cost(&steps, event.step + 1)?)));
-            if let Some((step, cost)) = cost {
-                let (seconds, normal_seconds) = (cost.seconds, cost.normal_seconds);
-                faults[*fault].recovery = Some(Recovery::Step { step, seconds, normal_seconds });
+            faults[*fault].recovery = if faults[*fault].kind == Kind::Join {
+                in_window("worker_joined").zip(in_window("worker_contributes")).map(joining)
+            } else {
+                in_window("worker_dropped").and_then(|event| loss(faults[*fault].step, event, &steps))
             }
+            .or(faults[*fault].recovery);
         }
     }
 }
 
-/// How long ago the first step beyond `step` ended, as seen from the last one; nothing before there is one.
-fn seconds_since_new(steps: &[StepLine], step: u64) -> Option<f64> {
-    let first_new = steps.iter().position(|line| line.step > step)?;
-    Some(steps[first_new + 1..].iter().map(|line| line.seconds).sum())
+/// What the slowest step cost, of those from the fault after step `after` to the one in which the worker was dropped.
+fn loss(after: u64, dropped: &EventLine, steps: &[StepLine]) -> Option<Recovery> {
+    // What was done just before the fault may be in the log just after it.
+    let (first, last) = (after.min(dropped.step) + 1, dropped.step + 1);
+    let Cost { step, seconds, normal_seconds } = records::cost(steps, first..=last)?;
+    Some(Recovery::Step { step, seconds, normal_seconds })
 }
 
-/// Whether the coordinator dropped that worker, with an event in that part of the file.
-fn is_drop(event: &EventLine, worker: &str, window: &Range<u64>) -> bool {
-    event.kind == "worker_dropped"
-        && event.worker.as_deref() == Some(worker)
-        && window.contains(&event.offset_bytes)
+/// How long it took a worker that joined until a node of its was counted.
+fn joining((joined, contributes): (&EventLine, &EventLine)) -> Recovery {
+    // 1 for the step that was under way.
+    let steps = contributes.step + 1 - joined.step;
+    Recovery::Join { seconds: contributes.seconds - joined.seconds, steps }
+}
+
+/// Whether that kind of thing happened to that worker.
+fn is_of(event: &EventLine, kind: &str, worker: &str) -> bool {
+    event.kind == kind && event.worker.as_deref() == Some(worker)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+
+    use lockstep_checkpoint::{Disk, Kind as Logged, LogHeader, StepLog};
 
     use super::*;
 
@@ -201,6 +209,7 @@ mod tests {
             (Kind::Kill, "w1"),
             (Kind::Stop, "w3"),
             (Kind::Join, "extra1"),
+            (Kind::Join, "extra2"),
         ]
         .map(|(kind, target)| fault(kind, target));
         records.event(2, "worker_dropped", "w1");
@@ -210,38 +219,38 @@ mod tests {
         records.event(10, "worker_dropped", "w1");
         records.event(10, "worker_joined", "w3");
         records.event(10, "worker_dropped", "extra1");
+        records.event(12, "worker_joined", "extra2");
+        records.event(13, "worker_contributes", "extra2");
         records.steps(1..11, 0.25);
         records.steps(11..12, 0.5);
         records.steps(12..30, 0.25);
         records.figures.settle(&mut faults);
         let expected = Recovery::Step { step: 11, seconds: 0.5, normal_seconds: 0.25 };
-        assert_eq!(faults.map(|fault| fault.recovery), [None, None, Some(expected), None, None]);
+        assert_eq!(faults.map(|fault| fault.recovery), [None, None, Some(expected), None, None, Some(Recovery::Join { seconds: 0.0, steps: 2 })]
+        );
     }
 
     #[test]
-    fn a_resumption_lasts_until_the_first_new_step() {
+    fn a_resumption_lasts_until_the_first_new_step_is_in_the_log() {
         let mut records = records();
+        let header = LogHeader::new([7; 16], "identity");
+        let path = records.folder.path().join("steps.log");
+        let mut log = StepLog::create(&Disk, &path, &header).unwrap();
+        let mut append = |kind, term, step| log.append(kind, term, step, [0; 32]).unwrap();
+        append(Logged::Start, 1, 0);
+        (1..=10).for_each(|step| append(Logged::Step, 1, step));
         let mut faults = [fault(Kind::KillCoordinator, "coordinator")];
-        records.steps(1..11, 0.25);
         records.figures.injected(0, Kind::KillCoordinator);
         records.figures.look_for_resumption(&mut faults);
         assert_eq!(faults[0].recovery, None, "the coordinator is not gone yet");
         records.figures.coordinator_is_gone();
-        records.steps(9..11, 0.25);
+        append(Logged::Start, 2, 8);
         records.figures.look_for_resumption(&mut faults);
         assert_eq!(faults[0].recovery, None, "steps that are done again are not new");
-        records.steps(11..12, 0.25);
-        let latest = records.figures.resumption.as_ref().map(|resumption| resumption.killed);
+        append(Logged::Step, 2, 11);
+        let killed = records.figures.resumption.as_ref().unwrap().killed;
         records.figures.look_for_resumption(&mut faults);
         let Some(Recovery::Resume { seconds }) = faults[0].recovery else { panic!("{:?}", faults[0]) };
-        assert!(seconds > 0.0 && seconds <= latest.unwrap().elapsed().as_secs_f64(), "{seconds}");
-    }
-
-    #[test]
-    fn the_first_new_step_ended_before_those_that_came_with_it() {
-        let steps: Vec<StepLine> = (9..=13).map(|step| StepLine { step, seconds: 0.25 }).collect();
-        assert_eq!(seconds_since_new(&steps, 10), Some(0.5));
-        assert_eq!(seconds_since_new(&steps, 12), Some(0.0));
-        assert_eq!(seconds_since_new(&steps, 13), None);
+        assert!(seconds > 0.0 && seconds <= killed.elapsed().as_secs_f64(), "{seconds}");
     }
 }
