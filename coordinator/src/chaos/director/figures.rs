@@ -136,6 +136,7 @@ fn is_of(event: &EventLine, kind: &str, worker: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::ops::Range;
 
     use lockstep_checkpoint::{Disk, Kind as Logged, LogHeader, StepLog};
 
