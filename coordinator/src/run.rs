@@ -13,7 +13,7 @@ use lockstep_control::{
     Task, TaskKind, Time, WorkerId,
 };
 use lockstep_model::Cpu;
-use lockstep_proto::{self as proto, CoordinatorMessage, Fence, Hello, NodeResult, NodeValue, ToWorker};
+use lockstep_proto::{self as proto, Encoded, Fence, Hello, NodeResult, NodeValue, ToWorker};
 use lockstep_reduction::Node;
 use lockstep_telemetry::{EpochRecord, EventRecord, Recorder};
 use lockstep_worker::crash;
@@ -41,7 +41,7 @@ pub struct Run {
     members: BTreeMap<WorkerId, Member>,
     /// The weights after the last committed step, encoded once for everybody.
     values: Bytes,
-    weights: CoordinatorMessage,
+    weights: Encoded,
     recorder: Recorder,
     /// What is kept on disk for a later process of the run.
     journal: Journal,
@@ -126,7 +126,7 @@ impl Run {
         journal: Journal,
         results: Results,
     ) -> Self {
-        let values = trainer.encode_weights();
+        let values = trainer.weights_as_bytes();
         Self {
             start,
             fence,
@@ -377,7 +377,9 @@ impl Run {
         self.trainer.combine(task, self.batches.cut(task).leaves(), worker, node, value);
         let member = self.members.get_mut(&worker);
         if let Some(after) = member.and_then(|member| member.joined_after.take()) {
-            let reason = format!("{worker} contributes: its first node, {node} of {task}, is counted; it joined after step {after}");
+            let reason = format!(
+                "{worker} contributes: its first node, {node} of {task}, is counted; it joined after step {after}"
+            );
             self.record("worker_contributes", Some(worker), reason);
         }
     }
@@ -434,7 +436,7 @@ impl Run {
         }
     }
 
-    fn send(&mut self, worker: WorkerId, message: CoordinatorMessage) -> Option<Event> {
+    fn send(&mut self, worker: WorkerId, message: Encoded) -> Option<Event> {
         let member = self.members.get(&worker)?;
         (!member.outbound.send(message)).then_some(Event::Left { worker, cause: LeaveCause::Stalled })
     }
@@ -491,7 +493,7 @@ impl Run {
         let Ok(means) = self.trainer.step(task) else {
             return events.extend(self.referee(task));
         };
-        self.values = self.trainer.encode_weights();
+        self.values = self.trainer.weights_as_bytes();
         self.times.add(Part::Update, begin);
         let step = task.step;
         crash::point("updated", step);
@@ -557,7 +559,7 @@ impl Run {
         }
     }
 
-    fn finish_message(&self, reason: &str) -> CoordinatorMessage {
+    fn finish_message(&self, reason: &str) -> Encoded {
         ToWorker::Finish(proto::Finish { fence: self.fence, reason: reason.to_string() }).into()
     }
 

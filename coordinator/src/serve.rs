@@ -1,11 +1,10 @@
 //! The gRPC server around the service: its limits, and connections, wherever they come from.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_proto::{
-    LockstepServer, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES, MAX_WORKER_MESSAGE_BYTES,
-};
+use lockstep_proto::{JoinServer, MAX_FRAME_BYTES};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
@@ -17,18 +16,15 @@ use crate::service::Service;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves on these connections until the runtime ends.
-pub fn serve<C>(connections: impl Stream<Item = io::Result<C>> + Send + 'static, service: Service)
+pub fn serve<C>(connections: impl Stream<Item = io::Result<C>> + Send + 'static, service: Arc<Service>)
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let service = LockstepServer::new(service)
-        .max_decoding_message_size(MAX_WORKER_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_COORDINATOR_MESSAGE_BYTES);
     let server = Server::builder()
         .max_frame_size(MAX_FRAME_BYTES)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(service);
+        .add_service(JoinServer::new(service));
     let connections = connections.then(|connection| async {
         if let Err(error) = &connection {
             // Without descriptors, accepting would fail again at once, and for ever.

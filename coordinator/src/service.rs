@@ -8,13 +8,13 @@ use std::time::Duration;
 use lockstep_control::{LeaveCause, WorkerId};
 use lockstep_model::{Digest, NUMERICS_VERSION, PARAMETER_BYTES};
 use lockstep_proto::{
-    CoordinatorMessage, Fence, FromWorker, Heartbeat, Hello, Lockstep, MAX_QUEUED_MESSAGES, NodeResult,
+    Encoded, Fence, FromWorker, Heartbeat, Hello, Join, MAX_QUEUED_MESSAGES, Messages, NodeResult,
     PROTOCOL_VERSION, ToWorker, Token, Welcome, WorkerMessage,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::{IntervalStream, ReceiverStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status};
 
 use crate::local_workers::Exit;
 
@@ -84,21 +84,21 @@ pub enum Incoming {
 
 /// The coordinator's end of a worker's stream; dropping it ends the stream.
 pub struct Outbound {
-    messages: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+    messages: mpsc::Sender<Result<Encoded, Status>>,
     /// Only the newest weights wait: a worker that was slow has no use for those of steps that are over.
-    weights: watch::Sender<Option<CoordinatorMessage>>,
+    weights: watch::Sender<Option<Encoded>>,
     /// Its drop ends the reading task.
     _open: oneshot::Sender<()>,
 }
 
 impl Outbound {
     /// Queues a message; `false` if the worker does not read what it is sent.
-    pub fn send(&self, message: CoordinatorMessage) -> bool {
+    pub fn send(&self, message: Encoded) -> bool {
         !matches!(self.messages.try_send(Ok(message)), Err(mpsc::error::TrySendError::Full(_)))
     }
 
     /// Has weights sent, in place of older ones that wait.
-    pub fn send_weights(&self, weights: CoordinatorMessage) {
+    pub fn send_weights(&self, weights: Encoded) {
         self.weights.send_replace(Some(weights));
     }
 
@@ -190,7 +190,7 @@ impl Service {
         Ok(())
     }
 
-    async fn admit(&self, messages: &mut Streaming<WorkerMessage>) -> Result<Hello, Status> {
+    async fn admit(&self, messages: &mut Messages<WorkerMessage>) -> Result<Hello, Status> {
         let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("it said nothing"))??;
         let first =
@@ -203,16 +203,11 @@ impl Service {
     }
 }
 
-#[tonic::async_trait]
-impl Lockstep for Service {
-    type JoinStream = Pin<Box<dyn Stream<Item = Result<CoordinatorMessage, Status>> + Send>>;
+impl Join for Service {
+    type Answers = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
 
-    async fn join(
-        &self,
-        request: Request<Streaming<WorkerMessage>>,
-    ) -> Result<Response<Self::JoinStream>, Status> {
-        let peer =
-            request.remote_addr().map_or_else(|| "an unknown address".to_string(), |peer| peer.to_string());
+    async fn join(&self, request: Request<Messages<WorkerMessage>>) -> Result<Self::Answers, Status> {
+        let peer = request.remote_addr().map_or_else(|| "this machine".to_string(), |peer| peer.to_string());
         let mut messages = request.into_inner();
         let hello = match self.admit(&mut messages).await {
             Ok(hello) => hello,
@@ -254,7 +249,7 @@ impl Lockstep for Service {
         let queue = ReceiverStream::new(stream).map(Some).chain(tokio_stream::once(None));
         let rest = weights.merge(heartbeats).map(Some);
         let messages = queue.merge(rest).map_while(|message| message);
-        Ok(Response::new(Box::pin(tokio_stream::once(Ok(welcome.into())).chain(messages))))
+        Ok(Box::pin(tokio_stream::once(Ok(welcome.into())).chain(messages)))
     }
 }
 
@@ -269,7 +264,7 @@ fn interval(period: Duration) -> tokio::time::Interval {
 async fn read(
     worker: WorkerId,
     fence: Fence,
-    mut messages: Streaming<WorkerMessage>,
+    mut messages: Messages<WorkerMessage>,
     mut closed: oneshot::Receiver<()>,
     incoming: mpsc::Sender<Incoming>,
 ) {

@@ -3,6 +3,7 @@
 //! What may fail for the user's sake (address, data, run directory) comes first and leaves nothing behind.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -11,9 +12,11 @@ use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
 use lockstep_telemetry::{ConsoleSink, EventsSink, MetricsSink, Recorder, Restored, Terminal, TracingSink};
+use lockstep_worker::LOCAL_SOCKET;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
@@ -128,15 +131,18 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let address = listener.local_addr()?;
     let pulse = Pulse { heartbeat: control.heartbeat(), silence: settings.deadline * WORKER_DEADLINES };
     let join_test = lockstep_model::join_test(Cpu::detect());
-    let service = Service::new(fence, token.clone(), join_test, pulse, sender.clone());
-    serve(TcpIncoming::from(listener).with_nodelay(Some(true)), service);
+    let service = Arc::new(Service::new(fence, token.clone(), join_test, pulse, sender.clone()));
+    serve(TcpIncoming::from(listener).with_nodelay(Some(true)), Arc::clone(&service));
     let mut local = None;
     if settings.external {
         invite(settings, address, &token, terminal);
     } else {
+        let name = format!("lockstep-{}-{run_id}", std::process::id());
+        let listener = UnixListener::bind(format!("\0{name}")).context("cannot listen for local workers")?;
+        serve(UnixListenerStream::new(listener), service);
         let recipe = Recipe {
             threads: settings.threads_per_worker.get(),
-            url: format!("http://{}", reachable(address)),
+            url: format!("{LOCAL_SOCKET}{name}"),
             token,
             logs: directory.logs(),
             max_restarts: settings.max_restarts,
@@ -148,7 +154,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let Standing { journal, term, weights, results, .. } = standing;
     let identity_json = serde_json::to_value(&identity).context("the identity as JSON")?;
     let journal = Journal::start(journal, term, identity_json).context("cannot start the journal")?;
-    let trainer = Trainer::new(weights, settings.learning_rate.get());
+    let trainer = Trainer::new(&weights, settings.learning_rate.get());
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
     let outcome = run.drive(&mut incoming, &mut signals).await;
     wind_up(&mut run, outcome, &mut incoming, local).await;
@@ -233,15 +239,6 @@ fn invite(settings: &Settings, address: SocketAddr, token: &Token, terminal: &Te
         settings.workers,
         if settings.token.is_some() { "…" } else { token.reveal() },
     ));
-}
-
-/// The address that a local worker dials.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let loopback = match address {
-        SocketAddr::V4(_) => SocketAddr::from(([127, 0, 0, 1], address.port())),
-        SocketAddr::V6(_) => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port())),
-    };
-    if address.ip().is_unspecified() { loopback } else { address }
 }
 
 fn recorder(

@@ -2,9 +2,12 @@
 //!
 //! It decides nothing, and has no clock and no network: it does what the control plane's commands say.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use lockstep_control::{Task, TaskKind, WorkerId};
-use lockstep_model::{Digest, PARAMETER_BYTES, PARAMETERS};
+use lockstep_model::{Digest, PARAMETERS};
 use lockstep_proto::NodeValue;
 use lockstep_reduction::{Buffer, Node, Pool, Tree};
 
@@ -14,10 +17,9 @@ pub type Confusion = [u32; 100];
 /// The weights, and the sums that are under way.
 pub struct Trainer {
     learning_rate: f32,
-    weights: Box<[f32]>,
-    /// The next weights, until they are known to be finite.
-    updated: Box<[f32]>,
-    gradients: Pool,
+    /// Shared with the messages that carry them and with the journal, so never changed: a step makes new ones.
+    weights: Shared,
+    buffers: Pool,
     /// At most the control plane's window of tasks.
     sums: Vec<TaskSum>,
     /// Trees of tasks that are over, to be used again.
@@ -29,6 +31,17 @@ struct TaskSum {
     tree: Tree<Sum>,
     /// What came in, for the search after a step whose numbers are not finite.
     received: Vec<Received>,
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Buffer>);
+
+impl Deref for Shared {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
 }
 
 /// A node as a worker sent it.
@@ -69,16 +82,12 @@ pub struct Means {
 
 impl Trainer {
     /// Starts from the given weights, of [`PARAMETERS`] values.
-    pub fn new(weights: Box<[f32]>, learning_rate: f32) -> Self {
+    pub fn new(weights: &[f32], learning_rate: f32) -> Self {
         assert_eq!(weights.len(), PARAMETERS, "the network's weights");
-        Self {
-            learning_rate,
-            updated: weights.clone(),
-            weights,
-            gradients: Pool::new(PARAMETERS),
-            sums: Vec::new(),
-            spare: Vec::new(),
-        }
+        let buffers = Pool::new(PARAMETERS);
+        let mut first = buffers.take();
+        first.copy_from_slice(weights);
+        Self { learning_rate, weights: Shared(Arc::new(first)), buffers, sums: Vec::new(), spare: Vec::new() }
     }
 
     /// The weights after the last committed step.
@@ -91,11 +100,9 @@ impl Trainer {
         lockstep_model::digest(&self.weights)
     }
 
-    /// The weights as they travel: little-endian f32.
-    pub fn encode_weights(&self) -> Bytes {
-        let mut bytes = vec![0; PARAMETER_BYTES];
-        lockstep_model::copy_to_le_bytes(&self.weights, &mut bytes);
-        bytes.into()
+    /// The weights as they travel, little-endian f32; shared, not copied.
+    pub fn weights_as_bytes(&self) -> Bytes {
+        lockstep_model::into_le_bytes(self.weights.clone())
     }
 
     /// Puts a node into the tree of a task of `leaves` leaves, and sums as far as siblings are there.
@@ -115,13 +122,13 @@ impl Trainer {
                 self.sums.len() - 1
             }
         };
-        let Self { sums, gradients, .. } = self;
+        let Self { sums, buffers, .. } = self;
         let TaskSum { tree, received, .. } = &mut sums[at];
         let sum = value.map(|value| {
             received.push(Received { worker, node, value: value.clone() });
             Sum::received(task.kind, value)
         });
-        tree.insert(node, sum, |left, right| left.plus(right, gradients));
+        tree.insert(node, sum, |left, right| left.plus(right, buffers));
     }
 
     /// Forgets everything received for a task.
@@ -136,23 +143,25 @@ impl Trainer {
     /// Divides a complete step's sum once, at the root, and updates the weights; `Err` if a number is not finite,
     /// and then the weights and the task's nodes stay as they were.
     pub fn step(&mut self, task: Task) -> Result<Means, NotFinite> {
-        let Self { weights, updated, sums, gradients, learning_rate, .. } = self;
+        let Self { weights, sums, buffers, learning_rate, .. } = self;
         let (means, root) = root(sums, task);
+        let mut updated = buffers.take();
+        let mut update = |sum: &[f32]| {
+            lockstep_model::sgd_update(weights, sum, *learning_rate, means.examples, &mut updated)
+        };
         let finite = match &root.payload {
-            Payload::Gradient(sum) => {
-                lockstep_model::sgd_update(weights, sum, *learning_rate, means.examples, updated)
-            }
+            Payload::Gradient(sum) => update(sum),
             Payload::Bytes(bytes) => {
-                let mut sum = gradients.take();
+                let mut sum = buffers.take();
                 lockstep_model::copy_from_le_bytes(bytes, &mut sum);
-                lockstep_model::sgd_update(weights, &sum, *learning_rate, means.examples, updated)
+                update(&sum)
             }
             Payload::Confusion(_) => unreachable!("a step has gradients"),
         };
         if !finite || !means.loss.is_finite() {
             return Err(NotFinite);
         }
-        std::mem::swap(weights, updated);
+        *weights = Shared(Arc::new(updated));
         self.roll_back(task);
         Ok(means)
     }
@@ -194,7 +203,7 @@ impl Trainer {
         }
         let (left, right) = node.children()?;
         match (self.sum_of_parts(kind, left, parts), self.sum_of_parts(kind, right, parts)) {
-            (Some(left), Some(right)) => Some(left.plus(right, &self.gradients)),
+            (Some(left), Some(right)) => Some(left.plus(right, &self.buffers)),
             (left, right) => left.or(right),
         }
     }
@@ -280,11 +289,7 @@ impl Sum {
     fn into_value(self) -> NodeValue {
         let (gradient, confusion) = match self.payload {
             Payload::Bytes(bytes) => (bytes, Bytes::new()),
-            Payload::Gradient(sum) => {
-                let mut bytes = vec![0; PARAMETER_BYTES];
-                lockstep_model::copy_to_le_bytes(&sum, &mut bytes);
-                (bytes.into(), Bytes::new())
-            }
+            Payload::Gradient(sum) => (lockstep_model::into_le_bytes(sum), Bytes::new()),
             Payload::Confusion(counts) => {
                 let bytes: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
                 (Bytes::new(), bytes.into())
@@ -294,10 +299,10 @@ impl Sum {
     }
 
     /// Left + right. Every addition of two numbers commutes, so either side's buffer may take the sum.
-    fn plus(self, right: Self, gradients: &Pool) -> Self {
+    fn plus(self, right: Self, buffers: &Pool) -> Self {
         let payload = match (self.payload, right.payload) {
             (Payload::Bytes(left), Payload::Bytes(right)) => {
-                let mut sum = gradients.take();
+                let mut sum = buffers.take();
                 lockstep_model::copy_from_le_bytes(&left, &mut sum);
                 lockstep_model::add_le_bytes(&mut sum, &right);
                 Payload::Gradient(sum)
@@ -354,7 +359,7 @@ mod tests {
     }
 
     fn trained(order: &[u32]) -> (String, Means) {
-        let mut trainer = Trainer::new(lockstep_model::initial_weights(1), 0.01);
+        let mut trainer = Trainer::new(&lockstep_model::initial_weights(1), 0.01);
         for index in order {
             trainer.combine(STEP, 8, WorkerId(1), leaf(*index), Some(value(*index)));
         }
@@ -384,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_step_that_is_not_finite_keeps_the_weights_and_names_the_node() {
-        let mut trainer = Trainer::new(lockstep_model::initial_weights(1), 0.01);
+        let mut trainer = Trainer::new(&lockstep_model::initial_weights(1), 0.01);
         let before = trainer.digest();
         trainer.combine(STEP, 2, WorkerId(4), leaf(0), Some(value(0)));
         let mut bad = value(1);
@@ -406,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_compared_with_what_was_counted() {
-        let mut trainer = Trainer::new(lockstep_model::initial_weights(1), 0.01);
+        let mut trainer = Trainer::new(&lockstep_model::initial_weights(1), 0.01);
         for index in 0..3 {
             trainer.combine(STEP, 4, WorkerId(1 + index), leaf(index), Some(value(index)));
         }
@@ -417,7 +422,7 @@ mod tests {
         // A node and its parts.
         let pair = Node::new(1, 0).unwrap();
         let sum = Sum::received(TaskKind::Train, value(0))
-            .plus(Sum::received(TaskKind::Train, value(1)), &trainer.gradients)
+            .plus(Sum::received(TaskKind::Train, value(1)), &trainer.buffers)
             .into_value();
         assert!(matches!(compare(pair, Some(&sum)), Comparison::Equal));
         let half = Node::new(1, 1).unwrap();
@@ -439,7 +444,7 @@ mod tests {
     #[test]
     fn an_evaluation_adds_counts() {
         let task = Task { kind: TaskKind::Test, step: 7 };
-        let mut trainer = Trainer::new(lockstep_model::initial_weights(1), 0.01);
+        let mut trainer = Trainer::new(&lockstep_model::initial_weights(1), 0.01);
         for index in 0..2 {
             let mut confusion = vec![0; 400];
             confusion[44] = 3;

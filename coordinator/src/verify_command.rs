@@ -66,7 +66,7 @@ pub fn verify(
             settings.micro_shards.get(),
             settings.validation_split.get(),
         ),
-        trainer: Trainer::new(weights, settings.learning_rate.get()),
+        trainer: Trainer::new(&weights, settings.learning_rate.get()),
         recomputer: Recomputer::new(Cpu::detect(), threads.get()).context("cannot start the threads")?,
         shards: settings.micro_shards.get(),
     };
@@ -129,7 +129,7 @@ impl Replay {
     fn step(&mut self, step: u64) -> Result<Digest> {
         let fence = Fence { run_id: RunId([0; 16]), term: 0 };
         let task = Task { kind: TaskKind::Train, step };
-        let weights = messages::weights(fence, step - 1, self.trainer.encode_weights());
+        let weights = messages::weights(fence, step - 1, self.trainer.weights_as_bytes());
         let data = self.batches.leaves(task, 0..self.shards);
         let assignment = messages::assignment(fence, AssignmentId(1), task, 0, data);
         for result in self.recomputer.answer(&weights, &assignment) {

@@ -2,6 +2,7 @@
 //! be wrong. No other crate sees the generated message types.
 
 mod message;
+mod stream;
 mod token;
 
 /// Generated from `proto/lockstep/v1/lockstep.proto`.
@@ -13,6 +14,7 @@ mod wire {
 pub use message::from_worker::{FromWorker, Hello, NodeResult, NodeValue};
 pub use message::to_worker::{Assignment, Finish, Revoke, ToWorker, Weights, Welcome};
 pub use message::{Fence, Heartbeat, MalformedMessage, RunId, TaskKind};
+pub use stream::{Encoded, Join, JoinServer, Messages, join};
 pub use token::{Token, TokenError};
 /// What travels to a worker; made from a [`ToWorker`].
 pub use wire::CoordinatorMessage;

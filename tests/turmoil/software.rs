@@ -95,10 +95,11 @@ pub async fn coordinate(
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
     let pulse = Pulse { heartbeat: control.heartbeat(), silence: setup.deadline * WORKER_DEADLINES };
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
-    serve(connections(listener), Service::new(fence, token(), join_test_digest(), pulse, sender));
+    let service = Service::new(fence, token(), join_test_digest(), pulse, sender);
+    serve(connections(listener), Arc::new(service));
     let journal = Journal::start(journal, term, serde_json::from_str(IDENTITY)?)?;
     let recorder = Recorder::new(vec![Box::new(notes.clone())]);
-    let trainer = Trainer::new(weights, 0.05);
+    let trainer = Trainer::new(&weights, 0.05);
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
     let outcome = run.drive(&mut incoming, &mut Signals::none()).await;
     run.dismiss(outcome);

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use lockstep_model::Cpu;
-use lockstep_proto::{FromWorker, NodeResult, WorkerMessage};
+use lockstep_proto::{Encoded, FromWorker, NodeResult};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,7 +22,7 @@ pub(crate) struct Shift {
     /// Where its work lies. The shift ends when it is closed.
     pub(crate) desk: Arc<Desk>,
     /// Where its nodes go.
-    pub(crate) outbound: mpsc::Sender<WorkerMessage>,
+    pub(crate) outbound: mpsc::Sender<Encoded>,
     /// How it ended.
     pub(crate) ended: oneshot::Sender<Result<(), ComputeError>>,
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use lockstep_model::{Cpu, IMAGE_SIDE, Network, PARAMETER_BYTES, PARAMETERS, PIXELS, Workspace};
+use lockstep_model::{Cpu, IMAGE_SIDE, Network, PARAMETERS, PIXELS, Workspace};
 use lockstep_proto::{Assignment, NodeResult, NodeValue, TaskKind, Weights};
 use lockstep_reduction::{Buffer, Node, Pool, cover, sum_into};
 use ndarray::{ArrayView1, ArrayView3};
@@ -180,11 +180,8 @@ impl Sum {
 
     fn into_value(self) -> NodeValue {
         let (gradient, confusion) = match self.payload {
-            Payload::Gradient(gradient) => {
-                let mut bytes = vec![0; PARAMETER_BYTES];
-                lockstep_model::copy_to_le_bytes(&gradient, &mut bytes);
-                (Bytes::from(bytes), Bytes::new())
-            }
+            // Its buffer is used again once it was sent.
+            Payload::Gradient(gradient) => (lockstep_model::into_le_bytes(gradient), Bytes::new()),
             Payload::Confusion(counts) => (
                 Bytes::new(),
                 counts.iter().flat_map(|count| count.to_le_bytes()).collect::<Vec<u8>>().into(),

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use lockstep_model::{PARAMETER_BYTES, PIXELS};
 use lockstep_proto::{
-    CoordinatorMessage, FromWorker, Hello, LockstepClient, MAX_COORDINATOR_MESSAGE_BYTES, MAX_FRAME_BYTES,
-    MAX_WORKER_MESSAGE_BYTES, ToWorker, Welcome, WorkerMessage,
+    CoordinatorMessage, Encoded, FromWorker, Hello, MAX_FRAME_BYTES, Messages, ToWorker, Welcome,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use crate::error::WorkerError;
 
@@ -31,18 +30,26 @@ pub(crate) enum Broken {
 pub(crate) struct Joined {
     pub(crate) welcome: Welcome,
     pub(crate) inbound: Inbound,
-    pub(crate) outbound: mpsc::Sender<WorkerMessage>,
+    pub(crate) outbound: mpsc::Sender<Encoded>,
 }
 
 /// What the coordinator sends.
 pub(crate) struct Inbound {
     url: String,
-    messages: Streaming<CoordinatorMessage>,
+    messages: Messages<CoordinatorMessage>,
 }
+
+/// What the URL of a coordinator on this machine begins with: the name of its Unix socket follows, which is no file.
+pub const LOCAL_SOCKET: &str = "unix:@";
 
 /// How to reach the coordinator; a local one is watched as a process instead of by pings.
 pub(crate) fn endpoint(url: &str, local: bool) -> Result<Endpoint, WorkerError> {
     let address = |cause: String| WorkerError::Address { url: url.to_string(), cause };
+    if let Some(name) = url.strip_prefix(LOCAL_SOCKET) {
+        // Names that are no files begin with a zero byte.
+        let endpoint = Endpoint::from_shared(format!("unix:\0{name}"));
+        return Ok(endpoint.map_err(|error| address(error.to_string()))?.max_frame_size(MAX_FRAME_BYTES));
+    }
     let endpoint = Endpoint::from_shared(url.to_string()).map_err(|error| address(error.to_string()))?;
     let uri = endpoint.uri();
     let host = uri.host().is_some_and(|host| !host.is_empty());
@@ -68,15 +75,12 @@ pub(crate) async fn join(
     hello: &Hello,
 ) -> Result<Joined, Broken> {
     let channel = dialling.await.map_err(|error| Broken::Lost(root_cause(&error)))?;
-    let mut client = LockstepClient::new(channel)
-        .max_decoding_message_size(MAX_COORDINATOR_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_WORKER_MESSAGE_BYTES);
-    let (outbound, messages) = mpsc::channel::<WorkerMessage>(MAX_WAITING_MESSAGES);
+    let (outbound, messages) = mpsc::channel(MAX_WAITING_MESSAGES);
     outbound
         .try_send(FromWorker::Hello(hello.clone()).into())
         .expect("the first message fits into an empty queue");
-    let response = client.join(ReceiverStream::new(messages)).await;
-    let messages = response.map_err(|status| broken(url, &status))?.into_inner();
+    let answers = lockstep_proto::join(channel, ReceiverStream::new(messages)).await;
+    let messages = answers.map_err(|status| broken(url, &status))?;
     let mut inbound = Inbound { url: url.to_string(), messages };
     let ToWorker::Welcome(welcome) = inbound.receive().await? else {
         let cause = "no welcome first".to_string();

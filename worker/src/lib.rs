@@ -22,6 +22,7 @@ mod surroundings;
 mod tasks;
 
 pub use error::WorkerError;
+pub use join::LOCAL_SOCKET;
 pub use recompute::{Recomputer, recompute};
 pub use run::{Config, run, run_in};
 pub use surroundings::{Desks, Dial, Surroundings, Tcp};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use lockstep_proto::{Fence, FromWorker, Heartbeat, MAX_HELD_ASSIGNMENTS, ToWorker, WorkerMessage};
+use lockstep_proto::{Encoded, Fence, FromWorker, Heartbeat, MAX_HELD_ASSIGNMENTS, ToWorker};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -31,7 +31,7 @@ pub(crate) async fn session(
     let shift = Shift { desk: Arc::clone(&desk.0), outbound: outbound.clone(), ended: end };
     shifts.try_send(shift).map_err(|_| Broken::Lost("the computing thread is busy elsewhere".to_string()))?;
 
-    let alive = WorkerMessage::from(FromWorker::Heartbeat(Heartbeat { fence: welcome.fence }));
+    let alive = Encoded::from(FromWorker::Heartbeat(Heartbeat { fence: welcome.fence }));
     let mut heartbeats = tokio::time::interval(welcome.heartbeat);
     heartbeats.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut silence = Silence { limit: silence, slack: welcome.heartbeat, heard: Instant::now() };

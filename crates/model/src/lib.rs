@@ -18,7 +18,7 @@ pub use lockstep_kernels::Cpu;
 pub use network::{Network, ShardResult, Workspace};
 pub use parameters::{
     CLASSES, IMAGE_SIDE, PARAMETER_BYTES, PARAMETERS, PIXELS, TENSORS, TensorSpec, add_le_bytes,
-    copy_from_le_bytes, copy_to_le_bytes,
+    copy_from_le_bytes, copy_to_le_bytes, into_le_bytes,
 };
 pub use sgd::sgd_update;
 

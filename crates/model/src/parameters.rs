@@ -2,6 +2,10 @@
 //!
 //! The layout of gradients, checkpoints, messages and digests alike. What a kernel uses inside is its own business.
 
+use std::ops::Deref;
+
+use bytes::Bytes;
+
 /// Classes of the classifier.
 pub const CLASSES: usize = 10;
 /// Height and width of an image, in pixels.
@@ -91,6 +95,22 @@ pub fn copy_to_le_bytes(values: &[f32], bytes: &mut [u8]) {
     }
 }
 
+/// The values as little-endian f32, without a copy; their owner is dropped with the last of these bytes.
+pub fn into_le_bytes(values: impl Deref<Target = [f32]> + Send + 'static) -> Bytes {
+    struct Owner<V>(V);
+    impl<V: Deref<Target = [f32]>> AsRef<[u8]> for Owner<V> {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+    if cfg!(target_endian = "little") {
+        return Bytes::from_owner(Owner(values));
+    }
+    let mut bytes = vec![0; 4 * values.len()];
+    copy_to_le_bytes(&values, &mut bytes);
+    bytes.into()
+}
+
 /// Adds little-endian f32 `bytes` to `sum`, element by element (`sum + value`, one rounding each).
 ///
 /// # Panics
@@ -129,6 +149,7 @@ mod tests {
         let mut bytes = [0; 12];
         copy_to_le_bytes(&values, &mut bytes);
         assert_eq!(bytes, [0, 0, 0x80, 0x3f, 0, 0, 0, 0x80, 4, 3, 2, 1]);
+        assert_eq!(into_le_bytes(Vec::from(values)), bytes[..]);
         let mut back = [0.0; 3];
         copy_from_le_bytes(&bytes, &mut back);
         assert_eq!(back.map(f32::to_bits), values.map(f32::to_bits));

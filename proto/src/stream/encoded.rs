@@ -1,0 +1,192 @@
+//! Messages on their way out: gRPC's prefix and the fields before the payload in one piece, the payload in another.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use super::PREFIX_BYTES;
+use crate::{CoordinatorMessage, FromWorker, ToWorker, WorkerMessage, wire};
+
+/// A payload that is shorter is copied behind the fields before it: two pieces cost more than so few bytes.
+const MIN_PAYLOAD_BYTES: usize = 1024;
+
+/// The longest field key and length before a payload.
+const MAX_FIELD_HEAD_BYTES: usize = 16;
+
+/// A message as it travels. Cheap to clone: one that goes to many is encoded once.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The prefix and all fields, or those before the payload.
+    pub(super) head: Bytes,
+    /// The rest of the message, which may be empty.
+    pub(super) payload: Bytes,
+}
+
+impl Encoded {
+    /// A message in one piece.
+    fn whole(message: &impl Message) -> Self {
+        let length = message.encoded_len();
+        let mut head = BytesMut::with_capacity(PREFIX_BYTES + length);
+        put_prefix(length, &mut head);
+        message.encode(&mut head).expect("a buffer that grows takes any message");
+        Self { head: head.freeze(), payload: Bytes::new() }
+    }
+
+    /// A message whose only field `body_tag` is `body`, whose last field `payload_tag` is `payload`.
+    fn in_two(body_tag: u32, body: &impl Message, payload_tag: u32, payload: Bytes) -> Self {
+        let field_head = |tag: u32, length: usize| {
+            let mut bytes = BytesMut::with_capacity(MAX_FIELD_HEAD_BYTES);
+            // Length-delimited is wire type 2; the numbers of fields are as varints are.
+            prost::encode_length_delimiter((tag << 3 | 2) as usize, &mut bytes).expect("a key fits");
+            prost::encode_length_delimiter(length, &mut bytes).expect("a length fits");
+            bytes
+        };
+        let payload_head = field_head(payload_tag, payload.len());
+        let body_bytes = body.encoded_len() + payload_head.len() + payload.len();
+        let body_head = field_head(body_tag, body_bytes);
+        let head_bytes = body_head.len() + body_bytes - payload.len();
+        let mut head = BytesMut::with_capacity(PREFIX_BYTES + head_bytes + MIN_PAYLOAD_BYTES);
+        put_prefix(head_bytes + payload.len(), &mut head);
+        head.put(body_head);
+        body.encode(&mut head).expect("a buffer that grows takes any message");
+        head.put(payload_head);
+        if payload.len() < MIN_PAYLOAD_BYTES {
+            head.put(payload);
+            return Self { head: head.freeze(), payload: Bytes::new() };
+        }
+        Self { head: head.freeze(), payload }
+    }
+}
+
+fn put_prefix(length: usize, bytes: &mut BytesMut) {
+    bytes.put_u8(0); // Not compressed.
+    bytes.put_u32(u32::try_from(length).expect("every message has a bound far below 4 GiB"));
+}
+
+impl From<ToWorker> for Encoded {
+    fn from(message: ToWorker) -> Self {
+        use wire::coordinator_message::Body;
+        match CoordinatorMessage::from(message) {
+            CoordinatorMessage { body: Some(Body::Weights(mut weights)) } => {
+                let values = std::mem::take(&mut weights.values);
+                Self::in_two(3, &weights, 4, values)
+            }
+            CoordinatorMessage { body: Some(Body::Assignment(mut assignment)) }
+                if !assignment.pixels.is_empty() =>
+            {
+                let pixels = std::mem::take(&mut assignment.pixels);
+                Self::in_two(2, &assignment, 8, pixels)
+            }
+            message => Self::whole(&message),
+        }
+    }
+}
+
+impl From<FromWorker> for Encoded {
+    fn from(message: FromWorker) -> Self {
+        use wire::worker_message::Body;
+        match WorkerMessage::from(message) {
+            WorkerMessage { body: Some(Body::Node(mut node)) } if !node.gradient.is_empty() => {
+                let gradient = std::mem::take(&mut node.gradient);
+                Self::in_two(2, &node, 12, gradient)
+            }
+            message => Self::whole(&message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        Assignment, Fence, Finish, Heartbeat, NodeResult, NodeValue, Revoke, RunId, TaskKind, Weights,
+        Welcome,
+    };
+
+    const FENCE: Fence = Fence { run_id: RunId([7; 16]), term: 300 };
+
+    /// What a generated client or server sends.
+    fn plain(message: &impl Message) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend((message.encoded_len() as u32).to_be_bytes());
+        message.encode(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn joined(encoded: &Encoded) -> Vec<u8> {
+        [&encoded.head[..], &encoded.payload[..]].concat()
+    }
+
+    fn weights(bytes: usize) -> ToWorker {
+        ToWorker::Weights(Weights { fence: FENCE, step: 9, crc32c: 77, values: vec![1; bytes].into() })
+    }
+
+    fn assignment(examples: usize) -> ToWorker {
+        ToWorker::Assignment(Assignment {
+            fence: FENCE,
+            assignment_id: 12,
+            kind: TaskKind::Train,
+            step: 10,
+            first_leaf: 4,
+            leaf_examples: vec![examples as u32, 0],
+            labels: vec![3; examples].into(),
+            pixels: vec![200; examples * 784].into(),
+        })
+    }
+
+    fn node(gradient: usize, confusion: usize) -> FromWorker {
+        FromWorker::Node(NodeResult {
+            fence: FENCE,
+            assignment_id: 12,
+            kind: TaskKind::Train,
+            step: 10,
+            level: 2,
+            index: 1,
+            compute_nanoseconds: 1 << 40,
+            value: Some(NodeValue {
+                examples: 20,
+                loss: 2.5,
+                correct: 3,
+                gradient: vec![9; gradient].into(),
+                confusion: vec![1; confusion].into(),
+            }),
+        })
+    }
+
+    #[test]
+    fn what_travels_is_what_prost_encodes() {
+        let second = Duration::from_secs(1);
+        let to_worker = [
+            weights(132_776),
+            weights(1023),
+            weights(1024),
+            assignment(20),
+            assignment(1),
+            assignment(0),
+            ToWorker::Heartbeat(Heartbeat { fence: FENCE }),
+            ToWorker::Revoke(Revoke { fence: FENCE, assignment_id: 5 }),
+            ToWorker::Finish(Finish { fence: FENCE, reason: "done".to_string() }),
+            ToWorker::Welcome(Welcome { fence: FENCE, worker_id: 3, heartbeat: second, silence: None }),
+        ];
+        for message in to_worker {
+            let plain = plain(&CoordinatorMessage::from(message.clone()));
+            assert!(joined(&Encoded::from(message.clone())) == plain, "{message:?}");
+        }
+        let from_worker =
+            [node(132_776, 0), node(0, 400), node(0, 0), FromWorker::Heartbeat(Heartbeat { fence: FENCE })];
+        for message in from_worker {
+            let plain = plain(&WorkerMessage::from(message.clone()));
+            assert!(joined(&Encoded::from(message.clone())) == plain, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_is_sent_as_it_lies_in_memory() {
+        let values = Bytes::from(vec![5; 132_776]);
+        let message = Weights { fence: FENCE, step: 9, crc32c: 77, values: values.clone() };
+        let encoded = Encoded::from(ToWorker::Weights(message));
+        assert_eq!(encoded.payload.as_ptr(), values.as_ptr());
+        assert_eq!(encoded.clone().payload.as_ptr(), values.as_ptr());
+    }
+}

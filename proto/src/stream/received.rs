@@ -1,0 +1,316 @@
+//! Messages on their way in: cut out of HTTP/2's data frames, and decoded from where they lie.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body as _;
+use prost::Message;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::PREFIX_BYTES;
+
+/// Pieces that a message may lie in: its fields and its payload are two, and a flow-control window may cut each. A peer
+/// that sends it in many small ones has them gathered.
+const MAX_PIECES: usize = 16;
+
+/// The messages of one direction of a call.
+pub struct Messages<M> {
+    body: Body,
+    pieces: Pieces,
+    /// The length of the message that has begun.
+    length: Option<usize>,
+    max_message_bytes: usize,
+    end: End,
+    message: PhantomData<fn() -> M>,
+}
+
+/// What the end of the stream means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// A client has no more to say.
+    OfRequest,
+    /// A server has no more to say, and may say in its trailers why.
+    OfResponse,
+}
+
+impl<M: Message + Default> Messages<M> {
+    pub(super) fn new(body: Body, max_message_bytes: usize, end: End) -> Self {
+        Self { body, pieces: Pieces::default(), length: None, max_message_bytes, end, message: PhantomData }
+    }
+
+    /// The next message; `None` at the end of the stream. A call that is given up loses none.
+    ///
+    /// # Errors
+    ///
+    /// The peer's status; or one made here, for a broken connection, or with the code `OutOfRange` or `Internal` for
+    /// what is no message or too long a one. Nothing can be received after it.
+    pub async fn message(&mut self) -> Result<Option<M>, Status> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<M>, Status>> {
+        loop {
+            if let Some(message) = self.cut()? {
+                let message = M::decode(message);
+                return Poll::Ready(message.map(Some).map_err(|error| Status::internal(error.to_string())));
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.pieces.push(data),
+                    Err(frame) => return Poll::Ready(self.ended(frame.into_trailers().ok().as_ref())),
+                },
+                // A client that is gone has no more to say, either.
+                Some(Err(status)) if self.end == End::OfRequest && status.code() == Code::Cancelled => {
+                    return Poll::Ready(Ok(None));
+                }
+                Some(Err(status)) => return Poll::Ready(Err(status)),
+                None => return Poll::Ready(self.ended(None)),
+            }
+        }
+    }
+
+    /// Takes the bytes of a message out of what has come, once all of them have.
+    fn cut(&mut self) -> Result<Option<Pieces>, Status> {
+        let length = match self.length {
+            Some(length) => length,
+            None if self.pieces.remaining() < PREFIX_BYTES => return Ok(None),
+            None => {
+                if self.pieces.get_u8() != 0 {
+                    return Err(Status::internal("a compressed message, which nobody here agreed to"));
+                }
+                let length = self.pieces.get_u32() as usize;
+                if length > self.max_message_bytes {
+                    return Err(Status::out_of_range(format!(
+                        "message length too large: {length} bytes, the limit is {}",
+                        self.max_message_bytes
+                    )));
+                }
+                *self.length.insert(length)
+            }
+        };
+        if self.pieces.remaining() < length {
+            return Ok(None);
+        }
+        self.length = None;
+        Ok(Some(self.pieces.split_to(length)))
+    }
+
+    fn ended(&self, trailers: Option<&http::HeaderMap>) -> Result<Option<M>, Status> {
+        if self.end == End::OfResponse
+            && let Some(status) = trailers.and_then(Status::from_header_map)
+            && status.code() != Code::Ok
+        {
+            return Err(status);
+        }
+        if self.length.is_some() || self.pieces.has_remaining() {
+            return Err(Status::internal("the stream ended within a message"));
+        }
+        Ok(None)
+    }
+}
+
+/// Bytes as they came, piece by piece; reading a field that lies in one piece shares it.
+#[derive(Debug, Default)]
+struct Pieces {
+    /// None of them is empty.
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
+        }
+        self.bytes += piece.len();
+        self.pieces.push_back(piece);
+        if self.pieces.len() > MAX_PIECES {
+            let all = self.copy_to_bytes(self.bytes);
+            self.bytes = all.len();
+            self.pieces.push_back(all);
+        }
+    }
+
+    fn split_to(&mut self, bytes: usize) -> Self {
+        let mut front = Self::default();
+        while front.bytes < bytes {
+            let wanted = bytes - front.bytes;
+            let piece = self.copy_to_bytes(wanted.min(self.chunk().len()));
+            front.bytes += piece.len();
+            front.pieces.push_back(piece);
+        }
+        front
+    }
+}
+
+impl Buf for Pieces {
+    fn remaining(&self) -> usize {
+        self.bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.pieces.front().map_or(&[], |piece| piece)
+    }
+
+    fn advance(&mut self, mut bytes: usize) {
+        assert!(bytes <= self.bytes, "{bytes} bytes of {}", self.bytes);
+        self.bytes -= bytes;
+        while let Some(front) = self.pieces.front_mut() {
+            if front.len() > bytes {
+                front.advance(bytes);
+                return;
+            }
+            bytes -= front.len();
+            self.pieces.pop_front();
+        }
+    }
+
+    fn copy_to_bytes(&mut self, bytes: usize) -> Bytes {
+        if bytes > self.chunk().len() {
+            let mut gathered = BytesMut::with_capacity(bytes);
+            while gathered.len() < bytes {
+                let part = self.chunk().len().min(bytes - gathered.len());
+                assert!(part > 0, "{bytes} bytes of fewer");
+                gathered.extend_from_slice(&self.chunk()[..part]);
+                self.advance(part);
+            }
+            return gathered.freeze();
+        }
+        let Some(front) = self.pieces.front_mut() else { return Bytes::new() };
+        let shared = front.split_to(bytes);
+        if front.is_empty() {
+            self.pieces.pop_front();
+        }
+        self.bytes -= bytes;
+        shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body::Frame;
+
+    use super::*;
+    use crate::stream::Encoded;
+    use crate::wire::{Heartbeat, NodeResult, WorkerMessage, worker_message};
+    use crate::{Fence, FromWorker, RunId};
+
+    const LIMIT: usize = 200_000;
+
+    /// A body of the given frames.
+    struct Frames(VecDeque<Frame<Bytes>>);
+
+    impl http_body::Body for Frames {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(Ok))
+        }
+    }
+
+    fn messages(frames: impl IntoIterator<Item = Frame<Bytes>>, end: End) -> Messages<WorkerMessage> {
+        Messages::new(Body::new(Frames(frames.into_iter().collect())), LIMIT, end)
+    }
+
+    /// Nothing is ever waited for.
+    fn next(messages: &mut Messages<WorkerMessage>) -> Result<Option<WorkerMessage>, Status> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let Poll::Ready(next) = messages.poll(&mut context) else { panic!("it waits") };
+        next
+    }
+
+    fn data(bytes: impl Into<Bytes>) -> Frame<Bytes> {
+        Frame::data(bytes.into())
+    }
+
+    fn node(gradient: Bytes) -> WorkerMessage {
+        let node = NodeResult { step: 7, gradient, ..NodeResult::default() };
+        WorkerMessage { body: Some(worker_message::Body::Node(node)) }
+    }
+
+    /// As a generated client sends it.
+    fn plain(message: &WorkerMessage) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend((message.encoded_len() as u32).to_be_bytes());
+        message.encode(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn messages_are_the_same_however_frames_cut_them() {
+        let sent = [node(vec![1; 3000].into()), WorkerMessage::default(), node(vec![2; 10].into())];
+        let bytes: Vec<u8> = sent.iter().flat_map(plain).collect();
+        for size in [1, 2, 3, 5, 7, 100, 999, 3000, bytes.len()] {
+            let frames = bytes.chunks(size).map(|part| data(part.to_vec()));
+            let mut received = messages(frames, End::OfRequest);
+            for message in &sent {
+                assert_eq!(next(&mut received).unwrap().as_ref(), Some(message), "frames of {size}");
+            }
+            assert_eq!(next(&mut received).unwrap(), None, "frames of {size}");
+        }
+    }
+
+    #[test]
+    fn a_payload_stays_where_it_was_received() {
+        let plain = Bytes::from(plain(&node(vec![3; 5000].into())));
+        let (head, payload) = (plain.slice(..plain.len() - 5000), plain.slice(plain.len() - 5000..));
+        let place = payload.as_ptr();
+        for frames in [vec![data(plain.clone())], vec![data(head), data(payload)]] {
+            let received = next(&mut messages(frames, End::OfRequest)).unwrap().unwrap();
+            let Some(worker_message::Body::Node(node)) = received.body else { panic!("{received:?}") };
+            assert_eq!(node.gradient.as_ptr(), place, "shared, not copied");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_here_is_understood_here() {
+        let fence = Fence { run_id: RunId([3; 16]), term: 9 };
+        let encoded = Encoded::from(FromWorker::Heartbeat(crate::Heartbeat { fence }));
+        let received = next(&mut messages([data(encoded.head)], End::OfRequest)).unwrap().unwrap();
+        let Some(worker_message::Body::Heartbeat(Heartbeat { fence: Some(received) })) = received.body else {
+            panic!("{received:?}")
+        };
+        assert_eq!((received.run_id.as_ref(), received.term), ([3; 16].as_ref(), 9));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_before_it_takes_memory() {
+        let code = |bytes: &[u8], end| {
+            let error = next(&mut messages([data(bytes.to_vec())], end)).unwrap_err();
+            (error.code(), error.message().to_string())
+        };
+        let (over, message) = code(&[0, 0xff, 0xff, 0xff, 0xff], End::OfRequest);
+        assert_eq!(over, Code::OutOfRange);
+        assert!(message.contains("4294967295 bytes") && message.contains("200000"), "{message}");
+        assert_eq!(code(&[1, 0, 0, 0, 0], End::OfRequest).0, Code::Internal, "compressed");
+        assert_eq!(code(&[0, 0, 0, 0, 1, 0xff], End::OfRequest).0, Code::Internal, "no protobuf");
+        for end in [End::OfRequest, End::OfResponse] {
+            assert_eq!(code(&[0, 0, 0, 0, 9, 1], end).0, Code::Internal, "an end within a message");
+            assert_eq!(code(&[0, 0], end).0, Code::Internal, "an end within a prefix");
+        }
+    }
+
+    #[test]
+    fn a_server_says_in_its_trailers_why_it_ends() {
+        let trailers = |status: Status| {
+            let mut trailers = http::HeaderMap::new();
+            status.add_header(&mut trailers).unwrap();
+            Frame::trailers(trailers)
+        };
+        let mut received = messages([trailers(Status::failed_precondition("no"))], End::OfResponse);
+        let status = next(&mut received).unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "no"));
+        assert_eq!(next(&mut messages([trailers(Status::ok(""))], End::OfResponse)).unwrap(), None);
+    }
+}
