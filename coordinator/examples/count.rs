@@ -1,6 +1,6 @@
-//! Work of a fixed size, to count its instructions: `count WHAT TIMES` does it so many times and prints nothing.
+//! Work of a fixed size, to count its instructions and allocations: `count WHAT TIMES` does it so many times and prints nothing.
 //!
-//! `.ci/instructions` runs it under valgrind with two numbers of times, so that what comes once falls out. WHAT is `step`,
+//! `.ci/counts` runs it under valgrind with two numbers of times, so that what comes once falls out. WHAT is `step`,
 //! the coordinator's own work for one training step, or an instruction set, for the gradient of one micro-shard. Nothing
 //! here depends on a clock, on chance or on another thread.
 

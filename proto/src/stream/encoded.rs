@@ -1,16 +1,13 @@
 //! Messages on their way out: gRPC's prefix and the fields before the payload in one piece, the payload in another.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
+use prost::{Message, encode_length_delimiter, length_delimiter_len};
 
 use super::PREFIX_BYTES;
 use crate::{CoordinatorMessage, FromWorker, ToWorker, WorkerMessage, wire};
 
 /// A payload that is shorter is copied behind the fields before it: two pieces cost more than so few bytes.
 const MIN_PAYLOAD_BYTES: usize = 1024;
-
-/// The longest field key and length before a payload.
-const MAX_FIELD_HEAD_BYTES: usize = 16;
 
 /// A message as it travels. Cheap to clone: one that goes to many is encoded once.
 #[derive(Clone, Debug)]
@@ -33,28 +30,30 @@ impl Encoded {
 
     /// A message whose only field `body_tag` is `body`, whose last field `payload_tag` is `payload`.
     fn in_two(body_tag: u32, body: &impl Message, payload_tag: u32, payload: Bytes) -> Self {
-        let field_head = |tag: u32, length: usize| {
-            let mut bytes = BytesMut::with_capacity(MAX_FIELD_HEAD_BYTES);
-            // Length-delimited is wire type 2; the numbers of fields are as varints are.
-            prost::encode_length_delimiter((tag << 3 | 2) as usize, &mut bytes).expect("a key fits");
-            prost::encode_length_delimiter(length, &mut bytes).expect("a length fits");
-            bytes
-        };
-        let payload_head = field_head(payload_tag, payload.len());
-        let body_bytes = body.encoded_len() + payload_head.len() + payload.len();
-        let body_head = field_head(body_tag, body_bytes);
-        let head_bytes = body_head.len() + body_bytes - payload.len();
-        let mut head = BytesMut::with_capacity(PREFIX_BYTES + head_bytes + MIN_PAYLOAD_BYTES);
+        let (body_tag, payload_tag) = (key(body_tag), key(payload_tag));
+        let field_head_bytes = |key: usize, length| length_delimiter_len(key) + length_delimiter_len(length);
+        let body_bytes = body.encoded_len() + field_head_bytes(payload_tag, payload.len()) + payload.len();
+        let head_bytes = field_head_bytes(body_tag, body_bytes) + body_bytes - payload.len();
+        let appended = if payload.len() < MIN_PAYLOAD_BYTES { payload.len() } else { 0 };
+        let mut head = BytesMut::with_capacity(PREFIX_BYTES + head_bytes + appended);
+        let fits = "a buffer of the right size";
         put_prefix(head_bytes + payload.len(), &mut head);
-        head.put(body_head);
-        body.encode(&mut head).expect("a buffer that grows takes any message");
-        head.put(payload_head);
+        encode_length_delimiter(body_tag, &mut head).expect(fits);
+        encode_length_delimiter(body_bytes, &mut head).expect(fits);
+        body.encode(&mut head).expect(fits);
+        encode_length_delimiter(payload_tag, &mut head).expect(fits);
+        encode_length_delimiter(payload.len(), &mut head).expect(fits);
         if payload.len() < MIN_PAYLOAD_BYTES {
             head.put(payload);
             return Self { head: head.freeze(), payload: Bytes::new() };
         }
         Self { head: head.freeze(), payload }
     }
+}
+
+/// What stands before a length-delimited field; it is encoded as lengths are.
+fn key(tag: u32) -> usize {
+    (tag << 3 | 2) as usize
 }
 
 fn put_prefix(length: usize, bytes: &mut BytesMut) {
