@@ -8,6 +8,7 @@ pub mod data_command;
 pub mod journal;
 pub mod local_workers;
 pub mod messages;
+mod own_command;
 pub mod prepare;
 pub mod report;
 pub mod results;

@@ -4,7 +4,6 @@
 
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -15,11 +14,10 @@ use tokio::process::{Child, Command};
 
 use super::plan::Plan;
 use super::proxy::Proxy;
+use crate::own_command::own_command;
 
 /// Variables that children inherit although they are flags: where the data are. All else is in the plan.
 const INHERITED: [&str; 2] = ["LOCKSTEP_DATA_DIR", "LOCKSTEP_OFFLINE"];
-
-const PREFIX: &str = "LOCKSTEP_";
 
 /// A worker goes on trying for so long, which is longer than any coordinator is away.
 const CONNECT_TIMEOUT_SECONDS: &str = "600";
@@ -209,7 +207,7 @@ impl Cast {
     ///
     /// If the process or its log cannot be made.
     pub fn start_coordinator(&self, actor: &mut Actor) -> io::Result<()> {
-        let mut command = own_command()?;
+        let mut command = own_command(&INHERITED)?;
         command.arg(if actor.started == 0 { "--run-dir" } else { "--resume" }).arg(&self.run_directory);
         command.args(["--external", "--json", "--no-progress"]);
         command.args(["--workers", &self.workers.to_string(), "--listen", &self.address.to_string()]);
@@ -236,7 +234,7 @@ impl Cast {
     ///
     /// If the process or its log cannot be made.
     pub fn start_worker(&self, player: &mut Player) -> io::Result<()> {
-        let mut command = own_command()?;
+        let mut command = own_command(&INHERITED)?;
         command.args(["worker", "--coordinator", &format!("http://{}", player.proxy.address())]);
         command.args(["--name", &player.actor.name, "--threads", &self.threads.to_string()]);
         command.args(["--connect-timeout", CONNECT_TIMEOUT_SECONDS]);
@@ -252,7 +250,7 @@ impl Cast {
 /// If the process or its log cannot be made.
 pub fn start_undisturbed(plan: &Plan, run_directory: &Path, logs: &Path) -> io::Result<Actor> {
     let mut actor = Actor::new("undisturbed".to_string(), logs);
-    let mut command = own_command()?;
+    let mut command = own_command(&INHERITED)?;
     command.arg("--run-dir").arg(run_directory).args(["--workers", "1", "--json", "--no-progress"]);
     command.args(flags(plan));
     actor.start(command)?;
@@ -261,22 +259,4 @@ pub fn start_undisturbed(plan: &Plan, run_directory: &Path, logs: &Path) -> io::
 
 fn flags(plan: &Plan) -> Vec<String> {
     plan.training.iter().map(|(flag, value)| format!("--{flag}={value}")).collect()
-}
-
-/// This very program, even if a build has replaced its file since: all processes of a run are of one build.
-fn own_command() -> io::Result<Command> {
-    let running = Path::new("/proc/self/exe");
-    let program = if running.exists() { running.to_path_buf() } else { std::env::current_exe()? };
-    let mut command = std::process::Command::new(program);
-    command.arg0("coordinator");
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with(PREFIX) && !INHERITED.contains(&text.as_ref()) {
-            command.env_remove(name);
-        }
-    }
-    let mut command = Command::from(command);
-    // Ctrl-C at the terminal is this process' to handle, and a fault hits one process only.
-    command.process_group(0).kill_on_drop(true);
-    Ok(command)
 }
