@@ -6,6 +6,7 @@ mod divergence;
 mod hostile;
 mod joining;
 mod member;
+mod scaling;
 mod settings;
 
 use std::collections::BTreeMap;

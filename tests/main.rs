@@ -12,4 +12,5 @@ mod metrics;
 mod oracle;
 mod resume;
 mod same_bits;
+mod scaling;
 mod worker_death;

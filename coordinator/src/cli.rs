@@ -82,6 +82,9 @@ enum Command {
     Verify(VerifyArguments),
     /// Train while processes are killed, stopped, slowed and cut off, and compare the bits
     Chaos(crate::chaos::Arguments),
+    /// Measure how fast this program is on this machine
+    #[command(subcommand)]
+    Bench(crate::bench::Bench),
     /// Run as a worker; the coordinator starts its local workers this way
     #[command(hide = true)]
     Worker(lockstep_worker::cli::Arguments),
@@ -170,6 +173,8 @@ pub enum Invocation {
     },
     /// Train under faults.
     Chaos(crate::chaos::Arguments),
+    /// Measure.
+    Bench(crate::bench::Bench),
     /// Be a worker.
     Worker(lockstep_worker::cli::Arguments),
 }
@@ -211,6 +216,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Some(Command::Data(data)) => Invocation::Data(data.command),
         Some(Command::Verify(arguments)) => verify(arguments)?,
         Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
+        Some(Command::Bench(bench)) => Invocation::Bench(bench),
         Some(Command::Worker(worker)) => Invocation::Worker(worker),
         None => Invocation::Train(Box::new(Settings::resolve(&cli.train, &matches, processors())?)),
     })

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation};
 use lockstep_coordinator::settings::SettingsError;
-use lockstep_coordinator::{chaos, data_command, train, verify_command};
+use lockstep_coordinator::{bench, chaos, data_command, train, verify_command};
 use lockstep_telemetry::Terminal;
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             verify_command::verify(&run_dir, from, to, threads, &terminal)
         }
         Invocation::Chaos(arguments) => chaos::run(arguments),
+        Invocation::Bench(bench) => bench::run(bench),
         Invocation::Data(command) => data_command::run(&command, &terminal).map(|()| EXIT_DONE),
         Invocation::Worker(_) => unreachable!("a worker has its own logs"),
     };
@@ -45,7 +46,8 @@ fn main() -> ExitCode {
             terminal.print_line(&format!("error: {}", sentence(&error)));
             // The settings may turn out to be wrong only when the data are there.
             let usage = error.downcast_ref::<SettingsError>().is_some()
-                || error.downcast_ref::<chaos::plan::PlanError>().is_some();
+                || error.downcast_ref::<chaos::plan::PlanError>().is_some()
+                || error.downcast_ref::<bench::scaling::PlanError>().is_some();
             (if usage { EXIT_USAGE } else { EXIT_FAILED }).into()
         }
     }

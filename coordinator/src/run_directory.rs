@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use utc::compact_utc;
+pub(crate) use utc::compact_utc;
 
 /// The file that makes a directory that of a run. It is the first one to appear, and it appears whole.
 const CONFIG: &str = "config.toml";

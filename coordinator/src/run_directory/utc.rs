@@ -1,7 +1,7 @@
 //! Seconds since 1970 as date and time of the UTC, for names of files. Reads no clock.
 
 /// Seconds since 1970 as `20261123T181530Z`.
-pub(super) fn compact_utc(unix_seconds: u64) -> String {
+pub(crate) fn compact_utc(unix_seconds: u64) -> String {
     let (days, seconds) = (unix_seconds / 86_400, unix_seconds % 86_400);
     let (year, month, day) = civil_from_days(days);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

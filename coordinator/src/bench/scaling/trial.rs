@@ -1,0 +1,335 @@
+//! One training as a child process: started, waited for, its records read, its processor time taken.
+//!
+//! Ends with no process left, however it ends. What is run, and what the figures mean, is decided elsewhere.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lockstep_telemetry::Summary;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::time::ClockId;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use serde::{Deserialize, Serialize};
+use tokio::process::Child;
+use tokio::signal::unix::{self, SignalKind, signal};
+
+use super::figures::median;
+use super::plan::{Plan, Point};
+use crate::chaos::records;
+use crate::cli::{EXIT_INTERRUPTED, EXIT_TERMINATED};
+use crate::own_command::own_command;
+use crate::run_directory::RunDirectory;
+
+/// A coordinator promises to end within 2 seconds of a signal; one that does not is killed.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How much of the end of a failed run's output is shown.
+const LAST_WORDS_BYTES: u64 = 4096;
+const LAST_WORDS_LINES: usize = 10;
+
+/// What one run found out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Steps completed.
+    pub steps: u64,
+    /// SHA-256 of the final weights.
+    pub weights_digest: String,
+    /// Of the training loop, by the run's own summary.
+    pub examples_per_second: f64,
+    /// Medians over its steps.
+    pub step: StepMedians,
+    /// Of the whole run.
+    pub cpu: CpuSeconds,
+}
+
+/// Processor time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CpuSeconds {
+    /// Of the coordinator's process.
+    pub coordinator: f64,
+    /// Of all workers' processes together.
+    pub workers: f64,
+}
+
+/// The parts of a step, each the median over the steps of a run.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct StepMedians {
+    /// The whole step.
+    pub seconds: f64,
+    /// Encoding and handing over.
+    pub send_seconds: f64,
+    /// Of a node, by its worker's clock.
+    pub compute_seconds_median: f64,
+    /// The coordinator with nothing to do.
+    pub wait_seconds: f64,
+    /// Adding nodes.
+    pub reduce_seconds: f64,
+    /// Updating the weights.
+    pub update_seconds: f64,
+    /// Payload sent.
+    pub bytes_sent: f64,
+    /// Payload received.
+    pub bytes_received: f64,
+}
+
+impl StepMedians {
+    /// The median of each figure; nothing of no steps.
+    pub fn of(steps: &[Self]) -> Option<Self> {
+        let over = |figure: fn(&Self) -> f64| median(steps.iter().map(figure));
+        Some(Self {
+            seconds: over(|step| step.seconds)?,
+            send_seconds: over(|step| step.send_seconds)?,
+            compute_seconds_median: over(|step| step.compute_seconds_median)?,
+            wait_seconds: over(|step| step.wait_seconds)?,
+            reduce_seconds: over(|step| step.reduce_seconds)?,
+            update_seconds: over(|step| step.update_seconds)?,
+            bytes_sent: over(|step| step.bytes_sent)?,
+            bytes_received: over(|step| step.bytes_received)?,
+        })
+    }
+}
+
+/// A signal came, and the run was ended for it; not an error, but the way out of everything.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted {
+    /// The exit code that follows.
+    pub exit_code: u8,
+}
+
+/// Where runs take place, one after the other.
+pub struct Stage<'a> {
+    folder: &'a Path,
+    keep_runs: bool,
+    interrupted: unix::Signal,
+    terminated: unix::Signal,
+    child_ended: unix::Signal,
+}
+
+impl<'a> Stage<'a> {
+    /// Runs write below `folder`, which exists; what they leave there is removed unless it is to be kept.
+    ///
+    /// # Errors
+    ///
+    /// If signals cannot be listened to.
+    pub fn new(folder: &'a Path, keep_runs: bool) -> Result<Self> {
+        Ok(Self {
+            folder,
+            keep_runs,
+            interrupted: signal(SignalKind::interrupt())?,
+            terminated: signal(SignalKind::terminate())?,
+            child_ended: signal(SignalKind::child())?,
+        })
+    }
+
+    /// Trains with the workers and the batch size of `point` for so many steps, in a run directory called `name`.
+    ///
+    /// # Errors
+    ///
+    /// If the run fails or leaves no records: its directory and its output stay then. [`Interrupted`] after a signal.
+    pub async fn run(&mut self, name: &str, plan: &Plan, point: Point, steps: u32) -> Result<Outcome> {
+        let directory = self.folder.join(name);
+        let log = self.folder.join(format!("{name}.log"));
+        let output = File::create(&log).with_context(|| format!("cannot write to {}", log.display()))?;
+        let mut command = own_command(&[])?;
+        command.arg("--run-dir").arg(&directory).args(flags(plan, point, steps));
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let mut child = command.spawn().context("cannot start this program again")?;
+        tracing::debug!("{name} is process {}", child.id().unwrap_or_default());
+        let waited = self.wait(&mut child).await;
+        if waited.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
+            self.clear(&directory, &log)?;
+        }
+        let (status, cpu) = waited?;
+        if !status.success() {
+            bail!("{name} failed ({status}); its output is in {}{}", log.display(), last_words(&log));
+        }
+        let outcome = outcome(&directory, steps, cpu)?;
+        self.clear(&directory, &log)?;
+        Ok(outcome)
+    }
+
+    /// Removes what a run has left, unless it is to be kept.
+    fn clear(&self, directory: &Path, log: &Path) -> Result<()> {
+        if self.keep_runs {
+            return Ok(());
+        }
+        // One that was interrupted may not have come to make its directory.
+        if directory.exists() {
+            fs::remove_dir_all(directory)
+                .with_context(|| format!("cannot remove {}", directory.display()))?;
+        }
+        fs::remove_file(log).with_context(|| format!("cannot remove {}", log.display()))
+    }
+
+    /// Waits for the end of a run, and takes its processor time before the system forgets it.
+    ///
+    /// The coordinator's clock is read while it is dead but not collected: it has the time of all its threads, to the
+    /// nanosecond, and of none of its children. The time of those it waited for comes with it when it is collected.
+    async fn wait(&mut self, child: &mut Child) -> Result<(ExitStatus, CpuSeconds)> {
+        let process = child.id().and_then(|id| i32::try_from(id).ok()).context("a child without a number")?;
+        let pid = Pid::from_raw(process).context("a child with the number 0")?;
+        let clock = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(process))
+            .context("cannot find the coordinator's clock of processor time")?;
+        let before = children_cpu_seconds()?;
+        let dead = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(pid), dead)?.is_none() {
+            let exit_code = tokio::select! {
+                _ = self.child_ended.recv() => continue,
+                _ = self.interrupted.recv() => EXIT_INTERRUPTED,
+                _ = self.terminated.recv() => EXIT_TERMINATED,
+            };
+            end(child, pid).await?;
+            bail!(Interrupted { exit_code });
+        }
+        let spent = clock.now().context("cannot read the coordinator's clock of processor time")?;
+        let coordinator = Duration::from(spent).as_secs_f64();
+        let status = child.wait().await?;
+        let workers = children_cpu_seconds()? - before - coordinator;
+        Ok((status, CpuSeconds { coordinator, workers }))
+    }
+}
+
+/// Ends a coordinator, and with it its workers.
+async fn end(child: &mut Child, pid: Pid) -> Result<()> {
+    // It may have ended this instant.
+    let _ = kill_process(pid, Signal::TERM);
+    if tokio::time::timeout(FAREWELL, child.wait()).await.is_err() {
+        child.kill().await?;
+    }
+    Ok(())
+}
+
+/// Of every child that was collected, and of those that they collected.
+fn children_cpu_seconds() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("cannot read the processor time of children")?;
+    let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+}
+
+/// What a run is started with, besides its directory.
+fn flags(plan: &Plan, point: Point, steps: u32) -> Vec<String> {
+    let mut flags: Vec<String> =
+        ["--dataset=digits", "--offline", "--json", "--no-progress"].map(String::from).to_vec();
+    let mut number = |flag: &str, value: u32| flags.push(format!("--{flag}={value}"));
+    number("workers", point.workers);
+    number("threads-per-worker", plan.threads_per_worker);
+    number("batch-size", point.batch_size);
+    number("micro-shards", plan.micro_shards);
+    number("max-steps", steps);
+    // An epoch has a step at least, so that the steps decide. Without a validation after each epoch the cost of a step
+    // is that of a step.
+    number("epochs", steps);
+    number("validation-split", 0);
+    if let Some(examples) = plan.examples {
+        number("examples", examples);
+    }
+    flags
+}
+
+/// Reads what a run that ended well has left.
+fn outcome(directory: &Path, steps: u32, cpu: CpuSeconds) -> Result<Outcome> {
+    let directory = RunDirectory::open(directory)?;
+    let summary = Summary::read(&directory.summary())?;
+    if summary.steps != u64::from(steps) {
+        bail!("the run in {} has {} steps, not {steps}", directory.path().display(), summary.steps);
+    }
+    let metrics = directory.metrics();
+    let text = fs::read_to_string(&metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
+    let step = StepMedians::of(&step_lines(&text));
+    Ok(Outcome {
+        steps: summary.steps,
+        weights_digest: summary.weights_digest,
+        examples_per_second: summary
+            .examples_per_second
+            .with_context(|| format!("the run in {} has no speed", directory.path().display()))?,
+        step: step.with_context(|| format!("{} has no step", metrics.display()))?,
+        cpu,
+    })
+}
+
+fn step_lines(metrics: &str) -> Vec<StepMedians> {
+    #[derive(Deserialize)]
+    struct Kind<'a> {
+        kind: &'a str,
+    }
+    let is_step = |line: &&str| serde_json::from_str(line).is_ok_and(|Kind { kind }| kind == "step");
+    metrics.lines().filter(is_step).filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The last lines of a log, each on a line of its own; a log that cannot be read has none.
+fn last_words(log: &Path) -> String {
+    let text = records::tail(log, LAST_WORDS_BYTES).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LAST_WORDS_LINES)..].iter().map(|line| format!("\n  {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(seconds: f64, bytes_sent: f64) -> StepMedians {
+        StepMedians {
+            seconds,
+            send_seconds: 0.001,
+            compute_seconds_median: 0.002,
+            wait_seconds: 0.003,
+            reduce_seconds: 0.004,
+            update_seconds: 0.005,
+            bytes_sent,
+            bytes_received: 7.0,
+        }
+    }
+
+    #[test]
+    fn the_steps_of_the_metrics_are_read_and_nothing_else() {
+        let line = |step: u32, seconds: f64, sent: u32| {
+            format!(
+                "{{\"kind\":\"step\",\"step\":{step},\"epoch\":1,\"loss\":2.5,\"seconds\":{seconds},\"send_seconds\":0.001,\
+                 \"compute_seconds_median\":0.002,\"wait_seconds\":0.003,\"reduce_seconds\":0.004,\
+                 \"update_seconds\":0.005,\"bytes_sent\":{sent},\"bytes_received\":7,\"decisions\":[\"a joined\"]}}\n"
+            )
+        };
+        let header = "{\"kind\":\"header\",\"schema_version\":1,\"run_id\":\"00\"}\n";
+        let epoch = "{\"kind\":\"epoch\",\"epoch\":1,\"step\":2}\n";
+        let text = [header, &line(1, 0.5, 10), &line(2, 0.25, 30), epoch, &line(3, 0.125, 20)].concat();
+        let steps = step_lines(&text);
+        assert_eq!(steps, [step(0.5, 10.0), step(0.25, 30.0), step(0.125, 20.0)]);
+        assert_eq!(StepMedians::of(&steps), Some(step(0.25, 20.0)), "each figure has its own median");
+        assert_eq!(StepMedians::of(&[]), None);
+    }
+
+    #[test]
+    fn last_words_are_the_last_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let text: String = (1..=1000).map(|line| format!("line {line}\n\n")).collect();
+        fs::write(&log, text).unwrap();
+        let words = last_words(&log);
+        assert!(words.starts_with("\n  line 991\n") && words.ends_with("\n  line 1000"), "{words}");
+        assert_eq!(last_words(&folder.path().join("none")), "");
+    }
+
+    /// Burns processor time in a child of a shell, and then in the shell itself.
+    const SHELL: &str =
+        "loop() { i=0; while [ $i -lt $1 ]; do i=$((i+1)); done; }; (loop 400000); loop 100000; exit 3";
+
+    #[test]
+    fn the_time_of_a_process_and_that_of_its_children_are_told_apart() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (status, cpu) = runtime.block_on(async {
+            let mut stage = Stage::new(Path::new(""), false).unwrap();
+            let mut command = tokio::process::Command::new("sh");
+            let mut child = command.args(["-c", SHELL]).kill_on_drop(true).spawn().unwrap();
+            stage.wait(&mut child).await.unwrap()
+        });
+        assert_eq!(status.code(), Some(3));
+        // Other tests of this process may collect children meanwhile, which can only add to the second.
+        assert!(cpu.coordinator > 0.0 && cpu.workers > 2.0 * cpu.coordinator, "{cpu:?}");
+    }
+}
