@@ -214,6 +214,15 @@ pub fn wait_until_gone(pid: u32, within: Duration) {
     }
 }
 
+/// Waits for what no line tells of.
+pub fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < end, "it is not so after {DEADLINE:?}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
 /// The lines of a JSON-lines file of a run.
 pub fn json_lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers panic and print like the test")]
 
 mod bad_input;
+mod bench_step;
 mod crash_sweep;
 mod digits;
 mod ends;

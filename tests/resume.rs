@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use crate::harness::{Finished, Running, SMALL, coordinator, json_lines, run_small, start, wait_until_gone};
+use crate::harness::{
+    Finished, Running, SMALL, coordinator, json_lines, run_small, start, wait_until, wait_until_gone,
+};
 
 const EPOCHS: [&str; 2] = ["--epochs", "60"];
 const STEPS: u64 = 60 * 14;
@@ -26,8 +28,14 @@ fn resume(folder: &Path, arguments: &[&str]) -> Running {
 fn killed(folder: &Path, arguments: &[&str]) -> Finished {
     let mut run = begin(folder, &[&["--checkpoint-every", "0"], arguments].concat());
     run.wait_for_line("epoch  3/60");
+    // A busy disk may be behind.
+    wait_until(|| folder.join("run/checkpoints").read_dir().is_ok_and(|mut files| files.any(is_manifest)));
     run.signal(Signal::KILL);
     run.finish()
+}
+
+fn is_manifest(file: std::io::Result<fs::DirEntry>) -> bool {
+    file.is_ok_and(|file| file.path().extension().is_some_and(|ending| ending == "json"))
 }
 
 fn undisturbed() -> String {

@@ -7,6 +7,7 @@ pub mod cli;
 mod crashing_disk;
 pub mod data_command;
 pub mod journal;
+pub mod local_socket;
 pub mod local_workers;
 pub mod messages;
 mod own_command;

@@ -1,5 +1,6 @@
 //! The gRPC edge: checks who joins, parses what workers send, and hands it to the run's loop. It decides nothing else.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,12 +9,13 @@ use std::time::Duration;
 use lockstep_control::{LeaveCause, WorkerId};
 use lockstep_model::{Digest, NUMERICS_VERSION, PARAMETER_BYTES};
 use lockstep_proto::{
-    Encoded, Fence, FromWorker, Heartbeat, Hello, Join, MAX_QUEUED_MESSAGES, Messages, NodeResult,
-    PROTOCOL_VERSION, ToWorker, Token, Welcome, WorkerMessage,
+    Encoded, Fence, FromWorker, Heartbeat, Hello, Join, MAX_QUEUED_MESSAGES, MAX_WORKER_MESSAGE_BYTES,
+    Messages, NodeResult, PROTOCOL_VERSION, ToWorker, Token, Welcome, WorkerMessage,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::{IntervalStream, ReceiverStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
 use crate::local_workers::Exit;
@@ -196,7 +198,11 @@ impl Service {
         let first =
             first.ok_or_else(|| Status::invalid_argument("it closed the stream before it said anything"))?;
         match FromWorker::parse(first, PARAMETER_BYTES) {
-            Ok(FromWorker::Hello(hello)) => self.check(&hello).map(|()| hello),
+            Ok(FromWorker::Hello(hello)) => {
+                self.check(&hello)?;
+                messages.allow(MAX_WORKER_MESSAGE_BYTES);
+                Ok(hello)
+            }
             Ok(_) => Err(Status::invalid_argument("its first message is no Hello")),
             Err(error) => Err(Status::invalid_argument(error.to_string())),
         }
@@ -207,7 +213,11 @@ impl Join for Service {
     type Answers = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
 
     async fn join(&self, request: Request<Messages<WorkerMessage>>) -> Result<Self::Answers, Status> {
-        let peer = request.remote_addr().map_or_else(|| "this machine".to_string(), |peer| peer.to_string());
+        let peer = match request.remote_addr() {
+            Some(peer) => peer.to_string(),
+            None if request.extensions().get::<UdsConnectInfo>().is_some() => "this machine".to_string(),
+            None => "an unknown address".to_string(),
+        };
         let mut messages = request.into_inner();
         let hello = match self.admit(&mut messages).await {
             Ok(hello) => hello,
@@ -277,7 +287,10 @@ async fn read(
             Ok(Some(message)) => FromWorker::parse(message, PARAMETER_BYTES),
             Ok(None) => break (LeaveCause::Closed, String::new()),
             // Only this end's own decoder says so: the message is over the limit, or no message at all.
-            Err(status) if matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::Internal) => {
+            Err(status)
+                if status.source().is_none()
+                    && matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::Internal) =>
+            {
                 break (LeaveCause::Protocol, status.message().to_string());
             }
             Err(status) => break (LeaveCause::Reset, status.message().to_string()),

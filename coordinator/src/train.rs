@@ -12,16 +12,15 @@ use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
 use lockstep_telemetry::{ConsoleSink, EventsSink, MetricsSink, Recorder, Restored, Terminal, TracingSink};
-use lockstep_worker::LOCAL_SOCKET;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
 use crate::journal::Journal;
+use crate::local_socket::LocalSocket;
 use crate::local_workers::{LocalWorkers, Recipe};
 use crate::prepare::{Place, Standing};
 use crate::report::{Report, show};
@@ -77,6 +76,8 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
+    let socket = (!settings.external).then(LocalSocket::bind).transpose();
+    let socket = socket.context("cannot listen for local workers")?;
     let dataset = load(settings, terminal)?;
     let identity = identity(settings, &dataset);
     let fallback = dataset.fallback.is_some();
@@ -134,21 +135,20 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let service = Arc::new(Service::new(fence, token.clone(), join_test, pulse, sender.clone()));
     serve(TcpIncoming::from(listener).with_nodelay(Some(true)), Arc::clone(&service));
     let mut local = None;
-    if settings.external {
-        invite(settings, address, &token, terminal);
-    } else {
-        let name = format!("lockstep-{}-{run_id}", std::process::id());
-        let listener = UnixListener::bind(format!("\0{name}")).context("cannot listen for local workers")?;
-        serve(UnixListenerStream::new(listener), service);
+    if let Some(socket) = socket {
+        let url = socket.url();
+        serve(socket.connections(), service);
         let recipe = Recipe {
             threads: settings.threads_per_worker.get(),
-            url: format!("{LOCAL_SOCKET}{name}"),
+            url,
             token,
             logs: directory.logs(),
             max_restarts: settings.max_restarts,
         };
         let workers = LocalWorkers::start(settings.workers.get(), recipe, &sender).await;
         local = Some(workers.context("cannot start the local workers")?);
+    } else {
+        invite(settings, address, &token, terminal);
     }
 
     let Standing { journal, term, weights, results, .. } = standing;

@@ -29,6 +29,9 @@ pub const PROTOCOL_VERSION: u32 = 2;
 /// HTTP/2 frames of this size halve the cost of a message of 130 kB, both ends set it.
 pub const MAX_FRAME_BYTES: u32 = 1 << 20;
 
+/// The largest first message: whoever has not shown the token yet gets no more memory than this.
+pub const MAX_HELLO_BYTES: usize = 8 << 10;
+
 /// The largest message that a coordinator takes from a worker: one gradient of 132,776 bytes and its header.
 pub const MAX_WORKER_MESSAGE_BYTES: usize = 256 << 10;
 

@@ -39,6 +39,15 @@ impl Recomputer {
         let Self { engine, pool } = self;
         pool.install(|| answer(engine, weights, assignment))
     }
+
+    /// The same once more for an assignment of the step whose weights [`Recomputer::answer`] took last.
+    ///
+    /// # Panics
+    ///
+    /// If the assignment does not fit the tree; the caller made it.
+    pub fn answer_again(&self, assignment: &Assignment) -> Vec<NodeResult> {
+        self.pool.install(|| nodes(&self.engine, assignment))
+    }
 }
 
 /// What a worker without fault answers to one assignment, in the order of the leaves.
@@ -53,6 +62,10 @@ pub fn recompute(cpu: Cpu, weights: &Weights, assignment: &Assignment) -> Vec<No
 fn answer(engine: &mut Engine, weights: &Weights, assignment: &Assignment) -> Vec<NodeResult> {
     assert_eq!(weights_of(assignment), weights.step, "the weights that the assignment needs");
     engine.load(weights).expect("the coordinator's own weights are whole");
+    nodes(engine, assignment)
+}
+
+fn nodes(engine: &Engine, assignment: &Assignment) -> Vec<NodeResult> {
     let results = Mutex::new(Vec::new());
     let emit = |result| {
         results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
@@ -90,6 +103,7 @@ mod tests {
             assert_eq!(places, [(0, 1), (1, 1), (2, 1)]);
             assert!(comparable(many.answer(&weights, &assignment)) == expected, "step {step}");
             assert!(comparable(kept.answer(&weights, &assignment)) == expected, "step {step}");
+            assert!(comparable(kept.answer_again(&assignment)) == expected, "step {step} again");
         }
     }
 

@@ -1,12 +1,15 @@
 //! `coordinator bench`: measurements that anybody can repeat, a file each. Nothing here measures.
 
 pub mod scaling;
+pub mod step;
 
 /// What to measure.
 #[derive(clap::Subcommand)]
 pub enum Bench {
     /// Train with several numbers of workers, and compare speed and bits
     Scaling(scaling::Arguments),
+    /// Compare a step over gRPC with one over bare sockets, one without a network, and the kernels alone
+    Step(step::Arguments),
 }
 
 /// Measures and prints; returns the exit code.
@@ -17,5 +20,6 @@ pub enum Bench {
 pub fn run(bench: Bench) -> anyhow::Result<u8> {
     match bench {
         Bench::Scaling(arguments) => scaling::run(&arguments),
+        Bench::Step(arguments) => step::run(&arguments),
     }
 }

@@ -3,6 +3,9 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Free buffers that are kept: more than a step uses. What a stalled disk or peer held up is given back.
+const MAX_FREE: usize = 64;
+
 /// Hands out `[f32]` buffers of one length and takes them back when they are dropped.
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -48,7 +51,10 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.values);
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(values);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < MAX_FREE {
+            free.push(values);
+        }
     }
 }
 
@@ -67,5 +73,13 @@ mod tests {
         assert_eq!(again.as_ptr(), place);
         assert_ne!(other.as_ptr(), place);
         assert_eq!(other.len(), 3);
+    }
+
+    #[test]
+    fn a_crowd_of_buffers_is_not_kept_for_ever() {
+        let pool = Pool::new(3);
+        let crowd: Vec<Buffer> = (0..2 * MAX_FREE).map(|_| pool.take()).collect();
+        drop(crowd);
+        assert_eq!(pool.free.lock().unwrap().len(), MAX_FREE);
     }
 }

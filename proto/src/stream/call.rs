@@ -18,7 +18,7 @@ use tonic::{Code, Request, Status};
 
 use super::Encoded;
 use super::received::{End, Messages};
-use crate::{CoordinatorMessage, MAX_COORDINATOR_MESSAGE_BYTES, MAX_WORKER_MESSAGE_BYTES, WorkerMessage};
+use crate::{CoordinatorMessage, MAX_COORDINATOR_MESSAGE_BYTES, MAX_HELLO_BYTES, WorkerMessage};
 
 const SERVICE: &str = "lockstep.v1.Lockstep";
 const PATH: &str = "/lockstep.v1.Lockstep/Join";
@@ -28,7 +28,8 @@ pub trait Join: Send + Sync + 'static {
     /// What it says; an error is its last word.
     type Answers: Stream<Item = Result<Encoded, Status>> + Unpin + Send + 'static;
 
-    /// Takes what the worker says, from where `request` tells, and answers.
+    /// Takes what the worker says, from where `request` tells, and answers. Messages may be as long as a hello until
+    /// more is [allowed](Messages::allow).
     ///
     /// # Errors
     ///
@@ -75,8 +76,8 @@ impl<T: Join> Service<http::Request<Body>> for JoinServer<T> {
             if request.uri().path() != PATH {
                 return Ok(Status::unimplemented("there is no such method").into_http());
             }
-            let request = Request::from_http(request)
-                .map(|body| Messages::new(body, MAX_WORKER_MESSAGE_BYTES, End::OfRequest));
+            let request =
+                Request::from_http(request).map(|body| Messages::new(body, MAX_HELLO_BYTES, End::OfRequest));
             Ok(match service.join(request).await {
                 Ok(answers) => {
                     let mut response = http::Response::new(Body::new(Outgoing::response(answers)));
@@ -113,8 +114,12 @@ pub async fn join(
     {
         return Err(status);
     }
-    if head.status != http::StatusCode::OK {
-        return Err(Status::unavailable(format!("the answer has the HTTP status {}", head.status)));
+    let answer = format!("the answer has the HTTP status {}", head.status);
+    match head.status.as_u16() {
+        200 => {}
+        401 | 403 => return Err(Status::permission_denied(answer)),
+        404 => return Err(Status::unimplemented(answer)),
+        _ => return Err(Status::unavailable(answer)),
     }
     Ok(Messages::new(body, MAX_COORDINATOR_MESSAGE_BYTES, End::OfResponse))
 }

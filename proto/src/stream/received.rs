@@ -14,9 +14,12 @@ use tonic::{Code, Status};
 
 use super::PREFIX_BYTES;
 
-/// Pieces that a message may lie in: its fields and its payload are two, and a flow-control window may cut each. A peer
-/// that sends it in many small ones has them gathered.
+/// Pieces that a message may lie in: its fields and its payload are two, and a flow-control window may cut each. What a
+/// peer sends beyond them is gathered.
 const MAX_PIECES: usize = 16;
+
+/// Less than this is copied: sharing it would keep all of the buffer that it was received in.
+const MIN_SHARED_BYTES: usize = 1024;
 
 /// The messages of one direction of a call.
 pub struct Messages<M> {
@@ -26,6 +29,8 @@ pub struct Messages<M> {
     length: Option<usize>,
     max_message_bytes: usize,
     end: End,
+    /// The end, or an error, was told.
+    over: bool,
     message: PhantomData<fn() -> M>,
 }
 
@@ -40,7 +45,13 @@ pub(super) enum End {
 
 impl<M: Message + Default> Messages<M> {
     pub(super) fn new(body: Body, max_message_bytes: usize, end: End) -> Self {
-        Self { body, pieces: Pieces::default(), length: None, max_message_bytes, end, message: PhantomData }
+        let pieces = Pieces::default();
+        Self { body, pieces, length: None, max_message_bytes, end, over: false, message: PhantomData }
+    }
+
+    /// Takes messages of up to so many bytes from now on.
+    pub fn allow(&mut self, max_message_bytes: usize) {
+        self.max_message_bytes = max_message_bytes;
     }
 
     /// The next message; `None` at the end of the stream. A call that is given up loses none.
@@ -48,9 +59,14 @@ impl<M: Message + Default> Messages<M> {
     /// # Errors
     ///
     /// The peer's status; or one made here, for a broken connection, or with the code `OutOfRange` or `Internal` for
-    /// what is no message or too long a one. Nothing can be received after it.
+    /// what is no message or too long a one, and without a source. Nothing is received after it.
     pub async fn message(&mut self) -> Result<Option<M>, Status> {
-        poll_fn(|context| self.poll(context)).await
+        if self.over {
+            return Ok(None);
+        }
+        let next = poll_fn(|context| self.poll(context)).await;
+        self.over = !matches!(next, Ok(Some(_)));
+        next
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<M>, Status>> {
@@ -80,8 +96,10 @@ impl<M: Message + Default> Messages<M> {
             Some(length) => length,
             None if self.pieces.remaining() < PREFIX_BYTES => return Ok(None),
             None => {
-                if self.pieces.get_u8() != 0 {
-                    return Err(Status::internal("a compressed message, which nobody here agreed to"));
+                match self.pieces.get_u8() {
+                    0 => {}
+                    1 => return Err(Status::internal("a compressed message, which nobody here agreed to")),
+                    flag => return Err(Status::internal(format!("no message: it begins with {flag}"))),
                 }
                 let length = self.pieces.get_u32() as usize;
                 if length > self.max_message_bytes {
@@ -101,11 +119,12 @@ impl<M: Message + Default> Messages<M> {
     }
 
     fn ended(&self, trailers: Option<&http::HeaderMap>) -> Result<Option<M>, Status> {
-        if self.end == End::OfResponse
-            && let Some(status) = trailers.and_then(Status::from_header_map)
-            && status.code() != Code::Ok
-        {
-            return Err(status);
+        if self.end == End::OfResponse {
+            match trailers.and_then(Status::from_header_map) {
+                Some(status) if status.code() == Code::Ok => {}
+                Some(status) => return Err(status),
+                None => return Err(Status::unknown("the answer ended without a status")),
+            }
         }
         if self.length.is_some() || self.pieces.has_remaining() {
             return Err(Status::internal("the stream ended within a message"));
@@ -114,11 +133,13 @@ impl<M: Message + Default> Messages<M> {
     }
 }
 
-/// Bytes as they came, piece by piece; reading a field that lies in one piece shares it.
+/// Bytes as they came, piece by piece; reading a field that fills most of a piece shares it.
 #[derive(Debug, Default)]
 struct Pieces {
     /// None of them is empty.
     pieces: VecDeque<Bytes>,
+    /// What came after [`MAX_PIECES`]; empty if there are no pieces.
+    gathered: BytesMut,
     bytes: usize,
 }
 
@@ -128,11 +149,12 @@ impl Pieces {
             return;
         }
         self.bytes += piece.len();
-        self.pieces.push_back(piece);
-        if self.pieces.len() > MAX_PIECES {
-            let all = self.copy_to_bytes(self.bytes);
-            self.bytes = all.len();
-            self.pieces.push_back(all);
+        if !self.gathered.is_empty() || self.pieces.len() == MAX_PIECES {
+            self.gathered.extend_from_slice(&piece);
+        } else if piece.len() < MIN_SHARED_BYTES {
+            self.pieces.push_back(Bytes::copy_from_slice(&piece));
+        } else {
+            self.pieces.push_back(piece);
         }
     }
 
@@ -145,6 +167,24 @@ impl Pieces {
             front.pieces.push_back(piece);
         }
         front
+    }
+
+    /// The first bytes of the first piece, which has as many, shared.
+    fn take_front(&mut self, bytes: usize) -> Bytes {
+        let Some(front) = self.pieces.front_mut() else { return Bytes::new() };
+        let shared = front.split_to(bytes);
+        self.bytes -= bytes;
+        self.drop_empty_front();
+        shared
+    }
+
+    fn drop_empty_front(&mut self) {
+        if self.pieces.front().is_some_and(Bytes::is_empty) {
+            self.pieces.pop_front();
+        }
+        if self.pieces.is_empty() && !self.gathered.is_empty() {
+            self.pieces.push_back(std::mem::take(&mut self.gathered).freeze());
+        }
     }
 }
 
@@ -159,35 +199,25 @@ impl Buf for Pieces {
 
     fn advance(&mut self, mut bytes: usize) {
         assert!(bytes <= self.bytes, "{bytes} bytes of {}", self.bytes);
-        self.bytes -= bytes;
-        while let Some(front) = self.pieces.front_mut() {
-            if front.len() > bytes {
-                front.advance(bytes);
-                return;
-            }
-            bytes -= front.len();
-            self.pieces.pop_front();
+        while bytes > 0 {
+            bytes -= self.take_front(bytes.min(self.chunk().len())).len();
         }
     }
 
     fn copy_to_bytes(&mut self, bytes: usize) -> Bytes {
-        if bytes > self.chunk().len() {
-            let mut gathered = BytesMut::with_capacity(bytes);
-            while gathered.len() < bytes {
-                let part = self.chunk().len().min(bytes - gathered.len());
-                assert!(part > 0, "{bytes} bytes of fewer");
-                gathered.extend_from_slice(&self.chunk()[..part]);
-                self.advance(part);
-            }
-            return gathered.freeze();
+        let front = self.chunk().len();
+        // What is kept of a field must not keep much more than the field.
+        if bytes <= front && (front < MIN_SHARED_BYTES || front <= 2 * bytes) {
+            return self.take_front(bytes);
         }
-        let Some(front) = self.pieces.front_mut() else { return Bytes::new() };
-        let shared = front.split_to(bytes);
-        if front.is_empty() {
-            self.pieces.pop_front();
+        let mut copy = BytesMut::with_capacity(bytes);
+        while copy.len() < bytes {
+            let part = self.chunk().len().min(bytes - copy.len());
+            assert!(part > 0, "{bytes} bytes of fewer");
+            copy.extend_from_slice(&self.chunk()[..part]);
+            self.advance(part);
         }
-        self.bytes -= bytes;
-        shared
+        copy.freeze()
     }
 }
 
@@ -249,9 +279,10 @@ mod tests {
 
     #[test]
     fn messages_are_the_same_however_frames_cut_them() {
-        let sent = [node(vec![1; 3000].into()), WorkerMessage::default(), node(vec![2; 10].into())];
+        let long: Vec<u8> = (0..40_000).map(|at| (at % 251) as u8).collect();
+        let sent = [node(long.into()), WorkerMessage::default(), node(vec![2; 10].into())];
         let bytes: Vec<u8> = sent.iter().flat_map(plain).collect();
-        for size in [1, 2, 3, 5, 7, 100, 999, 3000, bytes.len()] {
+        for size in [1, 2, 3, 5, 7, 100, 999, 1024, 1500, 3000, bytes.len()] {
             let frames = bytes.chunks(size).map(|part| data(part.to_vec()));
             let mut received = messages(frames, End::OfRequest);
             for message in &sent {
@@ -271,6 +302,40 @@ mod tests {
             let Some(worker_message::Body::Node(node)) = received.body else { panic!("{received:?}") };
             assert_eq!(node.gradient.as_ptr(), place, "shared, not copied");
         }
+    }
+
+    #[test]
+    fn a_small_field_of_a_large_frame_is_copied() {
+        let plain =
+            Bytes::from([plain(&node(vec![3; 400].into())), plain(&node(vec![4; 100_000].into()))].concat());
+        let within = plain.as_ptr_range();
+        let mut received = messages([data(plain)], End::OfRequest);
+        let mut gradient = || {
+            let message = next(&mut received).unwrap().unwrap();
+            let Some(worker_message::Body::Node(node)) = message.body else { panic!("{message:?}") };
+            node.gradient
+        };
+        let (small, large) = (gradient(), gradient());
+        assert!(!within.contains(&small.as_ptr()) && small == vec![3; 400]);
+        assert!(within.contains(&large.as_ptr()) && large == vec![4; 100_000]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_received_after_an_error() {
+        let bytes = [vec![7, 0, 0, 0, 0], plain(&WorkerMessage::default())].concat();
+        let mut received = messages([data(bytes)], End::OfRequest);
+        assert_eq!(received.message().await.unwrap_err().code(), Code::Internal);
+        assert_eq!(received.message().await.unwrap(), None);
+    }
+
+    #[test]
+    fn more_may_be_allowed_later() {
+        let bytes = [plain(&node(vec![1; 10].into())), plain(&node(vec![1; 5000].into()))].concat();
+        let mut received = messages([data(bytes)], End::OfRequest);
+        received.allow(100);
+        assert!(next(&mut received).unwrap().is_some());
+        received.allow(6000);
+        assert!(next(&mut received).unwrap().is_some());
     }
 
     #[test]
@@ -295,10 +360,9 @@ mod tests {
         assert!(message.contains("4294967295 bytes") && message.contains("200000"), "{message}");
         assert_eq!(code(&[1, 0, 0, 0, 0], End::OfRequest).0, Code::Internal, "compressed");
         assert_eq!(code(&[0, 0, 0, 0, 1, 0xff], End::OfRequest).0, Code::Internal, "no protobuf");
-        for end in [End::OfRequest, End::OfResponse] {
-            assert_eq!(code(&[0, 0, 0, 0, 9, 1], end).0, Code::Internal, "an end within a message");
-            assert_eq!(code(&[0, 0], end).0, Code::Internal, "an end within a prefix");
-        }
+        assert_eq!(code(b"<html>", End::OfRequest).0, Code::Internal, "a web page");
+        assert_eq!(code(&[0, 0, 0, 0, 9, 1], End::OfRequest).0, Code::Internal, "an end within a message");
+        assert_eq!(code(&[0, 0], End::OfRequest).0, Code::Internal, "an end within a prefix");
     }
 
     #[test]
@@ -312,5 +376,6 @@ mod tests {
         let status = next(&mut received).unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "no"));
         assert_eq!(next(&mut messages([trailers(Status::ok(""))], End::OfResponse)).unwrap(), None);
+        assert_eq!(next(&mut messages([], End::OfResponse)).unwrap_err().code(), Code::Unknown);
     }
 }

@@ -1,0 +1,76 @@
+//! Where local workers connect: a Unix socket with a name that is no file, so that nothing is left behind.
+//!
+//! The name is random: nobody can take it beforehand. Only processes of the same user are let in, besides the system's;
+//! the join token is asked of them, too.
+
+use std::{fmt::Write, io};
+
+use lockstep_worker::LOCAL_SOCKET;
+use rustix::process::getuid;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt};
+
+/// A socket that is listened on.
+pub struct LocalSocket {
+    listener: UnixListener,
+    name: String,
+}
+
+impl LocalSocket {
+    /// Listens on a new name; within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system's reason.
+    pub fn bind() -> io::Result<Self> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let mut name = String::from("lockstep-");
+        for byte in random {
+            let _ = write!(name, "{byte:02x}");
+        }
+        // A zero byte in front tells such names from files.
+        let listener = UnixListener::bind(format!("\0{name}"))?;
+        Ok(Self { listener, name })
+    }
+
+    /// What a worker is told to dial.
+    pub fn url(&self) -> String {
+        format!("{LOCAL_SOCKET}{}", self.name)
+    }
+
+    /// Whoever connects and may.
+    pub fn connections(self) -> impl Stream<Item = io::Result<UnixStream>> + Send {
+        UnixListenerStream::new(self.listener).filter(|connection| match connection {
+            Ok(connection) => is_let_in(connection),
+            Err(_) => true,
+        })
+    }
+}
+
+fn is_let_in(connection: &UnixStream) -> bool {
+    match connection.peer_cred() {
+        Ok(peer) if peer.uid() == getuid().as_raw() || peer.uid() == 0 => true,
+        Ok(peer) => {
+            tracing::warn!("turned away a process of the user {} at the local workers' socket", peer.uid());
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_of_the_same_user_is_let_in() {
+        let (one, other) = (LocalSocket::bind().unwrap(), LocalSocket::bind().unwrap());
+        assert_ne!(one.url(), other.url());
+        let name = one.url().replacen(LOCAL_SOCKET, "\0", 1);
+        let mut connections = Box::pin(one.connections());
+        let (dialled, came) = tokio::join!(UnixStream::connect(name), connections.next());
+        assert!(dialled.is_ok() && came.is_some_and(|connection| connection.is_ok()));
+    }
+}
