@@ -31,7 +31,7 @@ pub struct Arguments {
     #[arg(allow_negative_numbers = true)]
     pub workers: Vec<u32>,
 
-    /// Examples of one step, or several such numbers, each a table of its own
+    /// Examples of one step, or several such numbers, each compared for itself
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "64")]
     #[arg(allow_negative_numbers = true)]
     pub batch_size: Vec<u32>,

@@ -20,6 +20,12 @@ const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00
 /// Labels of workers closer than this would touch.
 const MIN_LABEL_DISTANCE: f64 = 20.0;
 
+/// The distance of what belongs to the same number of workers.
+const BESIDE: f64 = 7.0;
+
+/// Room for the longest name in a legend.
+const LEGEND_WIDTH: f64 = 165.0;
+
 /// An SVG document.
 pub fn svg(report: &Report) -> String {
     let mut text = format!(
@@ -129,20 +135,33 @@ impl Chart {
             axes.right - axes.left,
             axes.bottom - axes.top
         );
-        for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
+        for (number, (series, colour)) in self.series.iter().zip(COLOURS.iter().cycle()).enumerate() {
+            // Spreads of the same number of workers stand beside each other.
+            let aside = BESIDE * (number as f64 - (self.series.len() - 1) as f64 / 2.0);
+            let place = |workers, value| (axes.x(workers) + aside, axes.y(value));
             if let Some(ends) = series.line {
-                let [from, to] = ends.map(|(workers, value)| (axes.x(workers), axes.y(value)));
+                let [from, to] = ends.map(|(workers, value)| place(workers, value));
                 line(text, from, to, &format!("stroke=\"{colour}\" stroke-dasharray=\"5 4\""));
             }
+            for pair in series.marks.windows(2) {
+                let ends = [&pair[0], &pair[1]].map(|mark| place(mark.workers, mark.value));
+                line(text, ends[0], ends[1], &format!("stroke=\"{colour}\""));
+            }
             for mark in &series.marks {
-                let x = axes.x(mark.workers);
-                let spread = [mark.min, mark.max].map(|value| (x, axes.y(value)));
+                let spread = [mark.min, mark.max].map(|value| place(mark.workers, value));
                 line(text, spread[0], spread[1], &format!("stroke=\"{colour}\" stroke-width=\"2\""));
-                dot(text, (x, axes.y(mark.value)), colour);
+                dot(text, place(mark.workers, mark.value), colour);
             }
         }
         text.push_str("</g>\n");
-        let mut y = axes.top + 10.0;
+        let mut y = axes.top + 14.0;
+        let legend_height = 16.0 * self.series.len() as f64 + 4.0;
+        let _ = writeln!(
+            text,
+            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{LEGEND_WIDTH}\" height=\"{legend_height:.1}\" fill=\"white\"/>",
+            axes.left + 4.0,
+            axes.top
+        );
         for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
             dot(text, (axes.left + 14.0, y - 4.0), colour);
             label(text, (axes.left + 24.0, y), "start", &series.name);
