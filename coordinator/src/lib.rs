@@ -1,6 +1,7 @@
 //! The coordinator: command line, run loop, gRPC service, trainer, local workers, journal.
 
 pub mod batches;
+pub mod bench;
 pub mod chaos;
 pub mod cli;
 mod crashing_disk;

@@ -377,7 +377,9 @@ impl Run {
         self.trainer.combine(task, self.batches.cut(task).leaves(), worker, node, value);
         let member = self.members.get_mut(&worker);
         if let Some(after) = member.and_then(|member| member.joined_after.take()) {
-            let reason = format!("{worker} contributes: its first node, {node} of {task}, is counted; it joined after step {after}");
+            let reason = format!(
+                "{worker} contributes: its first node, {node} of {task}, is counted; it joined after step {after}"
+            );
             self.record("worker_contributes", Some(worker), reason);
         }
     }

@@ -227,7 +227,9 @@ mod tests {
         records.steps(12..30, 0.25);
         records.figures.settle(&mut faults);
         let expected = Recovery::Step { step: 11, seconds: 0.5, normal_seconds: 0.25 };
-        assert_eq!(faults.map(|fault| fault.recovery), [None, None, Some(expected), None, None, Some(Recovery::Join { seconds: 0.0, steps: 2 })]
+        assert_eq!(
+            faults.map(|fault| fault.recovery),
+            [None, None, Some(expected), None, None, Some(Recovery::Join { seconds: 0.0, steps: 2 })]
         );
     }
 
