@@ -9,6 +9,7 @@ mod digits;
 mod ends;
 mod external;
 mod harness;
+mod instruction_sets;
 mod metrics;
 mod oracle;
 mod resume;

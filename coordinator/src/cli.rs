@@ -18,6 +18,9 @@ use clap::{
     builder::BoolishValueParser, value_parser,
 };
 
+use lockstep_worker::instruction_set::{self, ForcedCpuError};
+
+use crate::bench::Bench;
 use crate::settings::{Settings, SettingsError, nearest::nearest};
 pub(crate) use train_arguments::TrainArguments;
 
@@ -37,9 +40,10 @@ pub const EXIT_TERMINATED: u8 = 143;
 /// Prefix of the environment variables that are flags.
 const VARIABLE_PREFIX: &str = "LOCKSTEP_";
 
-/// Variables of that prefix that are no flag: where the test-suite finds MNIST, and the place at which it
-/// has a process die.
-const OTHER_VARIABLES: [&str; 2] = ["LOCKSTEP_DATA", lockstep_worker::crash::VARIABLE];
+/// Variables of that prefix that are no flag: the instruction set that is forced, where the test-suite finds MNIST,
+/// and the place at which it has a process die.
+const OTHER_VARIABLES: [&str; 3] =
+    [instruction_set::VARIABLE, "LOCKSTEP_DATA", lockstep_worker::crash::VARIABLE];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,6 +59,8 @@ Examples:
 
 Every flag is also an environment variable (--batch-size is LOCKSTEP_BATCH_SIZE) and a key of the
 configuration file (batch-size = 64). A flag beats the environment, which beats the file.
+LOCKSTEP_CPU=avx512|avx2|neon|scalar forces the instruction set, here and in local workers
+(for comparisons: the fastest is the default, and all give the same bits).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 75 workers lost (try again with --resume),
 130/143 interrupted.";
@@ -84,7 +90,7 @@ enum Command {
     Chaos(crate::chaos::Arguments),
     /// Measure how fast this program is on this machine
     #[command(subcommand)]
-    Bench(crate::bench::Bench),
+    Bench(Bench),
     /// Run as a worker; the coordinator starts its local workers this way
     #[command(hide = true)]
     Worker(lockstep_worker::cli::Arguments),
@@ -174,7 +180,7 @@ pub enum Invocation {
     /// Train under faults.
     Chaos(crate::chaos::Arguments),
     /// Measure.
-    Bench(crate::bench::Bench),
+    Bench(Bench),
     /// Be a worker.
     Worker(lockstep_worker::cli::Arguments),
 }
@@ -188,6 +194,9 @@ pub enum UsageError {
     /// From the settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// From the variable that forces an instruction set.
+    #[error(transparent)]
+    Cpu(#[from] ForcedCpuError),
 }
 
 impl UsageError {
@@ -195,9 +204,9 @@ impl UsageError {
     pub fn report(&self) -> u8 {
         match self {
             Self::Arguments(error) => lockstep_worker::cli::report(error),
-            Self::Settings(error) => {
+            Self::Settings(_) | Self::Cpu(_) => {
                 // A stream that is gone changes nothing about the exit code, and leaves nowhere to report it.
-                let _ = writeln!(io::stderr(), "error: {error}");
+                let _ = writeln!(io::stderr(), "error: {self}");
                 EXIT_USAGE
             }
         }

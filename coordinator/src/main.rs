@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation};
+use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError};
 use lockstep_coordinator::settings::SettingsError;
 use lockstep_coordinator::{bench, chaos, data_command, train, verify_command};
 use lockstep_telemetry::Terminal;
+use lockstep_worker::instruction_set;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -14,6 +15,9 @@ fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(error) => return error.report().into(),
     };
+    if let Err(error) = instruction_set::force_from_environment() {
+        return UsageError::from(error).report().into();
+    }
     let terminal = Terminal::stderr();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()

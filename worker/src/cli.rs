@@ -11,11 +11,13 @@ use lockstep_proto::Token;
 use tracing_subscriber::EnvFilter;
 
 use crate::process::{self, Parent};
-use crate::{Config, WorkerError, run};
+use crate::{Config, WorkerError, instruction_set, run};
 
-/// What `--help` says of the exit codes.
+/// What `--help` says of the exit codes and of the variable that is no flag.
 pub const EXIT_CODES: &str = "Exit codes: 0 the run ended, 1 refused by the coordinator, 2 usage, 75 the coordinator \
-                              cannot be reached (or was lost): try again.";
+                              cannot be reached (or was lost): try again.\n\n\
+                              LOCKSTEP_CPU=avx512|avx2|neon|scalar forces the instruction set (for comparisons: the \
+                              fastest is the default, and all give the same bits).";
 
 /// Arguments of a worker.
 #[derive(Args, Clone, Debug)]
@@ -98,6 +100,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
 }
 
 fn configure(arguments: Arguments) -> Result<Config, WorkerError> {
+    instruction_set::force_from_environment()?;
     let local = arguments.parent.is_some();
     let token = match arguments.parent {
         Some(pid) => Parent::bind(pid).map_err(WorkerError::Parent)?.into_token(),

@@ -2,6 +2,8 @@
 
 use lockstep_proto::{MalformedMessage, TokenError};
 
+use crate::instruction_set::ForcedCpuError;
+
 /// Why a worker ended before its run.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -13,6 +15,9 @@ pub enum WorkerError {
         /// What is wrong.
         cause: String,
     },
+    /// An instruction set that this machine does not have.
+    #[error(transparent)]
+    Cpu(#[from] ForcedCpuError),
     /// No token.
     #[error("no join token: give --token or LOCKSTEP_TOKEN, as the coordinator prints it at its start")]
     NoToken,
@@ -80,7 +85,7 @@ impl WorkerError {
     /// The exit code of the process: 1 refused, 2 usage, 75 try again.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Address { .. } | Self::NoToken | Self::Token(_) => 2,
+            Self::Address { .. } | Self::Cpu(_) | Self::NoToken | Self::Token(_) => 2,
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Parent(_) => 75,
             Self::Refused { .. } | Self::Malformed { .. } | Self::Protocol { .. } => 1,
             Self::Compute(_) | Self::Start(_) => 1,

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod examples;
+pub mod instruction_set;
 mod join;
 mod process;
 mod recompute;

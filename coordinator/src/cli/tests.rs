@@ -107,6 +107,25 @@ fn verify_takes_a_run_and_a_range_of_steps() {
 }
 
 #[test]
+fn bench_kernels_refuses_what_it_cannot_measure() {
+    assert!(matches!(parsed(&["bench", "kernels"]), Ok(Invocation::Bench(_))));
+    let all =
+        ["bench", "kernels", "--layer", "conv2", "--layer", "dense1", "--cpu", "scalar", "--seconds", "0.5"];
+    assert!(matches!(parsed(&all), Ok(Invocation::Bench(_))));
+    for (wrong, parts) in [
+        (["--layer", "conv9"], ["'conv9'", "--layer", "conv1, conv2, conv3, dense1, dense2"]),
+        (["--cpu", "sse9"], ["'sse9'", "--cpu", "this machine has "]),
+        (["--seconds", "0"], ["'0'", "--seconds", "above 0"]),
+        (["--seconds", "-3"], ["'-3'", "--seconds", "above 0"]),
+        (["--seconds", "soon"], ["'soon'", "--seconds", "above 0"]),
+    ] {
+        let message = refusal(&[&["bench", "kernels"][..], &wrong].concat());
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+    assert!(refusal(&["bench"]).contains("kernels"));
+}
+
+#[test]
 fn flags_of_a_training_run_do_not_go_with_a_subcommand() {
     assert!(refusal(&["--workers", "2", "data", "verify"]).contains("cannot be used with"));
 }
@@ -122,13 +141,21 @@ fn errors_have_exit_code_2_and_help_has_0() {
     let code = |arguments: &[&str]| parsed(arguments).err().unwrap().report();
     assert_eq!(code(&["--workers", "0"]), EXIT_USAGE);
     assert_eq!(code(&["--wrokers", "4"]), EXIT_USAGE);
+    assert_eq!(code(&["bench", "kernels", "--layer", "conv9"]), EXIT_USAGE);
     assert_eq!(code(&["--version"]), EXIT_DONE);
 }
 
 #[test]
 fn unknown_variables_are_named_with_the_nearest_known_one() {
-    let names =
-        ["LOCKSTEP_EPOCH", "LOCKSTEP_DATA", "LOCKSTEP_DATA_DIR", "LOCKSTEP_MOMENTUM", "HOME", "EPOCH"];
+    let names = [
+        "LOCKSTEP_EPOCH",
+        "LOCKSTEP_CPU",
+        "LOCKSTEP_DATA",
+        "LOCKSTEP_DATA_DIR",
+        "LOCKSTEP_MOMENTUM",
+        "HOME",
+        "EPOCH",
+    ];
     assert_eq!(
         unknown_variables(names.map(OsString::from)),
         [

@@ -4,6 +4,8 @@
 //! Never chooses anything by the build's target CPU: the same binary runs everywhere.
 
 use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
 
 use crate::fma::{Fma, Hardware, Soft};
 
@@ -29,10 +31,33 @@ pub enum Cpu {
     Scalar,
 }
 
+/// Why a name stands for no instruction set that can be used here; the texts complete "NAME: ...".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CpuError {
+    /// No machine has it.
+    #[error("no such instruction set; this machine has {}", available_names())]
+    Unknown,
+    /// Other machines have it.
+    #[error("this machine does not have it; it has {}", available_names())]
+    Unavailable,
+}
+
+/// The names of all instruction sets, on whatever machine.
+const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "scalar"];
+
+/// What [`Cpu::force`] fixed for this process.
+static FORCED: OnceLock<Cpu> = OnceLock::new();
+
 impl Cpu {
-    /// The fastest instruction set of this machine.
+    /// The instruction set of this process: the one that [`Cpu::force`] fixed, or else the machine's fastest.
     pub fn detect() -> Self {
-        Self::available()[0]
+        FORCED.get().copied().unwrap_or_else(|| Self::available()[0])
+    }
+
+    /// Makes `self` what [`Cpu::detect`] gives from now on. Only a program's start may do it, once; a second call
+    /// changes nothing.
+    pub fn force(self) {
+        FORCED.get_or_init(|| self);
     }
 
     /// Every instruction set of this machine, fastest first; [`Cpu::Scalar`] is always the last.
@@ -106,6 +131,22 @@ impl fmt::Display for Cpu {
     }
 }
 
+impl FromStr for Cpu {
+    type Err = CpuError;
+
+    /// The instruction set of that name, if this machine has it.
+    fn from_str(name: &str) -> Result<Self, CpuError> {
+        let found = Self::available().into_iter().find(|cpu| cpu.to_string() == name);
+        let missing = if NAMES.contains(&name) { CpuError::Unavailable } else { CpuError::Unknown };
+        found.ok_or(missing)
+    }
+}
+
+/// The names of what this machine has, fastest first.
+fn available_names() -> String {
+    Cpu::available().iter().map(Cpu::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// A computation written once for every instruction set.
 ///
 /// `run` and everything it calls must be `#[inline(always)]`, or the compiler leaves it outside the
@@ -177,4 +218,34 @@ fn avx2<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "neon")]
 fn neon<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<NarrowSet>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_available_instruction_set_is_found_by_its_name() {
+        for cpu in Cpu::available() {
+            assert!(NAMES.contains(&cpu.to_string().as_str()), "{cpu}");
+            assert_eq!(cpu.to_string().parse(), Ok(cpu));
+        }
+    }
+
+    #[test]
+    fn another_machine_s_instruction_set_is_told_from_an_unknown_one() {
+        let other = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
+        assert_eq!(other.parse::<Cpu>(), Err(CpuError::Unavailable));
+        for unknown in ["", "sse2", "AVX2", "avx2 ", "fastest"] {
+            assert_eq!(unknown.parse::<Cpu>(), Err(CpuError::Unknown), "{unknown:?}");
+        }
+        let have = available_names();
+        assert!(have.ends_with("scalar"));
+        let message = CpuError::Unavailable.to_string();
+        assert_eq!(message, format!("this machine does not have it; it has {have}"));
+        assert_eq!(
+            CpuError::Unknown.to_string(),
+            format!("no such instruction set; this machine has {have}")
+        );
+    }
 }

@@ -23,7 +23,7 @@ pub fn forward(
     assert_eq!(z.dim(), (x.nrows(), b.len()), "shape of the dense outputs");
     assert_eq!(b.len() % LANES, 0, "dense outputs come in blocks of {LANES}");
     let (inputs, bias) = (x.ncols(), Some(elements(&b)));
-    cpu.run(Product { x: elements(&x), w: elements(&w), bias, z: elements_mut(&mut z), inputs, relu: false });
+    cpu.run(Product::<false> { x: elements(&x), w: elements(&w), bias, z: elements_mut(&mut z), inputs });
 }
 
 /// [`forward`] and then a ReLU.
@@ -41,7 +41,7 @@ pub fn forward_relu(
     assert_eq!(y.dim(), (x.nrows(), b.len()), "shape of the dense outputs");
     assert_eq!(b.len() % LANES, 0, "dense outputs come in blocks of {LANES}");
     let (inputs, bias) = (x.ncols(), Some(elements(&b)));
-    cpu.run(Product { x: elements(&x), w: elements(&w), bias, z: elements_mut(&mut y), inputs, relu: true });
+    cpu.run(Product::<true> { x: elements(&x), w: elements(&w), bias, z: elements_mut(&mut y), inputs });
 }
 
 /// Gradient of the inputs: `dz [N, O]` and the transposed weights `wt [O, I]` to `dx [N, I]`.
@@ -53,7 +53,7 @@ pub fn backward_input(cpu: Cpu, dz: ArrayView2<f32>, wt: ArrayView2<f32>, mut dx
     assert_eq!(dx.dim(), (dz.nrows(), wt.ncols()), "shape of the dense inputs' gradient");
     assert_eq!(wt.ncols() % LANES, 0, "dense inputs come in blocks of {LANES}");
     let (x, w, z, inputs) = (elements(&dz), elements(&wt), elements_mut(&mut dx), dz.ncols());
-    cpu.run(Product { x, w, bias: None, z, inputs, relu: false });
+    cpu.run(Product::<false> { x, w, bias: None, z, inputs });
 }
 
 /// Gradient of the parameters: adds `x [N, I]` times `dz [N, O]` to `dw [I, O]`, and `dz` to `db [O]`.
@@ -85,17 +85,17 @@ pub fn relu_backward(y: &[f32], dy: &mut [f32]) {
     }
 }
 
-/// `z = bias + x w`, inputs in ascending order in every sum. Without a bias the sums start at +0.0.
-struct Product<'a> {
+/// `z = bias + x w`, inputs in ascending order in every sum, and a ReLU if `RELU`. Without a bias the sums start at
+/// +0.0.
+struct Product<'a, const RELU: bool> {
     x: &'a [f32],
     w: &'a [f32],
     bias: Option<&'a [f32]>,
     z: &'a mut [f32],
     inputs: usize,
-    relu: bool,
 }
 
-impl Kernel for Product<'_> {
+impl<const RELU: bool> Kernel for Product<'_, RELU> {
     type Output = ();
 
     #[inline(always)]
@@ -120,7 +120,7 @@ impl Kernel for Product<'_> {
     }
 }
 
-impl Product<'_> {
+impl<const RELU: bool> Product<'_, RELU> {
     /// All outputs of `EXAMPLES` examples from `first` on, `BLOCKS` blocks at a time.
     #[inline(always)]
     fn columns<S: InstructionSet, const EXAMPLES: usize, const BLOCKS: usize>(
@@ -146,37 +146,52 @@ impl Product<'_> {
         column: usize,
         outputs: usize,
     ) {
-        let mut sums = [[[0.0; LANES]; BLOCKS]; EXAMPLES];
-        if let Some(bias) = self.bias {
-            let bias: &[Lanes<LANES>] = blocks(&bias[column..column + BLOCKS * LANES]);
-            for example in 0..EXAMPLES {
-                sums[example].copy_from_slice(bias);
-            }
-        }
-        let mut x = [[].as_slice(); EXAMPLES];
+        let bias = match self.bias {
+            Some(bias) => *blocks(&bias[column..]).first_chunk().expect("whole blocks"),
+            None => [[0.0; LANES]; BLOCKS],
+        };
+        let x = std::array::from_fn(|example| &self.x[(first + example) * self.inputs..][..self.inputs]);
+        let sums = product::<S, EXAMPLES, BLOCKS>(&bias, x, blocks(&self.w[column..]), outputs / LANES);
         for example in 0..EXAMPLES {
-            x[example] = &self.x[(first + example) * self.inputs..][..self.inputs];
-        }
-        for (input, row) in self.w.chunks_exact(outputs).enumerate().take(self.inputs) {
-            let row: &[Lanes<LANES>] = blocks(&row[column..column + BLOCKS * LANES]);
-            for example in 0..EXAMPLES {
-                let value = x[example][input];
-                for block in 0..BLOCKS {
-                    fma::<S, LANES>(value, &row[block], &mut sums[example][block]);
-                }
-            }
-        }
-        for example in 0..EXAMPLES {
-            let z = &mut self.z[(first + example) * outputs + column..][..BLOCKS * LANES];
-            let z: &mut [Lanes<LANES>] = blocks_mut(z);
+            let z = blocks_mut(&mut self.z[(first + example) * outputs + column..]);
+            let z: &mut [Lanes<LANES>; BLOCKS] = z.first_chunk_mut().expect("whole blocks");
             for block in 0..BLOCKS {
                 for lane in 0..LANES {
                     let sum = sums[example][block][lane] + 0.0;
-                    z[block][lane] = if self.relu { if sum > 0.0 { sum } else { 0.0 } } else { sum };
+                    // Not the other way round: no number is greater than zero, and gives zero.
+                    z[block][lane] = if !RELU || sum > 0.0 { sum } else { 0.0 };
                 }
             }
         }
     }
+}
+
+/// `EXAMPLES` examples times `BLOCKS` blocks of outputs: the sums, without their final `+ 0.0`. `w` is what is left of
+/// the weights from the first of these outputs on, `stride` the blocks in a row of them.
+#[inline(always)]
+pub(crate) fn product<S: InstructionSet, const EXAMPLES: usize, const BLOCKS: usize>(
+    bias: &[Lanes<LANES>; BLOCKS],
+    x: [&[f32]; EXAMPLES],
+    w: &[Lanes<LANES>],
+    stride: usize,
+) -> [[Lanes<LANES>; BLOCKS]; EXAMPLES] {
+    let mut sums = [[[0.0; LANES]; BLOCKS]; EXAMPLES];
+    for example in 0..EXAMPLES {
+        for block in 0..BLOCKS {
+            sums[example][block] = bias[block];
+        }
+    }
+    let inputs = x[0].len();
+    let x = x.map(|x| &x[..inputs]);
+    for input in 0..inputs {
+        let row = &w[input * stride..][..BLOCKS];
+        for example in 0..EXAMPLES {
+            for block in 0..BLOCKS {
+                fma::<S, LANES>(x[example][input], &row[block], &mut sums[example][block]);
+            }
+        }
+    }
+    sums
 }
 
 /// `dw += x dz`, `db += dz`, examples in order in every sum.
@@ -242,7 +257,8 @@ impl OuterProducts<'_> {
             x[example] = &self.x[(first + example) * self.inputs..][..self.inputs];
         }
         for (input, row) in self.dw.chunks_exact_mut(outputs).enumerate().take(self.inputs) {
-            let row: &mut [Lanes<LANES>] = blocks_mut(&mut row[column..column + BLOCKS * LANES]);
+            let row = blocks_mut(&mut row[column..]);
+            let row: &mut [Lanes<LANES>; BLOCKS] = row.first_chunk_mut().expect("whole blocks");
             for block in 0..BLOCKS {
                 let mut sums = row[block];
                 for example in 0..EXAMPLES {
@@ -251,28 +267,14 @@ impl OuterProducts<'_> {
                 row[block] = sums;
             }
         }
-        let db: &mut [Lanes<LANES>] = blocks_mut(&mut self.db[column..column + BLOCKS * LANES]);
+        let db: &mut [Lanes<LANES>; BLOCKS] =
+            blocks_mut(&mut self.db[column..]).first_chunk_mut().expect("whole blocks");
         for block in 0..BLOCKS {
             for example in 0..EXAMPLES {
                 for lane in 0..LANES {
                     db[block][lane] += dz[example][block][lane];
                 }
             }
-        }
-    }
-}
-
-/// Transposes the weights `w [I, O]` into `wt [O, I]`.
-///
-/// # Panics
-/// If the shapes do not belong together or an array is not in standard layout.
-pub fn transpose(w: ArrayView2<f32>, mut wt: ArrayViewMut2<f32>) {
-    assert_eq!((wt.ncols(), wt.nrows()), w.dim(), "shape of the transposed weights");
-    let (inputs, outputs) = w.dim();
-    let (w, wt) = (elements(&w), elements_mut(&mut wt));
-    for (input, row) in w.chunks_exact(outputs).enumerate() {
-        for (output, &value) in row.iter().enumerate() {
-            wt[output * inputs + input] = value;
         }
     }
 }

@@ -16,9 +16,13 @@ pub mod conv2d;
 pub mod cpu;
 pub mod dense;
 pub mod fma;
+pub mod layout;
 pub mod max_pool2d;
+pub mod peak;
+pub mod pixels;
 pub mod reference;
 pub mod softmax_cross_entropy;
+pub mod sums;
 
 pub use block::AlignedBuffer;
-pub use cpu::Cpu;
+pub use cpu::{Cpu, CpuError};

@@ -31,7 +31,7 @@ pub(crate) fn relu_max<const L: usize>(z: [&Lanes<L>; 4]) -> (Lanes<L>, [u32; L]
 pub(crate) fn relu_backward<const L: usize>(y: &Lanes<L>, dy: &Lanes<L>) -> Lanes<L> {
     let mut dz = [0.0; L];
     for lane in 0..L {
-        dz[lane] = if y[lane] > 0.0 { dy[lane] } else { 0.0 };
+        dz[lane] = keep(y[lane] > 0.0, dy[lane]);
     }
     dz
 }
@@ -41,7 +41,13 @@ pub(crate) fn relu_backward<const L: usize>(y: &Lanes<L>, dy: &Lanes<L>) -> Lane
 pub(crate) fn route<const L: usize>(dz: &Lanes<L>, places: &[u32; L], place: usize) -> Lanes<L> {
     let mut routed = [0.0; L];
     for lane in 0..L {
-        routed[lane] = if places[lane] == place as u32 { dz[lane] } else { 0.0 };
+        routed[lane] = keep(places[lane] == place as u32, dz[lane]);
     }
     routed
+}
+
+/// `value` if `condition`, else zero; by its bits, because the compiler makes branches of a choice between floats.
+#[inline(always)]
+fn keep(condition: bool, value: f32) -> f32 {
+    f32::from_bits(u32::from(condition).wrapping_neg() & value.to_bits())
 }

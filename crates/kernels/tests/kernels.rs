@@ -3,8 +3,8 @@
 mod support;
 
 use lockstep_kernels::fma::Soft;
-use lockstep_kernels::{Cpu, conv2d, dense, reference, softmax_cross_entropy};
-use ndarray::{Array1, Array2, Array3, Array4, Array5, Axis, Zip, s};
+use lockstep_kernels::{Cpu, conv2d, dense, layout, reference, softmax_cross_entropy};
+use ndarray::{Array1, Array2, Array3, Array4, Axis, Zip, s};
 use support::{KINDS, Kind, Values, assert_bits};
 
 /// What the reference says of a convolution with ReLU, and of its gradients, summed over the examples.
@@ -94,11 +94,88 @@ fn convolution_with_relu_and_pooling() {
                     let mut y = Array4::from_elem(dy.dim(), f32::NAN);
                     let mut places = Array4::from_elem(dy.dim(), 9);
                     let (y_view, places_view) = (y.view_mut(), places.view_mut());
-                    conv2d::forward_relu_pool(cpu, x.view(), w.view(), b.view(), y_view, places_view);
+                    conv2d::forward_relu_pool(cpu, x.view(), w.view(), b.view(), None, y_view, places_view);
                     let what = format!("{cpu} {kind:?} {:?}, {filters} filters", x.dim());
                     assert_bits(&y, &want.y, &what);
                     assert_eq!(places, want.places, "{what}: winning places");
                 }
+            }
+        }
+    }
+}
+
+/// Windows that see the background only are copied; the bits must be those of the computation, also of windows that see
+/// almost only background, and of values that are equal to it without having its bits.
+#[test]
+fn convolution_over_a_background() {
+    let mut values = Values::new(27);
+    for (height, width, rows, columns, channels, filters) in [
+        (28, 28, 12, 12, 1, 16),
+        (12, 12, 5, 5, 16, 32),
+        (9, 32, 3, 15, 16, 32),
+        (40, 6, 19, 2, 1, 16),
+        (5, 40, 1, 19, 16, 32),
+    ] {
+        for kind in KINDS {
+            let (w, b) = kernel_and_bias(&mut values, channels, filters, kind);
+            let mut ground: Array1<f32> = values.array(channels, kind);
+            ground[0] = if values.word().is_multiple_of(2) { 0.0 } else { ground[0] };
+            let mut x = Array4::from_shape_fn((4, height, width, channels), |(_, _, _, c)| ground[c]);
+            // No ink, single places of it, an inner square, and ink everywhere.
+            for _ in 0..3 {
+                let at = [values.word() as usize % height, values.word() as usize % width];
+                x[[1, at[0], at[1], values.word() as usize % channels]] =
+                    if ground[0] == 0.0 { -0.0 } else { 0.5 };
+            }
+            let inner = s![2, 2..height - 2, 2..width - 2, ..];
+            x.slice_mut(inner).assign(&values.array((height - 4, width - 4, channels), kind));
+            x.slice_mut(s![3, .., .., ..]).assign(&values.array((height, width, channels), kind));
+            let dy = gradient(&mut values, (4, rows, columns, filters), kind);
+            let sums = (Array4::zeros(w.dim()), Array1::zeros(filters));
+            let want = convolution(&x, &w, &b, &dy, 2, sums);
+            for cpu in Cpu::available() {
+                let mut background = conv2d::Background::new(channels, filters);
+                background.update(cpu, ground.as_slice().unwrap(), w.view(), b.view());
+                let mut y = Array4::from_elem(dy.dim(), f32::NAN);
+                let mut places = Array4::from_elem(dy.dim(), 9);
+                let (y_view, places_view) = (y.view_mut(), places.view_mut());
+                let (x, w, b) = (x.view(), w.view(), b.view());
+                conv2d::forward_relu_pool(cpu, x, w, b, Some(&background), y_view, places_view);
+                let what = format!("{cpu} {kind:?} {:?}, {filters} filters", x.dim());
+                assert_bits(&y, &want.y, &what);
+                assert_eq!(places, want.places, "{what}: winning places");
+                if channels == 1 {
+                    let (mut dw, mut db) = (Array4::zeros(w.dim()), Array1::zeros(filters));
+                    let (y, places, dy) = (y.view(), places.view(), dy.view());
+                    conv2d::backward_first_relu_pool(cpu, x, y, places, dy, dw.view_mut(), db.view_mut());
+                    assert_sums(&dw, &want.dw, &format!("{what}: dw"));
+                    assert_sums(&db, &want.db, &format!("{what}: db"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn layouts_move_every_value_to_its_place() {
+    let mut values = Values::new(28);
+    // Sizes at and around the block of 16.
+    for (channels, filters) in [(16, 32), (32, 32), (1, 16), (15, 17), (33, 10), (48, 16)] {
+        let w: Array4<f32> = values.array((3, 3, channels, filters), Kind::Ordinary);
+        for cpu in Cpu::available() {
+            let mut major = Array4::from_elem((filters, 3, 3, channels), f32::NAN);
+            layout::to_filter_major(cpu, w.view(), major.view_mut());
+            let mut back = Array4::from_elem(w.dim(), f32::NAN);
+            layout::from_filter_major(cpu, major.view(), back.view_mut());
+            assert_bits(&back, &w, &format!("{cpu}, {channels} channels, {filters} filters: there and back"));
+            let mut padded = Array3::from_elem((filters, layout::PADDED_TAPS, channels), f32::NAN);
+            layout::to_padded_filter_major(cpu, w.view(), padded.view_mut());
+            for ((f, y, x, c), value) in major.indexed_iter() {
+                assert_eq!(value.to_bits(), w[[y, x, c, f]].to_bits());
+                assert_eq!(value.to_bits(), padded[[f, 1 + 4 * y + x, c]].to_bits());
+            }
+            for padding in [0, 4, 8, 12] {
+                assert!(padded.slice(s![.., padding, ..]).iter().all(|value| value.to_bits() == 0));
             }
         }
     }
@@ -154,11 +231,11 @@ fn gradients_of_convolutions() {
                 let dw_before = values.array(w.dim(), kind);
                 let db_before = values.array(filters, kind);
                 let want = convolution(&x, &w, &b, &dy, window, (dw_before.clone(), db_before.clone()));
-                let major = (channels / 16, filters, 3, 3, 16);
+                let major = (filters, 3, 3, channels);
                 for cpu in Cpu::available() {
-                    let (mut w_major, mut dw_major) = (Array5::zeros(major), Array5::zeros(major));
-                    conv2d::to_filter_major(w.view(), w_major.view_mut());
-                    conv2d::to_filter_major(dw_before.view(), dw_major.view_mut());
+                    let (mut w_major, mut dw_major) = (Array4::zeros(major), Array4::zeros(major));
+                    layout::to_filter_major(cpu, w.view(), w_major.view_mut());
+                    layout::to_filter_major(cpu, dw_before.view(), dw_major.view_mut());
                     let mut db = db_before.clone();
                     let mut dx = Array4::from_elem(x.dim(), f32::NAN);
                     let mut events = conv2d::Events::new(n, rows * columns, filters);
@@ -166,8 +243,8 @@ fn gradients_of_convolutions() {
                     let (x_view, w_view, y_view) = (x.view(), w_major.view(), want.y.view());
                     if window == 2 {
                         let mut padded =
-                            Array4::from_elem((channels / 16, filters, conv2d::PADDED_TAPS, 16), f32::NAN);
-                        conv2d::to_padded_filter_major(w.view(), padded.view_mut());
+                            Array3::from_elem((filters, layout::PADDED_TAPS, channels), f32::NAN);
+                        layout::to_padded_filter_major(cpu, w.view(), padded.view_mut());
                         let (w_view, places, dy) = (padded.view(), want.places.view(), dy.view());
                         conv2d::backward_relu_pool(
                             cpu,
@@ -196,7 +273,7 @@ fn gradients_of_convolutions() {
                         );
                     }
                     let mut dw = Array4::from_elem(w.dim(), f32::NAN);
-                    conv2d::from_filter_major(dw_major.view(), dw.view_mut());
+                    layout::from_filter_major(cpu, dw_major.view(), dw.view_mut());
                     let what = format!("{cpu} {kind:?} {:?}, {filters} filters, window {window}", x.dim());
                     assert_bits(&dx, &want.dx, &format!("{what}: dx"));
                     assert_sums(&dw, &want.dw, &format!("{what}: dw"));
@@ -277,7 +354,7 @@ fn dense_layers() {
                     assert_bits(&got, &z.mapv(reference::relu), &format!("{what}: ReLU"));
 
                     let mut wt = Array2::zeros((outputs, inputs));
-                    dense::transpose(w.view(), wt.view_mut());
+                    layout::transpose(cpu, w.view(), wt.view_mut());
                     assert_bits(&wt, &w.t(), "transpose");
                     let mut got = Array2::from_elem(dx.dim(), f32::NAN);
                     dense::backward_input(cpu, dz.view(), wt.view(), got.view_mut());
@@ -323,6 +400,43 @@ fn softmax_and_cross_entropy() {
             assert_eq!((forward_loss.to_bits(), predicted), (one.to_bits(), reference::argmax(z.row(i))));
         }
         assert_eq!((loss.to_bits(), correct), (want_loss.to_bits(), want_correct));
+    }
+}
+
+#[test]
+fn pixels_have_the_bits_of_the_reference() {
+    let pixels: Vec<u8> = (0..=255).chain(3..=40).collect();
+    for cpu in Cpu::available() {
+        let mut x = vec![f32::NAN; pixels.len()];
+        lockstep_kernels::pixels::forward(cpu, &pixels, &mut x);
+        for (x, &pixel) in x.iter().zip(&pixels) {
+            assert_eq!(x.to_bits(), reference::pixel::<f32>(pixel).to_bits(), "{pixel}, {cpu}");
+        }
+    }
+}
+
+#[test]
+fn closed_sums_have_the_bits_of_the_reference() {
+    let sums: Array1<f32> = Values::new(29).array(77, Kind::Hostile);
+    let mut want = sums.to_vec();
+    reference::end_sums(&mut want);
+    for cpu in Cpu::available() {
+        let mut closed = vec![f32::NAN; 77];
+        lockstep_kernels::sums::close(cpu, sums.as_slice().unwrap(), &mut closed);
+        assert_eq!(
+            closed.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>(),
+            want.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>(),
+            "{cpu}"
+        );
+    }
+}
+
+#[test]
+fn the_peak_s_multiply_adds_are_counted() {
+    for cpu in Cpu::available() {
+        let one = lockstep_kernels::peak::multiply_adds(cpu, 1);
+        assert!(one > 0);
+        assert_eq!(lockstep_kernels::peak::multiply_adds(cpu, 7), 7 * one, "{cpu}");
     }
 }
 
