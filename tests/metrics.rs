@@ -86,7 +86,7 @@ fn the_summary_is_what_the_run_found() {
         ("seed", 42.into()),
         ("batch_size", 32.into()),
         ("micro_shards", 16.into()),
-        ("numerics_version", 1.into()),
+        ("numerics_version", lockstep_model::NUMERICS_VERSION.into()),
     ];
     for (name, value) in expected {
         assert_eq!(summary[name], value, "{name}");

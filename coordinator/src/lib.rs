@@ -4,6 +4,7 @@ pub mod batches;
 pub mod bench;
 pub mod chaos;
 pub mod cli;
+mod cores;
 mod crashing_disk;
 pub mod data_command;
 pub mod journal;

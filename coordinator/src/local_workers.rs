@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::cores;
 use crate::service::Incoming;
 
 /// How much of the end of a dead worker's output is shown.
@@ -133,11 +134,14 @@ impl LocalWorkers {
     pub async fn start(count: u32, recipe: Recipe, incoming: &mpsc::Sender<Incoming>) -> io::Result<Self> {
         let (kill, _) = watch::channel(false);
         let (guard, running) = mpsc::channel(1);
+        let allowed = cores::allowed();
         for number in 1..=count {
             let name = format!("local-{number}");
-            let worker = Process::start(&name, &recipe, false).await?;
+            let cores = cores::share(&allowed, number - 1, count, recipe.threads);
+            let worker = Process::start(&name, cores.as_deref(), &recipe, false).await?;
             let supervisor = Supervisor {
                 name,
+                cores,
                 recipe: recipe.clone(),
                 incoming: incoming.clone(),
                 killed: kill.subscribe(),
@@ -163,6 +167,8 @@ impl LocalWorkers {
 /// Watches one worker's process, and the ones that follow it.
 struct Supervisor {
     name: String,
+    /// What it is bound to, if it is.
+    cores: Option<Vec<usize>>,
     recipe: Recipe,
     incoming: mpsc::Sender<Incoming>,
     killed: watch::Receiver<bool>,
@@ -195,7 +201,7 @@ impl Supervisor {
                 _ = self.killed.changed() => return,
             }
             (attempt, pause) = (attempt + 1, (pause * 2).min(LONGEST_PAUSE));
-            worker = match Process::start(&self.name, &self.recipe, true).await {
+            worker = match Process::start(&self.name, self.cores.as_deref(), &self.recipe, true).await {
                 Ok(worker) => worker,
                 Err(error) => {
                     tracing::error!("cannot start {} again: {error}", self.name);
@@ -237,9 +243,9 @@ struct Process {
 }
 
 impl Process {
-    async fn start(name: &str, recipe: &Recipe, again: bool) -> io::Result<Self> {
+    async fn start(name: &str, cores: Option<&[usize]>, recipe: &Recipe, again: bool) -> io::Result<Self> {
         let log = recipe.logs.join(format!("{name}.log"));
-        let mut child = spawn(name, recipe, &log, again)?;
+        let mut child = spawn(name, cores, recipe, &log, again)?;
         let mut input =
             child.stdin.take().ok_or_else(|| io::Error::other("a worker without standard input"))?;
         // A worker that is dead already is noticed by its end.
@@ -253,7 +259,7 @@ impl Process {
     }
 }
 
-fn spawn(name: &str, recipe: &Recipe, log: &Path, again: bool) -> io::Result<Child> {
+fn spawn(name: &str, cores: Option<&[usize]>, recipe: &Recipe, log: &Path, again: bool) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
     let mut command = Command::new(own_binary()?);
     command
@@ -267,6 +273,10 @@ fn spawn(name: &str, recipe: &Recipe, log: &Path, again: bool) -> io::Result<Chi
         // Ctrl-C at the terminal is the coordinator's to handle.
         .process_group(0)
         .kill_on_drop(true);
+    if let Some(cores) = cores {
+        let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
+        command.args(["--cores", &cores.join(",")]);
+    }
     if again {
         // It has died there once.
         command.env_remove(lockstep_worker::crash::VARIABLE);

@@ -45,6 +45,10 @@ pub struct Arguments {
     /// The parent's process: the worker reads its token from standard input and ends with the parent
     #[arg(long, hide = true, value_name = "PID")]
     parent: Option<i32>,
+
+    /// The cores that all threads of this process are bound to
+    #[arg(long, hide = true, value_name = "CORES", value_delimiter = ',')]
+    cores: Vec<usize>,
 }
 
 /// Shows what the parser of a command line found, and returns the exit code: an error on one line, help in full.
@@ -101,6 +105,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
 
 fn configure(arguments: Arguments) -> Result<Config, WorkerError> {
     instruction_set::force_from_environment()?;
+    process::bind_to(&arguments.cores);
     let local = arguments.parent.is_some();
     let token = match arguments.parent {
         Some(pid) => Parent::bind(pid).map_err(WorkerError::Parent)?.into_token(),

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// The coordinator that spawned this process.
 pub(crate) struct Parent {
@@ -33,6 +34,18 @@ impl Parent {
 
     pub(crate) fn into_token(self) -> String {
         self.token
+    }
+}
+
+/// Binds this thread and those that it will start to `cores`, if there are any. A worker that cannot be bound is only
+/// slower.
+pub(crate) fn bind_to(cores: &[usize]) {
+    let mut set = CpuSet::new();
+    cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
+    if set.count() > 0
+        && let Err(error) = sched_setaffinity(None, &set)
+    {
+        tracing::warn!("cannot bind this worker to cores {cores:?}: {error}");
     }
 }
 

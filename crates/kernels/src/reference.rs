@@ -100,7 +100,88 @@ pub fn conv2d<T: Float, M: Fma<T>>(x: ArrayView3<T>, w: ArrayView4<T>, b: ArrayV
     z
 }
 
-/// Gradients of [`conv2d`] for one example: adds to `dw [3, 3, C, F]` and `db [F]`, returns `dx [H, W, C]`.
+/// Values into which Winograd's method turns a window's patch of 4x4 inputs, and a kernel: its *points*, row-major.
+pub const WINDOW_POINTS: usize = 16;
+
+/// The point whose sum starts at the bias: it counts once in each of the four outputs.
+pub const BIAS_POINT: usize = 5;
+
+/// The convolution in front of a 2x2 pooling, by Winograd's method F(2x2, 3x3): `x [H, W, C]`, `w [3, 3, C, F]`, `b [F]`
+/// to `z [H-2, W-2, F]`, in which places beyond the last whole window stay zero.
+///
+/// The four outputs of a window come from the 4x4 inputs that it sees: the inputs of a channel and the kernel are turned
+/// into 16 points each, down every column first and then along every row; a point's products are summed over the
+/// channels, and the 16 sums turned into the outputs, down first and then along. A. Lavin and S. Gray, Fast Algorithms
+/// for Convolutional Neural Networks, 2016.
+///
+/// # Panics
+/// If the shapes do not belong together or `x` is smaller than the kernel.
+#[inline(always)]
+pub fn conv2d_by_windows<T: Float, M: Fma<T>>(
+    x: ArrayView3<T>,
+    w: ArrayView4<T>,
+    b: ArrayView1<T>,
+) -> Array3<T> {
+    let (height, width, channels) = x.dim();
+    let filters = b.len();
+    assert_eq!(w.dim(), (KERNEL_SIDE, KERNEL_SIDE, channels, filters), "shape of the convolution kernel");
+    let mut z = Array3::from_elem((height - 2, width - 2, filters), T::ZERO);
+    for top in (0..(height - 2) / 2 * 2).step_by(2) {
+        for left in (0..(width - 2) / 2 * 2).step_by(2) {
+            for f in 0..filters {
+                let mut sums = [T::ZERO; WINDOW_POINTS];
+                sums[BIAS_POINT] = b[f];
+                for c in 0..channels {
+                    let patch =
+                        turn::<T, 4, 4>(winograd_inputs, |row, column| x[[top + row, left + column, c]]);
+                    let kernel = turn::<T, 3, 4>(winograd_kernel, |row, column| w[[row, column, c, f]]);
+                    for point in 0..WINDOW_POINTS {
+                        sums[point] =
+                            M::fma(patch[point / 4][point % 4], kernel[point / 4][point % 4], sums[point]);
+                    }
+                }
+                let outputs = turn::<T, 4, 2>(winograd_outputs, |row, column| sums[4 * row + column]);
+                for place in 0..4 {
+                    let (row, column) = (place / 2, place % 2);
+                    z[[top + row, left + column, f]] = outputs[row][column] + T::ZERO;
+                }
+            }
+        }
+    }
+    z
+}
+
+/// Applies `line` down every column of the `N`x`N` values that `at(row, column)` gives, then along every row of that.
+#[inline(always)]
+fn turn<T: Float, const N: usize, const M: usize>(
+    line: fn([T; N]) -> [T; M],
+    at: impl Fn(usize, usize) -> T,
+) -> [[T; M]; M] {
+    let columns: [[T; M]; N] = std::array::from_fn(|column| line(std::array::from_fn(|row| at(row, column))));
+    std::array::from_fn(|row| line(std::array::from_fn(|column| columns[column][row])))
+}
+
+/// Winograd's points of four inputs in a line.
+#[inline(always)]
+fn winograd_inputs<T: Float>(x: [T; 4]) -> [T; 4] {
+    [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
+}
+
+/// Winograd's points of three values of a kernel in a line.
+#[inline(always)]
+fn winograd_kernel<T: Float>(w: [T; 3]) -> [T; 4] {
+    let half = T::ONE / (T::ONE + T::ONE);
+    let outer = w[0] + w[2];
+    [w[0], (outer + w[1]) * half, (outer - w[1]) * half, w[2]]
+}
+
+/// The two outputs of four points in a line.
+#[inline(always)]
+fn winograd_outputs<T: Float>(points: [T; 4]) -> [T; 2] {
+    [(points[0] + points[1]) + points[2], (points[1] - points[2]) - points[3]]
+}
+
+/// Gradients of [`conv2d`] and [`conv2d_by_windows`] for one example: adds to `dw [3, 3, C, F]` and `db [F]`, returns `dx [H, W, C]`.
 ///
 /// `dz [H-2, W-2, F]` is visited by pooling windows of side `window` (1 where no pooling follows): windows in
 /// row-major order; inside a window its places in row-major order, for `dx` filter by filter. Places beyond the last

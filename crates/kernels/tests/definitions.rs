@@ -4,10 +4,11 @@ mod support;
 
 use lockstep_kernels::fma::{Fma, Soft};
 use lockstep_kernels::reference::{
-    argmax, conv2d, conv2d_backward, dense, dense_backward, end_sums, max_pool2d, max_pool2d_backward, pixel,
-    relu, relu_backward, softmax_cross_entropy,
+    argmax, conv2d, conv2d_backward, conv2d_by_windows, dense, dense_backward, end_sums, max_pool2d,
+    max_pool2d_backward, pixel, relu, relu_backward, softmax_cross_entropy,
 };
 use ndarray::{Array1, Array2, Array3, Array4, arr1, arr2};
+use support::Values;
 
 /// Half a unit in the last place of 1: added to 1 alone it is lost, added twice at once it is not.
 const HALF_UNIT: f32 = 5.960_464_5e-8;
@@ -68,6 +69,56 @@ fn a_convolution_runs_over_rows_then_columns_then_channels() {
             }
         }
     }
+}
+
+#[test]
+fn a_convolution_by_windows_is_a_convolution() {
+    let mut values = Values::new(31);
+    // The odd last row and column of outputs belong to no window.
+    let x = Array3::from_shape_simple_fn((7, 9, 3), || f64::from(values.ordinary()));
+    let w = Array4::from_shape_simple_fn((3, 3, 3, 2), || f64::from(values.ordinary()));
+    let b = arr1(&[0.25, -3.0]);
+    let one_by_one = conv2d::<f64, Soft>(x.view(), w.view(), b.view());
+    let by_windows = conv2d_by_windows::<f64, Soft>(x.view(), w.view(), b.view());
+    assert_eq!(by_windows.dim(), one_by_one.dim());
+    for ((row, column, f), value) in by_windows.indexed_iter() {
+        let want = if row < 4 && column < 6 { one_by_one[[row, column, f]] } else { 0.0 };
+        assert!((value - want).abs() < 1e-13, "{value} at ({row}, {column}, {f}) instead of {want}");
+    }
+}
+
+/// The outputs of one window, from one channel.
+fn window(x: [[f32; 4]; 4], w: [[f32; 3]; 3], bias: f32) -> [f32; 4] {
+    let (x, w) = (Array3::from_shape_fn((4, 4, 1), |(y, c, _)| x[y][c]), arr2(&w));
+    let w = w.into_shape_with_order((3, 3, 1, 1)).expect("nine values");
+    let z = conv2d_by_windows::<f32, Soft>(x.view(), w.view(), arr1(&[bias]).view());
+    [z[[0, 0, 0]], z[[0, 1, 0]], z[[1, 0, 0]], z[[1, 1, 0]]]
+}
+
+#[test]
+fn a_window_s_kernel_and_inputs_are_turned_down_first_and_then_along() {
+    // Big values cancel down the first column, or along the first row; what is added to them before they do is lost.
+    let kernel = |down: bool| {
+        let mut w = [[0.0; 3]; 3];
+        w[0][0] = 1e20;
+        w[if down { 2 } else { 0 }][if down { 0 } else { 2 }] = -1e20;
+        w[if down { 0 } else { 2 }][if down { 2 } else { 0 }] = 4.0;
+        w
+    };
+    // All inputs alike: only their point (1, 1) is not zero.
+    let patch = [[1.0; 4]; 4];
+    assert_eq!(window(patch, kernel(true), 0.0), [4.0; 4], "down the column they cancel first");
+    assert_eq!(window(patch, kernel(false), 0.0), [0.0; 4], "along the row the 4 is lost before");
+    assert_eq!(window(patch, kernel(true), 1.0), [5.0; 4], "the bias counts once in every output");
+}
+
+#[test]
+fn the_sum_of_a_window_s_point_starts_at_the_bias() {
+    // All inputs alike leave one point, whose product is half a unit: from the bias it is lost.
+    let w = [[HALF_UNIT, 0.0, 0.0], [0.0; 3], [0.0; 3]];
+    assert_eq!(window([[1.0; 4]; 4], w, 0.0), [HALF_UNIT; 4]);
+    assert_eq!(window([[1.0; 4]; 4], w, 1.0), [1.0; 4]);
+    assert_eq!(window([[1.0; 4]; 4], [[-0.0; 3]; 3], -0.0).map(f32::to_bits), [0; 4], "no output is -0.0");
 }
 
 #[test]

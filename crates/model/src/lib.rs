@@ -23,4 +23,4 @@ pub use parameters::{
 pub use sgd::sgd_update;
 
 /// Raised whenever any bit of a result can change; processes with different versions refuse each other.
-pub const NUMERICS_VERSION: u32 = 1;
+pub const NUMERICS_VERSION: u32 = 2;

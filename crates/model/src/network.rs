@@ -8,12 +8,15 @@ mod layers;
 mod views;
 mod workspace;
 
+use lockstep_kernels::reference::WINDOW_POINTS;
 use lockstep_kernels::{AlignedBuffer, Cpu, conv2d, layout, pixels, softmax_cross_entropy};
 use ndarray::{ArrayView1, ArrayView3, Axis, s};
 
 use crate::parameters::{CLASSES, IMAGE_SIDE, PARAMETERS, TENSORS};
 pub use layers::{Layer, UnknownLayer};
-use views::{filter_major_mut, kernel, matrix, padded_mut, rows, rows_mut, vector};
+use views::{
+    filter_major_mut, ink_mut, kernel, matrix, padded_mut, points, points_mut, rows, rows_mut, vector,
+};
 pub use workspace::Workspace;
 
 /// Examples that go through the layers together. Four share each load of the dense weights and still fit the
@@ -38,11 +41,13 @@ const LOGITS: usize = 16;
 #[derive(Debug)]
 pub struct Network {
     cpu: Cpu,
-    /// The canonical layout; the forward convolutions and dense1 read it as it is.
+    /// The canonical layout; conv1, conv3 and dense1 read it as it is in the forward pass.
     canonical: AlignedBuffer,
     /// What conv1 makes of black, and conv2 of that.
     background1: conv2d::Background,
     background2: conv2d::Background,
+    /// `[16, 16, 32]`.
+    conv2_points: AlignedBuffer,
     /// `[32, 13, 16]`.
     conv2_padded: AlignedBuffer,
     /// `[32, 3, 3, 32]`.
@@ -103,6 +108,7 @@ impl Network {
             canonical: AlignedBuffer::zeros(PARAMETERS),
             background1: conv2d::Background::new(1, FILTERS[0]),
             background2: conv2d::Background::new(FILTERS[0], FILTERS[1]),
+            conv2_points: AlignedBuffer::zeros(WINDOW_POINTS * FILTERS[0] * FILTERS[1]),
             conv2_padded: AlignedBuffer::zeros(FILTERS[0] * FILTERS[1] * layout::PADDED_TAPS),
             conv3_filter_major: AlignedBuffer::zeros(TENSORS[4].len()),
             dense1_transposed: AlignedBuffer::zeros(TENSORS[6].len()),
@@ -120,8 +126,15 @@ impl Network {
         assert_eq!(weights.len(), PARAMETERS, "number of weights");
         let cpu = self.cpu;
         self.canonical.copy_from_slice(weights);
-        self.background1.update(cpu, &[0.0], kernel(weights, 0), vector(weights, 1));
-        self.background2.update(cpu, self.background1.y(), kernel(weights, 2), vector(weights, 3));
+        let (w, b) = (kernel(weights, 0), vector(weights, 1));
+        self.background1.update(&[0.0], |x, y, places| {
+            conv2d::forward_first_relu_pool(cpu, x, w, b, None, y, places, ink_mut(&mut [0], 1, 1));
+        });
+        conv2d::kernel_points(cpu, kernel(weights, 2), points_mut(&mut self.conv2_points, FILTERS[1]));
+        let (w, b) = (points(&self.conv2_points, FILTERS[1]), vector(weights, 3));
+        self.background2.update(self.background1.y(), |x, y, places| {
+            conv2d::forward_relu_pool(cpu, x, w, b, None, y, places);
+        });
         let conv2 = padded_mut(&mut self.conv2_padded, FILTERS[1]);
         layout::to_padded_filter_major(cpu, kernel(weights, 2), conv2);
         let conv3 = filter_major_mut(&mut self.conv3_filter_major, FILTERS[2]);

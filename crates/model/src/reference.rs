@@ -39,7 +39,7 @@ pub fn shard_gradient<T: Float, M: Fma<T>>(
 
         let z1 = layer::conv2d::<T, M>(x.view(), kernel(weights, 0), vector(weights, 1));
         let (p1, places1) = layer::max_pool2d(z1.mapv(layer::relu).view());
-        let z2 = layer::conv2d::<T, M>(p1.view(), kernel(weights, 2), vector(weights, 3));
+        let z2 = layer::conv2d_by_windows::<T, M>(p1.view(), kernel(weights, 2), vector(weights, 3));
         let (p2, places2) = layer::max_pool2d(z2.mapv(layer::relu).view());
         let z3 = layer::conv2d::<T, M>(p2.view(), kernel(weights, 4), vector(weights, 5));
         let a3 = z3.mapv(layer::relu).into_flat();

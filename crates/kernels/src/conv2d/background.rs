@@ -1,13 +1,13 @@
 //! What a layer with pooling makes of the background: computed once, copied wherever a window sees nothing else.
 //!
 //! The copy has the bits of the computation, because a window counts as background only if every value under it has
-//! the background's bits.
+//! the background's bits. The first layer looks at the pixels, and leaves a map of where its windows saw *ink*; the next
+//! one goes by that.
 
-use ndarray::{ArrayView1, ArrayView4, ArrayViewMut4};
+use ndarray::{ArrayView4, ArrayViewMut4};
 
-use super::PATCH_SIDE;
-use crate::block::{AlignedBuffer, LANES, Lanes, blocks};
-use crate::cpu::Cpu;
+use super::{PATCH_SIDE, Shape};
+use crate::block::AlignedBuffer;
 
 /// The most pairs of columns of an input whose background is looked for.
 const MAX_PAIRS: usize = 16;
@@ -33,25 +33,33 @@ impl Background {
         }
     }
 
-    /// Takes over the background `x [C]` and what the layer `w [3, 3, C, F]`, `b [F]` makes of it.
+    /// Takes over the background `x [C]` and what the layer makes of it: `forward` computes the outputs and winning
+    /// places of one window, `x [1, 4, 4, C]` to `y [1, 1, 1, F]`.
     ///
     /// # Panics
-    /// If the shapes do not belong together or an array is not in standard layout.
-    pub fn update(&mut self, cpu: Cpu, x: &[f32], w: ArrayView4<f32>, b: ArrayView1<f32>) {
-        let (channels, filters) = (x.len(), b.len());
+    /// If there are not `C` values, or `forward` finds the shapes wrong.
+    pub fn update(
+        &mut self,
+        x: &[f32],
+        forward: impl FnOnce(ArrayView4<f32>, ArrayViewMut4<f32>, ArrayViewMut4<u32>),
+    ) {
+        let (channels, filters) = (x.len(), self.y.len());
+        assert_eq!(channels, self.x().len(), "channels of the background");
         self.x.chunks_exact_mut(channels).for_each(|place| place.copy_from_slice(x));
         let patch = ArrayView4::from_shape((1, PATCH_SIDE, PATCH_SIDE, channels), &self.x);
         let y = ArrayViewMut4::from_shape((1, 1, 1, filters), &mut self.y);
         let places = ArrayViewMut4::from_shape((1, 1, 1, filters), &mut self.places);
-        super::forward_relu_pool(
-            cpu,
-            patch.expect("channels of the background"),
-            w,
-            b,
-            None,
-            y.expect("filters of the background"),
-            places.expect("filters of the background"),
+        forward(
+            patch.expect("a patch of the background"),
+            y.expect("a window of the background"),
+            places.expect("a window of the background"),
         );
+    }
+
+    #[track_caller]
+    pub(super) fn assert_of(&self, shape: Shape) {
+        let sizes = (self.x().len(), self.y.len());
+        assert_eq!(sizes, (shape.channels, shape.filters), "channels and filters of the background");
     }
 
     /// The outputs `[F]`: the background of the layer that reads them.
@@ -70,21 +78,26 @@ impl Background {
     }
 }
 
-/// What four rows of an example, those under a row of windows, have of other bits than the background: a word for each
-/// pair of columns. Windows begin at even columns and are two pairs wide.
+/// What four rows of pixels, those under a row of windows, have of other bits than the background: a word for each pair
+/// of columns. Windows begin at even columns and are two pairs wide.
 pub(super) struct Ink {
     pairs: [u32; MAX_PAIRS],
 }
 
 impl Ink {
-    /// Of the rows at the start of `x [H, W, C]`. Without a background, or where it is not looked for, all is ink.
+    /// Of the rows at the start of `x [H, W, 1]`. Without a background, or where it is not looked for, all is ink.
     #[inline(always)]
-    pub(super) fn of(x: &[f32], background: Option<&[f32]>, width: usize, channels: usize) -> Self {
-        let pairs = match (background, channels) {
-            (Some(background), 1) if width / 2 <= MAX_PAIRS => differences::<1>(x, background, width),
-            (Some(background), LANES) if width / 2 <= MAX_PAIRS => differences::<LANES>(x, background, width),
-            _ => [1; MAX_PAIRS],
+    pub(super) fn of(x: &[f32], background: Option<f32>, width: usize) -> Self {
+        let Some(background) = background.filter(|_| width / 2 <= MAX_PAIRS) else {
+            return Self { pairs: [1; MAX_PAIRS] };
         };
+        let mut pairs = [0; MAX_PAIRS];
+        for line in x[..PATCH_SIDE * width].chunks_exact(width) {
+            let columns: &[[f32; 2]] = line.as_chunks().0;
+            for (pair, [left, right]) in pairs.iter_mut().zip(columns) {
+                *pair |= (left.to_bits() ^ background.to_bits()) | (right.to_bits() ^ background.to_bits());
+            }
+        }
         Self { pairs }
     }
 
@@ -95,24 +108,4 @@ impl Ink {
         let first = column.min(MAX_PAIRS - 2);
         self.pairs[first] | self.pairs[first + 1] != 0
     }
-}
-
-#[inline(always)]
-fn differences<const C: usize>(x: &[f32], background: &[f32], width: usize) -> [u32; MAX_PAIRS] {
-    let background: &Lanes<C> = background.first_chunk().expect("a value for every channel");
-    let x: &[Lanes<C>] = blocks(&x[..PATCH_SIDE * width * C]);
-    let mut pairs = [0; MAX_PAIRS];
-    for pair in 0..width / 2 {
-        let mut difference = [0; C];
-        for line in 0..PATCH_SIDE {
-            let x: &[Lanes<C>; 2] = x[line * width + 2 * pair..].first_chunk().expect("a pair of columns");
-            for column in 0..2 {
-                for lane in 0..C {
-                    difference[lane] |= x[column][lane].to_bits() ^ background[lane].to_bits();
-                }
-            }
-        }
-        pairs[pair] = difference.iter().fold(0, |word, lane| word | lane);
-    }
-    pairs
 }

@@ -2,7 +2,7 @@
 //!
 //! Lanes are filters. A window's whole input is sixteen pixels, so all its terms are unrolled. Each lane's gradient belongs to one of its window's four places, and is zero at the others.
 
-use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut4};
+use ndarray::{ArrayView1, ArrayView4, ArrayViewMut1, ArrayViewMut3, ArrayViewMut4};
 
 use super::background::{Background, Ink};
 use super::{PATCH_SIDE, Shape, TAPS};
@@ -11,8 +11,45 @@ use crate::cpu::{Cpu, InstructionSet, Kernel};
 use crate::max_pool2d::{relu_backward, relu_max, route};
 use crate::reference::KERNEL_SIDE;
 
-/// Gradients of [`forward_relu_pool`](super::forward_relu_pool) for the first layer, whose input has one channel and
-/// needs no gradient.
+/// `x [N, H, W, 1]` to `y [N, R, S, 16]` and the winning `places` (0 to 3): convolution, ReLU, max pooling 2x2.
+///
+/// Only `R` rows of `S` windows are computed, from the upper left corner; nobody reads the rest. With a `background`
+/// of this layer, windows that see nothing else are copied from it, and `ink [N, R, S]` is 0 there; elsewhere it is 1.
+///
+/// # Panics
+/// If the shapes do not belong together, `x` has no room for the windows, or an array is not in standard layout.
+#[allow(clippy::too_many_arguments)] // One argument for each array of the layer.
+pub fn forward_first_relu_pool(
+    cpu: Cpu,
+    x: ArrayView4<f32>,
+    w: ArrayView4<f32>,
+    b: ArrayView1<f32>,
+    background: Option<&Background>,
+    mut y: ArrayViewMut4<f32>,
+    mut places: ArrayViewMut4<u32>,
+    mut ink: ArrayViewMut3<u8>,
+) {
+    let shape = Shape::of_maps(&x, b.len(), y.dim(), 2);
+    assert_eq!(ink.dim(), (y.dim().0, shape.rows, shape.columns), "shape of the map of ink");
+    assert_eq!(w.dim(), (KERNEL_SIDE, KERNEL_SIDE, 1, LANES), "shape of the convolution kernel");
+    assert_eq!((shape.channels, shape.filters), (1, LANES), "channels and filters of the first layer");
+    assert_eq!(places.dim(), y.dim(), "shape of the winning places");
+    if let Some(background) = background {
+        background.assert_of(shape);
+    }
+    cpu.run(ForwardFirst {
+        shape,
+        x: elements(&x),
+        w: elements(&w),
+        b: elements(&b),
+        background,
+        y: elements_mut(&mut y),
+        places: elements_mut(&mut places),
+        ink: elements_mut(&mut ink),
+    });
+}
+
+/// Gradients of [`forward_first_relu_pool`]; the input needs none.
 ///
 /// From `x [N, H, W, 1]`, the outputs `y [N, R, S, 16]`, their `places` and gradient `dy`: adds to
 /// `dw [3, 3, 1, 16]` and `db [16]`.
@@ -48,15 +85,15 @@ pub fn backward_first_relu_pool(
     });
 }
 
-/// [`forward_relu_pool`](super::forward_relu_pool) for the first layer.
-pub(super) struct ForwardFirst<'a> {
-    pub(super) shape: Shape,
-    pub(super) x: &'a [f32],
-    pub(super) w: &'a [f32],
-    pub(super) b: &'a [f32],
-    pub(super) background: Option<&'a Background>,
-    pub(super) y: &'a mut [f32],
-    pub(super) places: &'a mut [u32],
+struct ForwardFirst<'a> {
+    shape: Shape,
+    x: &'a [f32],
+    w: &'a [f32],
+    b: &'a [f32],
+    background: Option<&'a Background>,
+    y: &'a mut [f32],
+    places: &'a mut [u32],
+    ink: &'a mut [u8],
 }
 
 impl Kernel for ForwardFirst<'_> {
@@ -78,12 +115,17 @@ impl ForwardFirst<'_> {
         let b: &Lanes<LANES> = self.b.first_chunk().expect("a bias for every filter");
         let y: &mut [Lanes<LANES>] = blocks_mut(self.y);
         let places: &mut [[u32; LANES]] = blocks_mut(self.places);
+        let ground = self.background.map(|background| background.x()[0]);
         let outputs = y.chunks_exact_mut(rows * columns).zip(places.chunks_exact_mut(rows * columns));
-        for (x, (y, places)) in self.x.chunks_exact(self.shape.input()).zip(outputs) {
+        let outputs = outputs.zip(self.ink.chunks_exact_mut(rows * columns));
+        for (x, ((y, places), map)) in self.x.chunks_exact(self.shape.input()).zip(outputs) {
             let outputs = y.chunks_exact_mut(columns).zip(places.chunks_exact_mut(columns));
-            for (row, (y, places)) in outputs.enumerate() {
+            for (row, ((y, places), map)) in outputs.zip(map.chunks_exact_mut(columns)).enumerate() {
                 let x = &x[2 * row * width..][..PATCH_SIDE * width];
-                let ink = Ink::of(x, self.background.map(Background::x), width, 1);
+                let ink = Ink::of(x, ground, width);
+                for (column, map) in map.iter_mut().enumerate() {
+                    *map = u8::from(ink.is_under(column));
+                }
                 let mut column = 0;
                 while columns - column >= WINDOWS {
                     let is_ink = (0..WINDOWS).any(|window| ink.is_under(column + window));
@@ -180,7 +222,7 @@ impl BackwardFirst<'_> {
         }
         for (example, x) in self.x.chunks_exact(shape.input()).enumerate() {
             for row in 0..shape.rows {
-                let ink = Ink::of(&x[2 * row * shape.width..], Some(&[0.0]), shape.width, 1);
+                let ink = Ink::of(&x[2 * row * shape.width..], Some(0.0), shape.width);
                 for column in 0..shape.columns {
                     let at = ((example * shape.rows + row) * shape.columns + column) * LANES + first;
                     let y: &Lanes<L> = self.y[at..].first_chunk().expect("a whole block");

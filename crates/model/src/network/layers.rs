@@ -9,7 +9,8 @@ use lockstep_kernels::{conv2d, dense};
 use ndarray::{ArrayView1, ArrayViewMut1, ArrayViewMut4};
 
 use super::views::{
-    filter_major, filter_major_mut, kernel, maps, maps_mut, matrix, padded, rows, rows_mut, vector,
+    filter_major, filter_major_mut, ink, ink_mut, kernel, maps, maps_mut, matrix, padded, points, rows,
+    rows_mut, vector,
 };
 use super::{CONV3, FILTERS, FLAT, HIDDEN, LOGITS, Network, POOL1, POOL2, Workspace};
 use crate::parameters::IMAGE_SIDE;
@@ -74,14 +75,16 @@ impl Network {
                 let places = maps_mut(&mut a.places1, n, POOL1, FILTERS[0]);
                 let background = Some(&self.background1);
                 let x = maps(&a.x, n, IMAGE_SIDE, 1);
-                conv2d::forward_relu_pool(cpu, x, kernel(w, 0), vector(w, 1), background, y, places);
+                let (w, b, ink) = (kernel(w, 0), vector(w, 1), ink_mut(&mut a.ink1, n, POOL1));
+                conv2d::forward_first_relu_pool(cpu, x, w, b, background, y, places, ink);
             }
             Layer::Conv2 => {
                 let y = maps_mut(&mut a.p2, n, POOL2, FILTERS[1]);
                 let places = maps_mut(&mut a.places2, n, POOL2, FILTERS[1]);
-                let background = Some(&self.background2);
+                let background = Some((&self.background2, ink(&a.ink1, n, POOL1)));
                 let x = maps(&a.p1, n, POOL1, FILTERS[0]);
-                conv2d::forward_relu_pool(cpu, x, kernel(w, 2), vector(w, 3), background, y, places);
+                let kernel = points(&self.conv2_points, FILTERS[1]);
+                conv2d::forward_relu_pool(cpu, x, kernel, vector(w, 3), background, y, places);
             }
             Layer::Conv3 => {
                 let y = maps_mut(&mut a.a3, n, CONV3, FILTERS[2]);

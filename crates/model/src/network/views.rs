@@ -3,6 +3,7 @@
 //! A length that does not fit is a mistake in this crate's own tables, and panics.
 
 use lockstep_kernels::layout::PADDED_TAPS;
+use lockstep_kernels::reference::WINDOW_POINTS;
 use ndarray::{ArrayView1, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4};
 
 use crate::parameters::TENSORS;
@@ -37,6 +38,26 @@ pub(super) fn filter_major(values: &[f32], filters: usize) -> ArrayView4<'_, f32
 pub(super) fn filter_major_mut(values: &mut [f32], filters: usize) -> ArrayViewMut4<'_, f32> {
     let shape = (filters, 3, 3, values.len() / (filters * 9));
     ArrayViewMut4::from_shape(shape, values).expect("whole filters")
+}
+
+/// The first `n` maps of ink.
+pub(super) fn ink(values: &[u8], n: usize, side: usize) -> ArrayView3<'_, u8> {
+    ArrayView3::from_shape((n, side, side), &values[..n * side * side]).expect("whole maps")
+}
+
+pub(super) fn ink_mut(values: &mut [u8], n: usize, side: usize) -> ArrayViewMut3<'_, u8> {
+    ArrayViewMut3::from_shape((n, side, side), &mut values[..n * side * side]).expect("whole maps")
+}
+
+/// All of `values` as a kernel's points `[16, C, filters]`.
+pub(super) fn points(values: &[f32], filters: usize) -> ArrayView3<'_, f32> {
+    let shape = (WINDOW_POINTS, values.len() / (filters * WINDOW_POINTS), filters);
+    ArrayView3::from_shape(shape, values).expect("whole points")
+}
+
+pub(super) fn points_mut(values: &mut [f32], filters: usize) -> ArrayViewMut3<'_, f32> {
+    let shape = (WINDOW_POINTS, values.len() / (filters * WINDOW_POINTS), filters);
+    ArrayViewMut3::from_shape(shape, values).expect("whole points")
 }
 
 /// All of `values` as a padded filter-major kernel `[filters, 13, C]`.

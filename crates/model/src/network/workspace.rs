@@ -29,6 +29,8 @@ pub(super) struct Activations {
     pub(super) x: AlignedBuffer,
     pub(super) p1: AlignedBuffer,
     pub(super) places1: Box<[u32]>,
+    /// Where conv1 saw more than background.
+    pub(super) ink1: Box<[u8]>,
     pub(super) p2: AlignedBuffer,
     pub(super) places2: Box<[u32]>,
     pub(super) a3: AlignedBuffer,
@@ -63,6 +65,7 @@ impl Workspace {
                 x: zeros(GROUP * IMAGE_SIDE * IMAGE_SIDE),
                 p1: zeros(p1),
                 places1: vec![0; p1].into(),
+                ink1: vec![0; GROUP * POOL1 * POOL1].into(),
                 p2: zeros(p2),
                 places2: vec![0; p2].into(),
                 a3: zeros(GROUP * FLAT),
