@@ -71,7 +71,7 @@ impl Desk {
         }
         state.newest = Some(step);
         state.weights = Some(weights);
-        self.changed.notify_one();
+        self.wake(state);
     }
 
     /// Adds an assignment, unless it is for a step that is over.
@@ -89,8 +89,17 @@ impl Desk {
             return Err(TooMany);
         }
         state.held.push_back(assignment);
-        self.changed.notify_one();
+        self.wake(state);
         Ok(())
+    }
+
+    /// Wakes the computing thread if there is something for it, which then finds the lock free.
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let has_work = state.has_work();
+        drop(state);
+        if has_work {
+            self.changed.notify_one();
+        }
     }
 
     /// Forgets an assignment, or has it stopped if it was begun. One that is done or unknown is nothing to forget.
