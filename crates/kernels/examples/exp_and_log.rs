@@ -10,6 +10,12 @@
 //! Usage: `exp_and_log [N]`. With N only one input in N is computed, and the digest is printed, not judged. NaN outputs
 //! count as equal: a NaN ends a run as diverged, and its payload is promised nowhere.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what it prints is all that this program is for"
+)]
+
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Mutex;
