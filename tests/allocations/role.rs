@@ -1,0 +1,43 @@
+//! This process as a coordinator or a worker, as their binaries put them together, but with an allocator that counts.
+
+use std::alloc::System;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use lockstep_coordinator::cli::{self, Invocation};
+use lockstep_coordinator::train;
+use lockstep_telemetry::Terminal;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tracing_subscriber::EnvFilter;
+
+/// Of all threads.
+#[global_allocator]
+static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Set for a process that has a role; local workers inherit it.
+pub const FOLDER: &str = "ALLOCATIONS_FOLDER";
+
+/// Where this process leaves its counts, if it has a role.
+pub fn counts_folder() -> Option<PathBuf> {
+    std::env::var_os(FOLDER).map(PathBuf::from)
+}
+
+/// Does what the arguments say, and leaves the counts of the whole life in a file of the folder.
+pub fn play(folder: &Path) -> ExitCode {
+    let (role, code) = match cli::parse(std::env::args_os()).unwrap() {
+        Invocation::Worker(arguments) => ("worker", lockstep_worker::cli::main(arguments)),
+        Invocation::Train(settings) => {
+            let terminal = Terminal::stderr();
+            let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("info")).with_ansi(false);
+            log.with_target(false).with_writer(terminal.log_writer()).init();
+            ("coordinator", train::train(&settings, &terminal).unwrap().into())
+        }
+        _ => panic!("neither the command line of a training nor of a worker"),
+    };
+    let stats = COUNTING.stats();
+    let counts = format!("{} {}\n", stats.allocations + stats.reallocations, stats.bytes_allocated);
+    let file: OsString = format!("{role}-{}", std::process::id()).into();
+    std::fs::write(folder.join(file), counts).unwrap();
+    code
+}
