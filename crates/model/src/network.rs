@@ -5,6 +5,7 @@
 //! unless images come in an order of their own.
 
 mod layers;
+mod prediction;
 mod views;
 mod workspace;
 
@@ -13,6 +14,7 @@ use ndarray::{ArrayView1, ArrayView3, Axis, s};
 
 use crate::parameters::{CLASSES, IMAGE_SIDE, PARAMETERS, TENSORS};
 pub use layers::{Layer, UnknownLayer};
+pub use prediction::Prediction;
 use views::{filter_major_mut, kernel, matrix, padded_mut, rows, rows_mut, vector};
 pub use workspace::Workspace;
 
