@@ -315,7 +315,7 @@ mod tests {
         let mut pixels = vec![0; 9];
         pixels[4] = 200;
         let image = as_mnist(&Grey::new(3, 3, pixels).unwrap()).unwrap();
-        assert!(image.iter().any(|pixel| *pixel == 255));
+        assert!(image.contains(&255));
     }
 
     #[test]
