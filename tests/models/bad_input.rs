@@ -114,9 +114,12 @@ fn a_run_of_another_version_or_cut_short_is_refused() {
         folder
     };
     let export = ["export", "run", "--format", "onnx"];
-    let newer = change("config.toml", "numerics-version = 1", "numerics-version = 7");
-    let parts = ["the run in run has the numerics version 7, and this program has 1", "use the version"];
-    refused(newer.path(), &export, FAILED, &parts);
+    let version = lockstep_model::NUMERICS_VERSION;
+    let newer = change("config.toml", &format!("numerics-version = {version}"), "numerics-version = 77");
+    let both = format!(
+        "the run in run has the numerics version 77, and this program has {version}; use the version"
+    );
+    refused(newer.path(), &export, FAILED, &[&both]);
     let newer = change("summary.json", "\"schema_version\":1", "\"schema_version\":9");
     refused(newer.path(), &export, FAILED, &["schema version is 9, and this program reads 1"]);
     let cut = change("config.toml", "[identity]", "[identity_of_nobody]\n[more");

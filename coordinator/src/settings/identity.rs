@@ -200,6 +200,23 @@ mod tests {
         assert_eq!(StoredRun::parse(&text).unwrap().identity.learning_rate, 1.000_000_1);
     }
 
+    #[test]
+    fn a_run_from_random_weights_is_written_as_before_there_was_a_choice() {
+        // The step log and every checkpoint hold this text; another one would be another run.
+        let text = serde_json::to_string(&stored().identity).unwrap();
+        let expected = format!(
+            "{{\"seed\":42,\"dataset\":\"digits\",\"dataset-sha256\":\"{}\",\"examples\":60000,\
+             \"validation-split\":0.15,\"batch-size\":64,\"micro-shards\":16,\"learning-rate\":0.01,\
+             \"numerics-version\":1}}",
+            "cd".repeat(32)
+        );
+        assert_eq!(text, expected);
+        assert!(!stored().to_toml().contains("initial-weights"));
+        let mut from_file = stored();
+        from_file.identity.initial_weights = Some("ef".repeat(32));
+        assert_ne!(serde_json::to_string(&from_file.identity).unwrap(), expected, "the log tells them apart");
+    }
+
     type Change = fn(&mut RunIdentity);
 
     #[test]
