@@ -133,7 +133,7 @@ fn a_run_that_is_not_finished_stands_for_its_newest_checkpoint() {
     running.wait_for_line(" 1/100000 ");
     // Beside the coordinator that writes.
     let beside = run(folder.path(), &["evaluate", "run", "--json"]).done().summary();
-    assert!(beside["step"].as_u64().unwrap() >= 14, "{beside}");
+    assert!(beside["step"].as_u64().unwrap() >= 1, "{beside}");
     running.signal(Signal::KILL);
     assert!(!running.finish().status.success());
     let checkpoints = folder.path().join("run/checkpoints");
@@ -175,8 +175,6 @@ fn a_run_begins_with_the_weights_of_a_file_in_either_layout() {
         assert!(config.contains(&format!("initial-weights = \"{digest}\"")), "{config}");
         assert!(config.contains("init = \"run/initial.safetensors\""), "{config}");
     }
-    // Two epochs more, in one run or in another that begins where the first has ended, are the same but for the order
-    // of the examples; from random weights they are not.
     let without = config(trained());
     assert!(!without.contains("init"), "a run without it is as it always was: {without}");
     // Everything is in the run's directory.
