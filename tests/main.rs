@@ -11,6 +11,7 @@ mod external;
 mod harness;
 mod instruction_sets;
 mod metrics;
+mod models;
 mod oracle;
 mod resume;
 mod same_bits;

@@ -21,6 +21,7 @@ use clap::{
 use lockstep_worker::instruction_set::{self, ForcedCpuError};
 
 use crate::bench::Bench;
+use crate::model_commands::{evaluate, export, predict};
 use crate::settings::{Settings, SettingsError, nearest::nearest};
 pub(crate) use train_arguments::TrainArguments;
 
@@ -52,6 +53,8 @@ Examples:
   coordinator --json > summary.json            the summary for programs
   coordinator --config runs/OLD/config.toml    train the same again
   coordinator --resume runs/OLD                go on with a run that was stopped or killed
+  coordinator predict seven.png                which digit it is, by the newest finished run
+  coordinator export runs/OLD --format onnx    the model for other programs
   coordinator --external --workers 2 --listen 0.0.0.0:29400 --insecure
                                                wait for two workers on other machines, each:
                                                worker --coordinator http://HOST:29400
@@ -86,6 +89,12 @@ enum Command {
     Data(DataArguments),
     /// Recompute steps of a run and compare them with its log
     Verify(VerifyArguments),
+    /// Write a run's model for PyTorch, ONNX or TensorFlow.js
+    Export(export::Arguments),
+    /// Measure a model on the test set: loss, accuracy, precision and recall of each digit
+    Evaluate(evaluate::Arguments),
+    /// Say which digit is drawn in an image
+    Predict(predict::Arguments),
     /// Train while processes are killed, stopped, slowed and cut off, and compare the bits
     Chaos(crate::chaos::Arguments),
     /// Measure how fast this program is on this machine
@@ -177,6 +186,12 @@ pub enum Invocation {
         /// Threads to compute with, 1 to 1024.
         threads: NonZeroU32,
     },
+    /// Write a model for another program.
+    Export(export::Arguments),
+    /// Measure a model on a test set.
+    Evaluate(evaluate::Arguments),
+    /// Classify images.
+    Predict(predict::Arguments),
     /// Train under faults.
     Chaos(crate::chaos::Arguments),
     /// Measure.
@@ -224,6 +239,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     Ok(match cli.command {
         Some(Command::Data(data)) => Invocation::Data(data.command),
         Some(Command::Verify(arguments)) => verify(arguments)?,
+        Some(Command::Export(arguments)) => Invocation::Export(arguments),
+        Some(Command::Evaluate(arguments)) => Invocation::Evaluate(arguments),
+        Some(Command::Predict(arguments)) => Invocation::Predict(arguments),
         Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
         Some(Command::Bench(bench)) => Invocation::Bench(bench),
         Some(Command::Worker(worker)) => Invocation::Worker(worker),

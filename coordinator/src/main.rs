@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError};
+use lockstep_coordinator::model_commands::{evaluate, export, predict};
 use lockstep_coordinator::settings::SettingsError;
 use lockstep_coordinator::{bench, chaos, data_command, train, verify_command};
 use lockstep_telemetry::Terminal;
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
         Invocation::Verify { run_dir, from, to, threads } => {
             verify_command::verify(&run_dir, from, to, threads, &terminal)
         }
+        Invocation::Export(arguments) => export::run(&arguments, &terminal),
+        Invocation::Evaluate(arguments) => evaluate::run(&arguments, &terminal),
+        Invocation::Predict(arguments) => predict::run(&arguments, &terminal),
         Invocation::Chaos(arguments) => chaos::run(arguments),
         Invocation::Bench(bench) => bench::run(bench),
         Invocation::Data(command) => data_command::run(&command, &terminal).map(|()| EXIT_DONE),

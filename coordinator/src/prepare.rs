@@ -20,6 +20,7 @@ use lockstep_proto::{RunId, Token};
 use lockstep_telemetry::{Restored, Status, Summary};
 
 use crate::crashing_disk::CrashingDisk;
+use crate::initial::Initial;
 use crate::results::Results;
 use crate::run_directory::RunDirectory;
 use crate::settings::{RunIdentity, Settings};
@@ -67,7 +68,7 @@ impl Place {
     /// # Errors
     ///
     /// If it exists, or cannot be written; nothing is left then.
-    pub fn new(settings: &Settings, identity: &RunIdentity) -> Result<Self> {
+    pub fn new(settings: &Settings, identity: &RunIdentity, initial: &Initial) -> Result<Self> {
         let run_id = RunId(random()?);
         let path = settings.run_dir.clone().unwrap_or_else(|| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -85,8 +86,11 @@ impl Place {
                     RunDirectory::create_or_adopt(&path)?;
                 }
                 let place = Self { directory, run_id, _lock: lock };
-                if let Err(error) = place.write_config(settings, identity) {
+                // The weights first: what has a configuration is a run, and can be gone on with.
+                let written = initial.keep(&place.directory);
+                if let Err(error) = written.and_then(|()| place.write_config(settings, identity)) {
                     // Whatever was not there before must not be there after.
+                    let _ = std::fs::remove_file(place.directory.initial_weights());
                     let _ = std::fs::remove_file(place.directory.lock());
                     place.directory.discard_if_empty();
                     return Err(error);
@@ -106,6 +110,9 @@ impl Place {
     ///
     /// If the disk refuses.
     pub fn write_config(&self, settings: &Settings, identity: &RunIdentity) -> Result<()> {
+        // The next run with these settings begins with the same weights, whatever has become of the file they came from.
+        let init = identity.initial_weights.as_ref().map(|_| self.directory.initial_weights());
+        let settings = Settings { init, ..settings.clone() };
         let text = settings.to_toml(identity, self.run_id.0);
         write_atomically(&self.directory.config(), text.as_bytes())?;
         match std::fs::create_dir(self.directory.logs()) {
@@ -164,13 +171,18 @@ impl Place {
         }
     }
 
-    /// Opens the journal and finds where the run is to go on.
+    /// Opens the journal and finds where the run is to go on; without a checkpoint, from its `initial` weights.
     ///
     /// # Errors
     ///
     /// If the journal cannot be read or written, or has gone further than the plan.
-    pub fn standing(&self, settings: &Settings, identity: &RunIdentity, plan: &Plan) -> Result<Standing> {
-        let initial = lockstep_model::initial_weights(settings.seed);
+    pub fn standing(
+        &self,
+        settings: &Settings,
+        identity: &RunIdentity,
+        plan: &Plan,
+        initial: Box<[f32]>,
+    ) -> Result<Standing> {
         let identity = serde_json::to_string(identity).context("the identity as JSON")?;
         let places = Places {
             log: self.directory.steps_log(),

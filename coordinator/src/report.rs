@@ -5,11 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lockstep_control::Outcome;
-use lockstep_model::TENSORS;
 use lockstep_proto::RunId;
 use lockstep_telemetry::{SchemaVersion, Status, Summary};
 
 use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_WORKERS_LOST};
+use crate::model_file;
 use crate::results::Results;
 use crate::run_directory::RunDirectory;
 use crate::settings::{RunIdentity, Settings};
@@ -111,12 +111,8 @@ impl Report<'_> {
     }
 
     fn write_model(&self, trainer: &Trainer) -> Result<()> {
-        let weights = trainer.weights();
-        let tensors = TENSORS
-            .each_ref()
-            .map(|tensor| (tensor.name, tensor.shape, &weights[tensor.offset..tensor.offset + tensor.len()]));
         let metadata = serde_json::to_string(self.identity).context("the identity as JSON")?;
-        lockstep_checkpoint::write_model(&self.directory.model(), &tensors, &metadata)?;
+        model_file::write(&self.directory.model(), trainer.weights(), &metadata)?;
         Ok(())
     }
 

@@ -13,11 +13,15 @@ use std::{
 
 pub(crate) use utc::compact_utc;
 
-/// The file that makes a directory that of a run. It is the first one to appear, and it appears whole.
+/// The file that makes a directory that of a run. It appears whole, and nothing of the run but its initial weights comes
+/// before it.
 const CONFIG: &str = "config.toml";
 
+/// The weights of a run that was begun from a file.
+const INITIAL_WEIGHTS: &str = "initial.safetensors";
+
 /// What an attempt to start a run leaves if it ends before there is a `config.toml`.
-const LEFTOVERS: [&str; 4] = ["lock", "term", "token", "logs"];
+const LEFTOVERS: [&str; 5] = ["lock", "term", "token", "logs", INITIAL_WEIGHTS];
 
 /// Files that an atomic write leaves if it is killed.
 const TEMPORARY_PREFIX: &str = ".lockstep-";
@@ -220,6 +224,11 @@ impl RunDirectory {
         self.path.join("model.safetensors")
     }
 
+    /// The weights that the run was begun with, if they came from a file.
+    pub fn initial_weights(&self) -> PathBuf {
+        self.path.join(INITIAL_WEIGHTS)
+    }
+
     /// The folder of the checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
@@ -328,6 +337,7 @@ mod tests {
             (run.events(), "events.jsonl"),
             (run.summary(), "summary.json"),
             (run.model(), "model.safetensors"),
+            (run.initial_weights(), "initial.safetensors"),
             (run.checkpoints(), "checkpoints"),
             (run.steps_log(), "steps.log"),
             (run.term(), "term"),
@@ -379,7 +389,7 @@ mod tests {
         adopted.discard_if_empty();
         assert!(path.exists(), "an adopted folder is not taken away");
 
-        for name in ["lock", "term", "token", ".lockstep-1.tmp"] {
+        for name in ["lock", "term", "token", "initial.safetensors", ".lockstep-1.tmp"] {
             fs::write(path.join(name), "left").unwrap();
         }
         fs::create_dir(made.logs()).unwrap();

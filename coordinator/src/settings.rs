@@ -16,7 +16,7 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
     ops::RangeInclusive,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -92,6 +92,9 @@ pub struct Settings {
     pub examples: Option<NonZeroU32>,
     /// End after so many steps, if the epochs do not end before.
     pub max_steps: Option<NonZeroU64>,
+    /// A safetensors file to take the initial weights from; they are drawn from the seed if absent. Of a run that is
+    /// resumed only what flag or environment say: it keeps a copy.
+    pub init: Option<PathBuf>,
     /// Never try the network.
     pub offline: bool,
     /// Threads of each spawned worker; external ones choose their own.
@@ -191,6 +194,7 @@ impl Settings {
                 .first_some("max_steps", arguments.max_steps, file.max_steps)
                 .map(|steps| NonZeroU64::new(steps).ok_or(SettingsError::Zero { flag: "max-steps" }))
                 .transpose()?,
+            init: given.first_some("init", arguments.init.clone(), file.init),
             offline: given.first("offline", arguments.offline, file.offline),
             run_dir: given.first_some("run_dir", arguments.run_dir.clone(), file.run_dir.or(run_dir)),
             adopt_run_dir: start.is_some(),
@@ -254,6 +258,7 @@ impl Settings {
             micro_shards: Some(self.micro_shards.get()),
             examples: self.examples.map(NonZeroU32::get),
             max_steps: self.max_steps.map(NonZeroU64::get),
+            init: self.init.clone().filter(|path| path.to_str().is_some()),
             offline: Some(self.offline),
             checkpoint_every: Some(Period(self.checkpoint_every)),
             threads_per_worker: Some(self.threads_per_worker.get()),
@@ -302,6 +307,20 @@ impl Settings {
             remedy,
         })
     }
+}
+
+/// The data that a run was trained on, as its `config.toml` at `path` has them: which, and where they lay.
+///
+/// # Errors
+///
+/// If the file cannot be read, or is no configuration.
+pub fn data_of_run(
+    path: &Path,
+    stored: &StoredRun,
+) -> Result<(DatasetChoice, Option<PathBuf>), SettingsError> {
+    let file = ConfigFile::read(path)?;
+    let choice = stored.dataset().or(file.dataset).unwrap_or(DatasetChoice::Auto);
+    Ok((choice, file.data_dir.filter(|_| choice != DatasetChoice::Digits)))
 }
 
 fn positive(flag: &'static str, value: u32) -> Result<NonZeroU32, SettingsError> {

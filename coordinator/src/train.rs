@@ -19,6 +19,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
+use crate::initial::Initial;
 use crate::journal::Journal;
 use crate::local_socket::LocalSocket;
 use crate::local_workers::{LocalWorkers, Recipe};
@@ -78,8 +79,9 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     })?;
     let socket = (!settings.external).then(LocalSocket::bind).transpose();
     let socket = socket.context("cannot listen for local workers")?;
+    let initial = Initial::find(settings)?;
     let dataset = load(settings, terminal)?;
-    let identity = identity(settings, &dataset);
+    let identity = identity(settings, &dataset, &initial);
     let fallback = dataset.fallback.is_some();
     if let Some(resume) = &settings.resume {
         resume.stored.check(&identity)?;
@@ -88,7 +90,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let mut signals = Signals::new()?;
     let place = match resumed {
         Some(place) => place,
-        None => Place::new(settings, &identity)?,
+        None => Place::new(settings, &identity, &initial)?,
     };
     let Place { directory, run_id, .. } = &place;
 
@@ -110,7 +112,11 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         batches.test_examples(),
         directory.path().display()
     ));
-    let standing = place.standing(settings, &identity, &plan)?;
+    if settings.resume.is_some() && settings.init.is_some() {
+        // They are the right ones; the copy may have been lost.
+        initial.keep(directory)?;
+    }
+    let standing = place.standing(settings, &identity, &plan, initial.weights)?;
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
     }
@@ -204,8 +210,8 @@ pub fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// What decides the bits of a run with these settings on this data.
-pub fn identity(settings: &Settings, dataset: &Dataset) -> RunIdentity {
+/// What decides the bits of a run with these settings on this data, from these weights.
+pub fn identity(settings: &Settings, dataset: &Dataset, initial: &Initial) -> RunIdentity {
     RunIdentity {
         seed: settings.seed,
         dataset: dataset.kind.to_string(),
@@ -216,6 +222,7 @@ pub fn identity(settings: &Settings, dataset: &Dataset) -> RunIdentity {
         micro_shards: settings.micro_shards.get(),
         learning_rate: settings.learning_rate.get(),
         numerics_version: NUMERICS_VERSION,
+        initial_weights: initial.digest.map(|digest| digest.to_string()),
     }
 }
 

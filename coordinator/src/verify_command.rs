@@ -18,6 +18,7 @@ use lockstep_worker::Recomputer;
 
 use crate::batches::Batches;
 use crate::cli::{EXIT_DONE, EXIT_FAILED, Invocation};
+use crate::initial::Initial;
 use crate::prepare::weights_of;
 use crate::run_directory::RunDirectory;
 use crate::settings::Settings;
@@ -40,8 +41,9 @@ pub fn verify(
     let settings = settings_of(run_dir)?;
     let resume = settings.resume.as_ref().context("a run to verify")?;
     let run_id = resume.stored.run_id;
+    let initial = Initial::find(&settings)?;
     let dataset = train::load(&settings, terminal)?;
-    let identity = train::identity(&settings, &dataset);
+    let identity = train::identity(&settings, &dataset, &initial);
     resume.stored.check(&identity)?;
     let header = LogHeader::new(run_id, &serde_json::to_string(&identity)?);
     let directory = RunDirectory::open(run_dir)?;
@@ -57,7 +59,7 @@ pub fn verify(
         );
     }
 
-    let (start, weights) = start(&directory, run_id, from, settings.seed)?;
+    let (start, weights) = start(&directory, run_id, from, initial.weights)?;
     let mut replay = Replay {
         batches: Batches::new(
             dataset,
@@ -103,7 +105,12 @@ fn settings_of(run_dir: &Path) -> Result<Settings> {
 }
 
 /// The newest state before the step `from`: a checkpoint, or the initial weights.
-fn start(directory: &RunDirectory, run_id: [u8; 16], from: u64, seed: u64) -> Result<(u64, Box<[f32]>)> {
+fn start(
+    directory: &RunDirectory,
+    run_id: [u8; 16],
+    from: u64,
+    initial: Box<[f32]>,
+) -> Result<(u64, Box<[f32]>)> {
     let files: Arc<dyn Files> = Arc::new(Disk);
     let folder = directory.checkpoints();
     for name in list_checkpoints(&*files, &folder)?.iter().rev().filter(|name| name.step < from) {
@@ -113,7 +120,7 @@ fn start(directory: &RunDirectory, run_id: [u8; 16], from: u64, seed: u64) -> Re
             return Ok((manifest.step, weights_of(&model).map_err(anyhow::Error::msg)?));
         }
     }
-    Ok((0, lockstep_model::initial_weights(seed)))
+    Ok((0, initial))
 }
 
 /// A training without workers, on the trainer and the kernels of any run.

@@ -127,6 +127,10 @@ pub(crate) struct TrainArguments {
     #[arg(long, env = "LOCKSTEP_SEED", value_name = "N", default_value_t = 42, help_heading = "Training")]
     pub seed: u64,
 
+    /// Start from the weights in this safetensors file, a run's or PyTorch's, instead of random ones
+    #[arg(long, env = "LOCKSTEP_INIT", value_name = "FILE", help_heading = "Training")]
+    pub init: Option<PathBuf>,
+
     /// Parts a batch is cut into, a power of two; more workers than parts do not help
     #[arg(
         long,

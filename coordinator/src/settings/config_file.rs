@@ -16,7 +16,7 @@ use super::{DatasetChoice, Period, SettingsError, TokenText, nearest::nearest};
 
 /// Every key, in the order in which they are written. `run-dir` and `token` are read but never written: the one would
 /// make the next run collide with this one, the other is a secret.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 26] = [
     "workers",
     "external",
     "listen",
@@ -34,6 +34,7 @@ const KEYS: [&str; 25] = [
     "micro-shards",
     "examples",
     "max-steps",
+    "init",
     "offline",
     "checkpoint-every",
     "threads-per-worker",
@@ -69,6 +70,7 @@ pub(super) struct ConfigFile {
     pub micro_shards: Option<u32>,
     pub examples: Option<u32>,
     pub max_steps: Option<u64>,
+    pub init: Option<PathBuf>,
     pub offline: Option<bool>,
     pub checkpoint_every: Option<Period>,
     pub threads_per_worker: Option<u32>,
@@ -181,6 +183,7 @@ mod tests {
             micro-shards = 8
             examples = 1000
             max-steps = 5
+            init = "start.safetensors"
             offline = true
             checkpoint-every = 2
             threads-per-worker = 2
@@ -213,6 +216,7 @@ mod tests {
             micro_shards: Some(8),
             examples: Some(1000),
             max_steps: Some(5),
+            init: Some("start.safetensors".into()),
             offline: Some(true),
             checkpoint_every: Some(Period(Duration::from_secs(2))),
             threads_per_worker: Some(2),

@@ -33,11 +33,15 @@ pub struct RunIdentity {
     pub learning_rate: f32,
     /// Version of the program's arithmetic.
     pub numerics_version: u32,
+    /// Digest of the initial weights, if they came from a file (`--init`); 64 hex digits. Absent, and not written, where
+    /// they are drawn from the seed, as in every run before there was a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_weights: Option<String>,
 }
 
 impl RunIdentity {
     /// Every field under its key, with its value in the shortest form that has all of its bits.
-    fn fields(&self) -> [(&'static str, String); 9] {
+    fn fields(&self) -> [(&'static str, String); 10] {
         [
             ("numerics-version", self.numerics_version.to_string()),
             ("seed", self.seed.to_string()),
@@ -48,6 +52,10 @@ impl RunIdentity {
             ("batch-size", self.batch_size.to_string()),
             ("micro-shards", self.micro_shards.to_string()),
             ("learning-rate", format!("{:?}", self.learning_rate)),
+            (
+                "initial-weights",
+                self.initial_weights.clone().unwrap_or_else(|| "drawn from the seed".to_owned()),
+            ),
         ]
     }
 
@@ -113,6 +121,9 @@ impl StoredRun {
             "dataset" | "dataset-sha256" | "examples" => {
                 "name the folder of the very files that it was begun with (--data-dir)"
             }
+            "initial-weights" => {
+                "leave --init out (the run keeps its own copy), or name the file that it was begun with"
+            }
             _ => "start another run (--run-dir)",
         };
         Err(SettingsError::OtherIdentity { key, stored, now, remedy })
@@ -160,6 +171,7 @@ mod tests {
             micro_shards: 16,
             learning_rate: 0.01,
             numerics_version: 1,
+            initial_weights: None,
         };
         StoredRun { run_id: *b"\x00\x11\x22\x33456789abcdef", identity }
     }
@@ -178,6 +190,7 @@ mod tests {
             run.identity.examples = bits.rotate_left(17);
             run.identity.learning_rate = f32::from_bits((bits % 0x7f80_0000) as u32);
             run.identity.validation_split = f64::from_bits(bits % 0x3fec_cccc_cccc_cccd);
+            run.identity.initial_weights = (round % 2 == 1).then(|| "ef".repeat(32));
             let read = StoredRun::parse(&run.to_toml()).unwrap();
             assert_eq!(read, run);
             assert_eq!(read.identity.difference(&run.identity), None);
@@ -187,11 +200,28 @@ mod tests {
         assert_eq!(StoredRun::parse(&text).unwrap().identity.learning_rate, 1.000_000_1);
     }
 
+    #[test]
+    fn a_run_from_random_weights_is_written_as_before_there_was_a_choice() {
+        // The step log and every checkpoint hold this text; another one would be another run.
+        let text = serde_json::to_string(&stored().identity).unwrap();
+        let expected = format!(
+            "{{\"seed\":42,\"dataset\":\"digits\",\"dataset-sha256\":\"{}\",\"examples\":60000,\
+             \"validation-split\":0.15,\"batch-size\":64,\"micro-shards\":16,\"learning-rate\":0.01,\
+             \"numerics-version\":1}}",
+            "cd".repeat(32)
+        );
+        assert_eq!(text, expected);
+        assert!(!stored().to_toml().contains("initial-weights"));
+        let mut from_file = stored();
+        from_file.identity.initial_weights = Some("ef".repeat(32));
+        assert_ne!(serde_json::to_string(&from_file.identity).unwrap(), expected, "the log tells them apart");
+    }
+
     type Change = fn(&mut RunIdentity);
 
     #[test]
     fn each_field_that_differs_is_named_with_both_values_and_the_remedy() {
-        let changes: [(&str, Change, &str, &str); 9] = [
+        let changes: [(&str, Change, &str, &str); 10] = [
             (
                 "numerics-version",
                 |identity| identity.numerics_version = 2,
@@ -225,6 +255,12 @@ mod tests {
                 |identity| identity.learning_rate = 0.010_000_001,
                 "is 0.010000001 now but 0.01 in",
                 "--run-dir",
+            ),
+            (
+                "initial-weights",
+                |identity| identity.initial_weights = Some("ef".repeat(32)),
+                "is efefefef",
+                "leave --init out",
             ),
         ];
         let run = stored();

@@ -72,8 +72,8 @@ impl Base {
         let path = RunDirectory::config_in(directory);
         let (file, stored) = (ConfigFile::read(&path)?, StoredRun::read(&path)?);
         let resume = Resume { directory: directory.to_path_buf(), stored };
-        // Wherever the file says that it lies, the run is here.
-        Ok(Self { file: ConfigFile { run_dir: None, ..file }, resume: Some(resume), start: None })
+        // Wherever the file says that they lie, the run and its initial weights are here.
+        Ok(Self { file: ConfigFile { run_dir: None, init: None, ..file }, resume: Some(resume), start: None })
     }
 
     /// The directory that all of this names, if any.
@@ -136,6 +136,7 @@ impl Resume {
             micro_shards: settings.micro_shards.get(),
             learning_rate: settings.learning_rate.get(),
             numerics_version: stored.numerics_version,
+            initial_weights: stored.initial_weights.clone(),
         }
     }
 }

@@ -327,6 +327,7 @@ fn identity() -> RunIdentity {
         micro_shards: 16,
         learning_rate: 0.01,
         numerics_version: 1,
+        initial_weights: None,
     }
 }
 
@@ -351,6 +352,7 @@ fn what_is_written_reads_back_as_the_same_settings() {
         "--micro-shards=8",
         "--examples=1000",
         "--max-steps=7",
+        "--init=start.safetensors",
         "--offline",
         "--threads-per-worker=2",
         "--json",

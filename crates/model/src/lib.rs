@@ -15,7 +15,7 @@ pub use digest::{Digest, digest, digest_of_bytes};
 pub use initial::initial_weights;
 pub use join::{JOIN_TEST_DIGEST, cpu_description, join_test};
 pub use lockstep_kernels::{Cpu, CpuError};
-pub use network::{GROUP, Layer, Network, Part, ShardResult, UnknownLayer, Workspace};
+pub use network::{GROUP, Layer, Network, Part, Prediction, ShardResult, UnknownLayer, Workspace};
 pub use parameters::{
     CLASSES, IMAGE_SIDE, PARAMETER_BYTES, PARAMETERS, PIXELS, TENSORS, TensorSpec, add_le_bytes,
     copy_from_le_bytes, copy_to_le_bytes, into_le_bytes,

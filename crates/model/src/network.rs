@@ -5,6 +5,7 @@
 //! unless images come in an order of their own.
 
 mod layers;
+mod prediction;
 mod views;
 mod workspace;
 
@@ -14,6 +15,7 @@ use ndarray::{ArrayView1, ArrayView3, Axis, s};
 
 use crate::parameters::{CLASSES, IMAGE_SIDE, PARAMETERS, TENSORS};
 pub use layers::{Layer, UnknownLayer};
+pub use prediction::Prediction;
 use views::{
     filter_major_mut, ink_mut, kernel, matrix, padded_mut, points, points_mut, rows, rows_mut, vector,
 };

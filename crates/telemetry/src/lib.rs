@@ -20,6 +20,6 @@ pub use jsonl::{EventsSink, MetricsSink};
 pub use record::{EpochRecord, EventRecord, SCHEMA_VERSION, StepRecord};
 pub use resume::{Restored, ResumeError};
 pub use sink::{Recorder, Sink, SinkError};
-pub use summary::{SchemaVersion, Status, Summary, SummaryError};
+pub use summary::{SchemaVersion, Status, Summary, SummaryError, confusion_table};
 pub use terminal::{LogWriter, Terminal};
 pub use tracing_sink::TracingSink;

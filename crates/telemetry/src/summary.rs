@@ -190,8 +190,8 @@ impl Summary {
     }
 }
 
-/// Rows are the true digits, columns the predictions.
-fn confusion_table(matrix: &[Vec<u32>]) -> String {
+/// Counts of a test set as a table for people: rows are the true digits, columns the predictions.
+pub fn confusion_table(matrix: &[Vec<u32>]) -> String {
     let mut text = String::from("\nlabel \\ predicted");
     (0..matrix.len()).for_each(|class| text.push_str(&format!("{class:>6}")));
     for (class, row) in matrix.iter().enumerate() {

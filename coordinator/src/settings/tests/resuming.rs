@@ -24,6 +24,7 @@ impl Begun {
             micro_shards: settings.micro_shards.get(),
             learning_rate: settings.learning_rate.get(),
             numerics_version: 1,
+            initial_weights: None,
         };
         fs::write(begun.config(), settings.to_toml(&identity, RUN_ID)).unwrap();
         begun

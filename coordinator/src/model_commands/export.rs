@@ -1,0 +1,114 @@
+//! `coordinator export`: a model as a file of another program.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use lockstep_checkpoint::write_atomically;
+use lockstep_interchange::{onnx, pytorch, tfjs};
+use lockstep_telemetry::Terminal;
+
+use super::say;
+use super::source::Model;
+use crate::cli::EXIT_DONE;
+
+/// What to export, and where to.
+#[derive(clap::Args, Clone, Debug, Eq, PartialEq)]
+pub struct Arguments {
+    /// Folder of a run, finished or not, or a safetensors file
+    #[arg(value_name = "RUN_DIR|FILE")]
+    pub model: PathBuf,
+    /// For which program
+    #[arg(long, value_name = "NAME")]
+    pub format: Format,
+    /// File to write, for tfjs a folder; what is there under this name is replaced [default: beside the model]
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+}
+
+/// A format that others read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Format {
+    /// PyTorch's names and layouts, for load_state_dict
+    Safetensors,
+    /// ONNX, for onnxruntime and many others
+    Onnx,
+    /// A TensorFlow.js layers model: model.json and a file of weights
+    Tfjs,
+}
+
+/// Exports and prints the path of what is to be loaded; returns the exit code.
+///
+/// # Errors
+///
+/// If there is no such model, or the place cannot be written.
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
+    let model = Model::find(&arguments.model)?;
+    let out =
+        arguments.out.clone().unwrap_or_else(|| default_place(&arguments.model, &model, arguments.format));
+    if is_same_file(&out, &model.path) {
+        bail!("{} is the model itself, and is not overwritten; name another file with --out", out.display());
+    }
+    if arguments.format != Format::Tfjs && out.is_dir() {
+        bail!("{} is a folder; name a file with --out", out.display());
+    }
+    let (weights, metadata) = (&model.weights, model.metadata());
+    let written = match arguments.format {
+        Format::Safetensors => {
+            let tensors = pytorch::tensors(weights);
+            let tensors: Vec<_> =
+                tensors.iter().map(|tensor| (&*tensor.name, &*tensor.shape, &*tensor.values)).collect();
+            lockstep_checkpoint::write_model(&out, &tensors, &metadata)?;
+            out
+        }
+        Format::Onnx => {
+            write_atomically(&out, &onnx::encode(weights, &metadata))?;
+            out
+        }
+        Format::Tfjs => {
+            let metadata = serde_json::from_str(&metadata).context("the metadata as JSON")?;
+            let files = tfjs::encode(weights, &metadata);
+            make_folder(&out)?;
+            // Its index last: whoever finds it finds the weights.
+            write_atomically(&out.join(tfjs::WEIGHTS_FILE), &files.weights)?;
+            let index = out.join(tfjs::MODEL_FILE);
+            write_atomically(&index, files.model.as_bytes())?;
+            index
+        }
+    };
+    terminal.print_line(&format!("exported {}, weights {}", model.describe(), model.digest));
+    say(&format!("{}\n", written.display()))?;
+    Ok(EXIT_DONE)
+}
+
+/// Beside the file that was named, under its name; `model` in the directory of a run.
+fn default_place(named: &Path, model: &Model, format: Format) -> PathBuf {
+    let stem = match &model.run {
+        Some(run) => run.directory.join("model"),
+        None => named.with_extension(""),
+    };
+    let suffix = match format {
+        Format::Safetensors => ".pytorch.safetensors",
+        Format::Onnx => ".onnx",
+        Format::Tfjs => "-tfjs",
+    };
+    let mut place = stem.into_os_string();
+    place.push(suffix);
+    place.into()
+}
+
+fn is_same_file(left: &Path, right: &Path) -> bool {
+    matches!((fs::canonicalize(left), fs::canonicalize(right)), (Ok(left), Ok(right)) if left == right)
+}
+
+fn make_folder(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{} is a file; a TensorFlow.js model is a folder of two files", path.display())
+        }
+        result => result.with_context(|| format!("cannot make the folder {}", path.display())),
+    }
+}

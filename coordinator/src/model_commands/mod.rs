@@ -1,0 +1,29 @@
+//! What is done with a trained model: `coordinator export`, `evaluate` and `predict`, a file each.
+//!
+//! All of them take a run's directory or a safetensors file (`source`), only read there, and leave the run alone: they
+//! may run beside the coordinator that writes.
+
+pub mod evaluate;
+pub mod export;
+pub mod predict;
+pub mod source;
+
+use std::io::{ErrorKind, Write};
+
+use anyhow::{Context, Result};
+
+/// Prints a result on standard output.
+fn say(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Who closed the pipe wants no more.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A share of 0 to 1 in percent, as the summary of a run shows it.
+fn percent(share: f32) -> String {
+    format!("{:.1} %", share * 100.0)
+}

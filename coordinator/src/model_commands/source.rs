@@ -1,0 +1,217 @@
+//! Which weights a run directory, a file, or nothing at all stand for.
+//!
+//! A finished run stands for its `model.safetensors`, one that is not for its newest valid checkpoint. Reads only.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail};
+use lockstep_checkpoint::{Disk, list_checkpoints, load_checkpoint};
+use lockstep_model::{Digest, NUMERICS_VERSION, digest};
+use lockstep_telemetry::{Status, Summary};
+use serde::Serialize;
+
+use crate::model_file;
+use crate::prepare::weights_of;
+use crate::run_directory::{RunDirectory, RunDirectoryError};
+use crate::settings::{RunIdentity, SettingsError, StoredRun};
+
+/// Where runs lie that were given no directory.
+const RUNS: &str = "runs";
+
+/// Weights, and where they come from.
+#[derive(Debug)]
+pub struct Model {
+    /// The file that has them.
+    pub path: PathBuf,
+    /// All of them.
+    pub weights: Box<[f32]>,
+    /// Their digest.
+    pub digest: Digest,
+    /// The run that they are of; absent for a file.
+    pub run: Option<ModelOfRun>,
+}
+
+/// The run that weights are of.
+#[derive(Debug)]
+pub struct ModelOfRun {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// What it is.
+    pub stored: StoredRun,
+    /// The step after which the run had these weights, if that is known.
+    pub step: Option<u64>,
+    /// Whether it ended there.
+    pub finished: bool,
+}
+
+/// What an exported file says about itself; absent values are left out.
+#[derive(Serialize)]
+struct Metadata<'a> {
+    weights_digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<&'a RunIdentity>,
+}
+
+impl Model {
+    /// The weights that `path`, a run's directory or a safetensors file, stands for.
+    ///
+    /// # Errors
+    ///
+    /// If it is neither, is damaged, is of another version of this program, or has no weights yet.
+    pub fn find(path: &Path) -> Result<Self> {
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Self::of_run(path),
+            Ok(_) => Self::of_file(path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                bail!("there is no run directory or model file {}", path.display())
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
+        }
+    }
+
+    /// The weights of the run under `runs/` that was finished last.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn newest() -> Result<Self> {
+        match newest_finished(Path::new(RUNS)) {
+            Some(run) => Self::of_run(&run),
+            None => {
+                bail!("there is no finished run under {RUNS}/; name a run directory or a file with --model")
+            }
+        }
+    }
+
+    /// What people are told about it.
+    pub fn describe(&self) -> String {
+        let path = self.path.display();
+        match &self.run {
+            Some(ModelOfRun { step: Some(step), finished, .. }) => {
+                let state = if *finished { "of a finished run" } else { "of a run that is not finished" };
+                format!("{path}, after step {step} {state}")
+            }
+            _ => path.to_string(),
+        }
+    }
+
+    /// What an exported file says about itself, as JSON: numbers and digests, nothing of the machine it was made on.
+    pub fn metadata(&self) -> String {
+        let run = self.run.as_ref();
+        let metadata = Metadata {
+            weights_digest: self.digest.to_string(),
+            run_id: run.map(|run| format!("{:032x}", u128::from_be_bytes(run.stored.run_id))),
+            step: run.and_then(|run| run.step),
+            identity: run.map(|run| &run.stored.identity),
+        };
+        // Strings as keys and no failing `Serialize`: there is nothing in it that could fail.
+        serde_json::to_string(&metadata).expect("metadata are always expressible as JSON")
+    }
+
+    fn of_file(path: &Path) -> Result<Self> {
+        Ok(Self::new(path.to_path_buf(), model_file::read(path)?, None))
+    }
+
+    fn new(path: PathBuf, weights: Box<[f32]>, run: Option<ModelOfRun>) -> Self {
+        Self { digest: digest(&weights), path, weights, run }
+    }
+
+    fn of_run(path: &Path) -> Result<Self> {
+        let directory = RunDirectory::open(path).map_err(|error| match error {
+            RunDirectoryError::NoRun { path } => anyhow::anyhow!(
+                "{} is no run directory, it has no config.toml; name that of a run, or a safetensors file",
+                path.display()
+            ),
+            other => other.into(),
+        })?;
+        let stored = StoredRun::read(&directory.config()).map_err(|error| match error {
+            SettingsError::NotResumable { path, message } => {
+                anyhow::anyhow!("{} is damaged: {message}", path.display())
+            }
+            // What cannot be read is no wrong usage.
+            other => anyhow::anyhow!("{other}"),
+        })?;
+        let version = stored.identity.numerics_version;
+        if version != NUMERICS_VERSION {
+            bail!(
+                "the run in {} has the numerics version {version}, and this program has {NUMERICS_VERSION}; use the \
+                 version of this program that it was begun with",
+                path.display()
+            );
+        }
+        let summary =
+            directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
+        let last = summary.as_ref().map_or(0, |summary| summary.steps);
+        let run = |step, finished| {
+            Some(ModelOfRun { directory: path.to_path_buf(), stored: stored.clone(), step, finished })
+        };
+        // A run that was finished may have gone on since.
+        if let Some((file, step, weights)) = newest_checkpoint(&directory, stored.run_id, last)? {
+            return Ok(Self::new(file, weights, run(Some(step), false)));
+        }
+        let file = directory.model();
+        if !file.exists() {
+            bail!(
+                "the run in {} has no weights yet, neither a valid checkpoint nor a model.safetensors; go on with \
+                 `coordinator --resume {}`",
+                path.display(),
+                path.display()
+            );
+        }
+        let step = summary.as_ref().map(|summary| summary.steps);
+        let finished = summary.as_ref().is_some_and(|summary| summary.status == Status::Done);
+        let model = Self::new(file, model_file::read(&directory.model())?, run(step, finished));
+        match summary {
+            Some(summary) if summary.weights_digest != model.digest.to_string() => bail!(
+                "{} does not belong to its run: its weights have the digest {}, and the run's summary says {}",
+                model.path.display(),
+                model.digest,
+                summary.weights_digest
+            ),
+            _ => Ok(model),
+        }
+    }
+}
+
+/// The file, the step and the weights of a checkpoint.
+type Checkpoint = (PathBuf, u64, Box<[f32]>);
+
+/// The newest valid checkpoint of a step beyond `last`; those that are not valid are named in warnings.
+fn newest_checkpoint(directory: &RunDirectory, run_id: [u8; 16], last: u64) -> Result<Option<Checkpoint>> {
+    let folder = directory.checkpoints();
+    if !folder.exists() {
+        return Ok(None);
+    }
+    let names = list_checkpoints(&Disk, &folder)?;
+    for name in names.iter().rev().filter(|name| name.step > last) {
+        let digest_of = |model: &_| Ok(digest(&weights_of(model)?).0);
+        match load_checkpoint(&Disk, &folder, name, &run_id, &digest_of) {
+            Ok((manifest, model)) => {
+                let weights = weights_of(&model).map_err(anyhow::Error::msg)?;
+                return Ok(Some((folder.join(name.weights()), manifest.step, weights)));
+            }
+            Err(flaw) => {
+                tracing::warn!("{} is no valid checkpoint: {flaw}", folder.join(name.manifest()).display());
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The run in `folder` whose summary says that it is done, and was written last.
+fn newest_finished(folder: &Path) -> Option<PathBuf> {
+    let runs = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let finished = |path: PathBuf| -> Option<(SystemTime, PathBuf)> {
+        let summary = RunDirectory::open(&path).ok()?.summary();
+        let written = fs::metadata(&summary).and_then(|file| file.modified()).ok()?;
+        (Summary::read(&summary).ok()?.status == Status::Done).then_some((written, path))
+    };
+    // Of two at the same instant the later name, which begins with the time.
+    runs.filter_map(finished).max().map(|(_, path)| path)
+}

@@ -1,0 +1,71 @@
+//! The network's weights as one safetensors file: written in the network's own layout, read in that or in PyTorch's.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use lockstep_checkpoint::StoredModel;
+use lockstep_interchange::{NamedTensor, weights_of_tensors};
+use lockstep_model::TENSORS;
+
+/// Writes `weights`, whole or not at all, with `metadata`, one JSON text.
+///
+/// # Errors
+///
+/// If the disk refuses.
+pub fn write(path: &Path, weights: &[f32], metadata: &str) -> Result<(), lockstep_checkpoint::Error> {
+    let tensors = TENSORS.each_ref().map(|tensor| (tensor.name, tensor.shape, &weights[tensor.range()]));
+    lockstep_checkpoint::write_model(path, &tensors, metadata)
+}
+
+/// Reads weights, whoever wrote them.
+///
+/// # Errors
+///
+/// If there is no such file, it is no safetensors file of f32 tensors, or its tensors are not this network's.
+pub fn read(path: &Path) -> Result<Box<[f32]>> {
+    let StoredModel { tensors, .. } = lockstep_checkpoint::read_model(path)?;
+    let tensors: Vec<NamedTensor> = tensors
+        .into_iter()
+        .map(|tensor| NamedTensor { name: tensor.name, shape: tensor.shape, values: tensor.values })
+        .collect();
+    weights_of_tensors(&tensors).with_context(|| format!("{} does not fit this network", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_interchange::pytorch;
+    use lockstep_model::initial_weights;
+
+    use super::*;
+
+    #[test]
+    fn both_layouts_read_back_as_the_same_bits() {
+        let scratch = tempfile::tempdir().unwrap();
+        let weights = initial_weights(9);
+        let [own, theirs] = ["own", "theirs"].map(|name| scratch.path().join(name));
+        write(&own, &weights, "{}").unwrap();
+        let tensors = pytorch::tensors(&weights);
+        let tensors: Vec<_> =
+            tensors.iter().map(|tensor| (&*tensor.name, &*tensor.shape, &*tensor.values)).collect();
+        lockstep_checkpoint::write_model(&theirs, &tensors, "{}").unwrap();
+        assert_ne!(std::fs::read(&own).unwrap(), std::fs::read(&theirs).unwrap());
+        for path in [own, theirs] {
+            assert_eq!(lockstep_model::digest(&read(&path).unwrap()), lockstep_model::digest(&weights));
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_file_and_the_tensor() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("other.safetensors");
+        lockstep_checkpoint::write_model(&path, &[("conv1.kernel", &[2], &[0.0; 2])], "{}").unwrap();
+        let message = format!("{:#}", read(&path).unwrap_err());
+        assert_eq!(
+            message,
+            format!(
+                "{} does not fit this network: its tensor conv1.kernel has the shape [2] instead of [3, 3, 1, 16]",
+                path.display()
+            )
+        );
+    }
+}

@@ -1,0 +1,189 @@
+//! From named tensors, whoever wrote them, to the network's weights.
+//!
+//! Two ways of naming are understood: the network's own (`conv1.kernel`, channels last) and PyTorch's
+//! (`conv1.weight`, channels first). Names, shapes and the values' finiteness are checked; nothing is guessed.
+
+use lockstep_model::{PARAMETERS, TENSORS, TensorSpec};
+
+use crate::pytorch;
+
+/// Names that an error message lists before it says "and more".
+const NAMES_SHOWN: usize = 4;
+
+/// A tensor with its name and shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its values, row-major; as many as the shape asks for.
+    pub values: Vec<f32>,
+}
+
+/// Named tensors are not this network's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// No name is known.
+    #[error(
+        "it has none of this network's tensors (conv1.kernel to dense2.bias, or PyTorch's conv1.weight to dense2.bias), \
+         but {found}"
+    )]
+    Foreign {
+        /// The first names, or that there are none.
+        found: String,
+    },
+    /// A tensor is not there.
+    #[error("its tensor {name} is missing")]
+    Missing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A tensor has another shape.
+    #[error("its tensor {name} has the shape {actual:?} instead of {expected:?}")]
+    Shape {
+        /// Its name.
+        name: &'static str,
+        /// As it is.
+        actual: Vec<usize>,
+        /// As it must be.
+        expected: Vec<usize>,
+    },
+    /// There is a tensor too many.
+    #[error("it has a tensor {name}, which this network does not have")]
+    Unknown {
+        /// Its name.
+        name: String,
+    },
+    /// A value is infinite or not a number.
+    #[error("its tensor {name} has values that are not finite")]
+    NotFinite {
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+/// The weights, `[PARAMETERS]` in the network's order, from exactly its ten tensors, in any order.
+///
+/// # Errors
+///
+/// [`ImportError`], the first that is found.
+pub fn weights_of_tensors(tensors: &[NamedTensor]) -> Result<Box<[f32]>, ImportError> {
+    let kernels = |names: &dyn Fn(usize) -> &'static str| {
+        // The biases have the same names everywhere.
+        (0..TENSORS.len()).step_by(2).any(|index| tensors.iter().any(|tensor| tensor.name == names(index)))
+    };
+    if kernels(&|index| TENSORS[index].name) {
+        let copy = |spec: &TensorSpec, values: &[f32], weights: &mut [f32]| {
+            weights[spec.range()].copy_from_slice(values);
+        };
+        collect(tensors, &TENSORS.map(|spec| spec.name), &|spec| spec.shape.to_vec(), &copy)
+    } else if kernels(&|index| pytorch::NAMES[index]) {
+        collect(tensors, &pytorch::NAMES, &pytorch::shape, &pytorch::put)
+    } else {
+        Err(ImportError::Foreign { found: list(tensors) })
+    }
+}
+
+/// Writes one tensor's values, as the file has them, into the network's weights.
+type Put<'a> = &'a dyn Fn(&TensorSpec, &[f32], &mut [f32]);
+
+fn collect(
+    tensors: &[NamedTensor],
+    names: &[&'static str; 10],
+    shape: &dyn Fn(&TensorSpec) -> Vec<usize>,
+    put: Put,
+) -> Result<Box<[f32]>, ImportError> {
+    let mut weights = vec![0.0; PARAMETERS].into_boxed_slice();
+    for (spec, &name) in TENSORS.iter().zip(names) {
+        let Some(tensor) = tensors.iter().find(|tensor| tensor.name == name) else {
+            return Err(ImportError::Missing { name });
+        };
+        let expected = shape(spec);
+        if tensor.shape != expected || tensor.values.len() != spec.len() {
+            return Err(ImportError::Shape { name, actual: tensor.shape.clone(), expected });
+        }
+        if !tensor.values.iter().all(|value| value.is_finite()) {
+            return Err(ImportError::NotFinite { name });
+        }
+        put(spec, &tensor.values, &mut weights);
+    }
+    match tensors.iter().find(|tensor| !names.contains(&tensor.name.as_str())) {
+        Some(tensor) => Err(ImportError::Unknown { name: tensor.name.clone() }),
+        None => Ok(weights),
+    }
+}
+
+fn list(tensors: &[NamedTensor]) -> String {
+    if tensors.is_empty() {
+        return "no tensor at all".to_owned();
+    }
+    let names: Vec<&str> = tensors.iter().take(NAMES_SHOWN).map(|tensor| tensor.name.as_str()).collect();
+    let more = if tensors.len() > NAMES_SHOWN { " and more" } else { "" };
+    format!("{}{more}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights() -> Vec<f32> {
+        (0..PARAMETERS).map(|place| place as f32 / 7.0 - 99.0).collect()
+    }
+
+    fn own() -> Vec<NamedTensor> {
+        let weights = weights();
+        let tensor = |spec: &TensorSpec| NamedTensor {
+            name: spec.name.to_owned(),
+            shape: spec.shape.to_vec(),
+            values: weights[spec.range()].to_vec(),
+        };
+        TENSORS.iter().map(tensor).collect()
+    }
+
+    #[test]
+    fn both_ways_of_naming_give_the_same_bits_back_in_any_order() {
+        for mut tensors in [own(), pytorch::tensors(&weights())] {
+            assert_eq!(*weights_of_tensors(&tensors).unwrap(), *weights());
+            tensors.reverse();
+            assert_eq!(*weights_of_tensors(&tensors).unwrap(), *weights());
+        }
+    }
+
+    #[test]
+    fn what_is_not_this_network_is_named() {
+        let refusal = |change: &dyn Fn(&mut Vec<NamedTensor>)| {
+            let mut tensors = pytorch::tensors(&weights());
+            change(&mut tensors);
+            weights_of_tensors(&tensors).unwrap_err().to_string()
+        };
+        assert_eq!(refusal(&|all| drop(all.remove(3))), "its tensor conv2.bias is missing");
+        assert_eq!(refusal(&|all| drop(all.remove(6))), "its tensor dense1.weight is missing");
+        assert_eq!(
+            refusal(&|all| all[0].shape = vec![16, 3, 3, 1]),
+            "its tensor conv1.weight has the shape [16, 3, 3, 1] instead of [16, 1, 3, 3]"
+        );
+        assert_eq!(
+            refusal(&|all| {
+                let more = NamedTensor { name: "dense3.bias".to_owned(), ..all[1].clone() };
+                all.push(more);
+            }),
+            "it has a tensor dense3.bias, which this network does not have"
+        );
+        assert_eq!(
+            refusal(&|all| all[8].values[77] = f32::NAN),
+            "its tensor dense2.weight has values that are not finite"
+        );
+        // PyTorch's shapes under the network's names.
+        assert!(
+            refusal(&|all| all[0].name = "conv1.kernel".to_owned())
+                .contains("conv1.kernel has the shape [16, 1, 3, 3] instead of [3, 3, 1, 16]")
+        );
+        let foreign = refusal(&|all| all.iter_mut().for_each(|tensor| tensor.name.insert_str(0, "net.")));
+        assert!(
+            foreign
+                .ends_with("but net.conv1.weight, net.conv1.bias, net.conv2.weight, net.conv2.bias and more")
+        );
+        assert!(refusal(&|all| all.clear()).ends_with("but no tensor at all"));
+    }
+}
