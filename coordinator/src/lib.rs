@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod cli;
 mod crashing_disk;
 pub mod data_command;
+pub mod gauge;
 pub mod journal;
 pub mod local_socket;
 pub mod local_workers;

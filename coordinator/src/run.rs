@@ -21,6 +21,7 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::batches::Batches;
+use crate::gauge::{Gauge, Measured};
 use crate::journal::{Journal, News};
 use crate::local_workers::Restart;
 use crate::messages;
@@ -43,6 +44,7 @@ pub struct Run {
     values: Bytes,
     weights: Encoded,
     recorder: Recorder,
+    gauge: Gauge,
     /// What is kept on disk for a later process of the run.
     journal: Journal,
     times: StepTimes,
@@ -138,6 +140,7 @@ impl Run {
             values,
             trainer,
             recorder,
+            gauge: Gauge::none(),
             journal,
             times: StepTimes::begin(),
             begun: false,
@@ -148,6 +151,11 @@ impl Run {
             results,
             recorded: BTreeMap::new(),
         }
+    }
+
+    /// Has the weights measured now and then.
+    pub fn measure(&mut self, gauge: Gauge) {
+        self.gauge = gauge;
     }
 
     /// Runs to the end.
@@ -190,6 +198,7 @@ impl Run {
             signal = signals.next() => Some(Event::Stopped { signal }),
             Some(news) = self.journal.news() => self.journal_says(news),
             () = timer => self.timer_due(incoming).await,
+            measured = self.gauge.measured() => self.record_measured(measured),
             Some(incoming) = incoming.recv() => self.arrive(incoming),
         }
     }
@@ -493,11 +502,12 @@ impl Run {
         let Ok(means) = self.trainer.step(task) else {
             return events.extend(self.referee(task));
         };
-        self.values = self.trainer.weights_as_bytes();
+        let before = std::mem::replace(&mut self.values, self.trainer.weights_as_bytes());
         self.times.add(Part::Update, begin);
         let step = task.step;
         crash::point("updated", step);
         self.journal.committed(step, self.values.clone());
+        self.gauge.stepped(step, &before, &self.values);
         crash::point("journaled", step);
         let workers = self.members.len() as u32;
         let record = self.times.end_step(step, self.batches.epoch(step), means, workers);
@@ -524,6 +534,7 @@ impl Run {
             val_accuracy: validation.map(|means| means.accuracy),
             weights_digest: self.trainer.digest().to_string(),
         });
+        self.gauge.epoch_ended(epoch, step, &self.values);
         self.flush();
     }
 
@@ -551,6 +562,14 @@ impl Run {
         let seconds = self.results.earlier_seconds + self.start.elapsed().as_secs_f64();
         self.times.decided(&reason);
         self.recorder.event(&EventRecord { seconds, step: self.results.steps, kind, worker, reason });
+    }
+
+    fn record_measured(&mut self, measured: Measured) -> Option<Event> {
+        match measured {
+            Measured::Norms(record) => self.recorder.norms(&record),
+            Measured::Picture(record) => self.recorder.picture(&record),
+        }
+        None
     }
 
     fn flush(&mut self) {
@@ -602,6 +621,9 @@ impl Run {
     pub async fn into_results(mut self, limit: Duration) -> (Trainer, Results) {
         for news in self.journal.close(limit).await {
             self.journal_says(news);
+        }
+        for measured in self.gauge.close(limit).await {
+            self.record_measured(measured);
         }
         self.flush();
         (self.trainer, self.results)

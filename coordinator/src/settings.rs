@@ -110,6 +110,8 @@ pub struct Settings {
     pub token: Option<Token>,
     /// Write `metrics.jsonl` and `events.jsonl`.
     pub metrics: bool,
+    /// Write event files for TensorBoard.
+    pub tensorboard: bool,
     /// Show a progress bar where there is a terminal.
     pub progress: bool,
 }
@@ -208,6 +210,7 @@ impl Settings {
                 .map(|text| Token::new(text.reveal()))
                 .transpose()?,
             metrics: !given.first("no_metrics", arguments.no_metrics, file.no_metrics),
+            tensorboard: !given.first("no_tensorboard", arguments.no_tensorboard, file.no_tensorboard),
             progress: !given.first("no_progress", arguments.no_progress, file.no_progress),
         })
     }
@@ -259,6 +262,7 @@ impl Settings {
             threads_per_worker: Some(self.threads_per_worker.get()),
             json: Some(self.json),
             no_metrics: Some(!self.metrics),
+            no_tensorboard: Some(!self.tensorboard),
             no_progress: Some(!self.progress),
             ..ConfigFile::default()
         };

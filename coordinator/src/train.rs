@@ -4,14 +4,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lockstep_control::Outcome;
+use lockstep_control::{Outcome, Plan};
 use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
-use lockstep_telemetry::{ConsoleSink, EventsSink, MetricsSink, Recorder, Restored, Terminal, TracingSink};
+use lockstep_telemetry::{
+    ConsoleSink, EventsSink, MetricsSink, Recorder, Session, TensorBoardSink, Terminal, TracingSink,
+};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -19,6 +21,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
+use crate::gauge::{self, Gauge};
 use crate::journal::Journal;
 use crate::local_socket::LocalSocket;
 use crate::local_workers::{LocalWorkers, Recipe};
@@ -92,6 +95,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     };
     let Place { directory, run_id, .. } = &place;
 
+    let sample = gauge::sample(&dataset.test);
     let batches = Batches::new(
         dataset,
         settings.seed,
@@ -114,7 +118,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
     }
-    let recorder = recorder(settings, terminal, &place, standing.restored(&plan), plan.steps)?;
+    let recorder = recorder(settings, terminal, &place, &standing, &plan)?;
     let control = lockstep_control::Settings {
         plan,
         done: standing.done,
@@ -156,6 +160,10 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let journal = Journal::start(journal, term, identity_json).context("cannot start the journal")?;
     let trainer = Trainer::new(&weights, settings.learning_rate.get());
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
+    if settings.tensorboard {
+        let gauge = Gauge::start(&plan, settings.learning_rate.get(), sample);
+        run.measure(gauge.context("cannot start the thread that measures the weights")?);
+    }
     let outcome = run.drive(&mut incoming, &mut signals).await;
     wind_up(&mut run, outcome, &mut incoming, local).await;
     let limit = if matches!(outcome, Outcome::Interrupted { .. }) { LAST_SAVE_IN_HASTE } else { LAST_SAVE };
@@ -245,12 +253,13 @@ fn recorder(
     settings: &Settings,
     terminal: &Terminal,
     place: &Place,
-    restored: Restored,
-    steps: u64,
+    standing: &Standing,
+    plan: &Plan,
 ) -> Result<Recorder> {
     let mut recorder = Recorder::default();
+    let restored = standing.restored(plan);
     recorder.add(TracingSink);
-    recorder.add(ConsoleSink::new(terminal.clone(), settings.epochs.get(), steps, settings.progress));
+    recorder.add(ConsoleSink::new(terminal.clone(), settings.epochs.get(), plan.steps, settings.progress));
     if settings.metrics {
         let run_id = place.run_id.to_string();
         let (metrics, events) = (place.directory.metrics(), place.directory.events());
@@ -261,6 +270,18 @@ fn recorder(
             recorder.add(MetricsSink::create(&metrics, &run_id)?);
             recorder.add(EventsSink::create(&events, &run_id)?);
         }
+    }
+    if settings.tensorboard {
+        let earlier_seconds = standing.results.earlier_seconds;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let session = Session {
+            term: standing.term,
+            restored: settings.resume.is_some().then_some(restored),
+            began: now.as_secs_f64() - earlier_seconds,
+            earlier_seconds,
+            steps: plan.steps,
+        };
+        recorder.add(TensorBoardSink::create(&place.directory.tensorboard(), session)?);
     }
     Ok(recorder)
 }

@@ -162,6 +162,10 @@ pub(crate) struct TrainArguments {
     #[arg(long, env = "LOCKSTEP_NO_METRICS", help_heading = "Output")]
     pub no_metrics: bool,
 
+    /// Write no event files for TensorBoard
+    #[arg(long, env = "LOCKSTEP_NO_TENSORBOARD", help_heading = "Output")]
+    pub no_tensorboard: bool,
+
     /// Show no progress bar, only a line per epoch
     #[arg(long, env = "LOCKSTEP_NO_PROGRESS", help_heading = "Output")]
     pub no_progress: bool,

@@ -16,7 +16,7 @@ use super::{DatasetChoice, Period, SettingsError, TokenText, nearest::nearest};
 
 /// Every key, in the order in which they are written. `run-dir` and `token` are read but never written: the one would
 /// make the next run collide with this one, the other is a secret.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 26] = [
     "workers",
     "external",
     "listen",
@@ -41,6 +41,7 @@ const KEYS: [&str; 25] = [
     "json",
     "token",
     "no-metrics",
+    "no-tensorboard",
     "no-progress",
 ];
 
@@ -78,6 +79,7 @@ pub(super) struct ConfigFile {
     #[serde(skip_serializing)]
     pub token: Option<TokenText>,
     pub no_metrics: Option<bool>,
+    pub no_tensorboard: Option<bool>,
     pub no_progress: Option<bool>,
     /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: a new
     /// run has another id, and its identity follows from its own settings and data. `StoredRun` is who reads it.
@@ -188,6 +190,7 @@ mod tests {
             json = true
             token = "secret"
             no-metrics = true
+            no-tensorboard = true
             no-progress = true
             [run]
             id = "00"
@@ -220,6 +223,7 @@ mod tests {
             json: Some(true),
             token: Some(TokenText::from("secret".to_owned())),
             no_metrics: Some(true),
+            no_tensorboard: Some(true),
             no_progress: Some(true),
             run: Some(IgnoredAny),
             identity: Some(IgnoredAny),

@@ -64,7 +64,7 @@ fn defaults() {
     assert_eq!((settings.examples, settings.max_steps, settings.data_dir), (None, None, None));
     assert_eq!(settings.run_dir, None);
     assert!(!settings.external && !settings.insecure && !settings.offline && !settings.json);
-    assert!(settings.metrics && settings.progress && settings.token.is_none());
+    assert!(settings.metrics && settings.tensorboard && settings.progress && settings.token.is_none());
     assert_eq!((settings.deadline, settings.patience), (Duration::from_secs(1), Duration::from_secs(60)));
     assert_eq!((settings.checkpoint_every, settings.max_restarts), (Duration::from_secs(1), 10));
     assert!(settings.resume.is_none() && !settings.adopt_run_dir);
@@ -355,6 +355,7 @@ fn what_is_written_reads_back_as_the_same_settings() {
         "--threads-per-worker=2",
         "--json",
         "--no-metrics",
+        "--no-tensorboard",
         "--no-progress",
     ];
     for arguments in [&arguments[..], &["--dataset=digits", "--seed=9223372036854775808"]] {
@@ -376,7 +377,7 @@ fn the_written_file_is_plain_and_has_the_identity() {
          workers = 4\nexternal = false\nlisten = \"127.0.0.1:0\"\ninsecure = false\n\
          deadline = \"1s\"\npatience = \"60s\"\nmax-restarts = 10\ndataset = \"digits\"\nepochs = 10\n\
          batch-size = 64\nlearning-rate = 0.01\nseed = 42\nvalidation-split = 0.15\nmicro-shards = 16\n\
-         offline = false\ncheckpoint-every = \"1s\"\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-progress = false\n\n\
+         offline = false\ncheckpoint-every = \"1s\"\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-tensorboard = false\nno-progress = false\n\n\
          # Which run this is, for --resume.\n[run]\nid = \"000102030405060708090a0b0c0d0eff\"\n\n\
          # What decides the bits of this run. --config ignores it, --resume holds on to it.\n\
          [identity]\nseed = 42\ndataset = \"digits\"\ndataset-sha256 = \"{}\"\nexamples = 60000\n\

@@ -7,19 +7,23 @@
 mod console;
 mod faults;
 mod jsonl;
+mod measures;
 mod record;
 mod resume;
 mod sink;
 mod summary;
+mod tensorboard;
 mod terminal;
 mod tracing_sink;
 
 pub use console::ConsoleSink;
 pub use faults::FaultCounts;
 pub use jsonl::{EventsSink, MetricsSink};
+pub use measures::{NormsRecord, PictureRecord, TensorNorms};
 pub use record::{EpochRecord, EventRecord, SCHEMA_VERSION, StepRecord};
 pub use resume::{Restored, ResumeError};
 pub use sink::{Recorder, Sink, SinkError};
 pub use summary::{SchemaVersion, Status, Summary, SummaryError};
+pub use tensorboard::{Session, TensorBoardSink};
 pub use terminal::{LogWriter, Terminal};
 pub use tracing_sink::TracingSink;

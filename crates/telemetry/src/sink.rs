@@ -5,7 +5,7 @@
 
 use std::io;
 
-use crate::{EpochRecord, EventRecord, StepRecord};
+use crate::{EpochRecord, EventRecord, NormsRecord, PictureRecord, StepRecord};
 
 /// A sink failed and is switched off; the run goes on without it.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,12 @@ pub trait Sink {
 
     /// Takes the record of one event.
     fn event(&mut self, _record: &EventRecord) {}
+
+    /// Takes the norms of weights and gradient at a step; steps after it may have been recorded already.
+    fn norms(&mut self, _record: &NormsRecord) {}
+
+    /// Takes a picture of predictions; steps after it may have been recorded already.
+    fn picture(&mut self, _record: &PictureRecord) {}
 
     /// Hands on everything that is still buffered, and reports what went wrong since the last call.
     ///
@@ -68,6 +74,16 @@ impl Recorder {
     /// Records one event.
     pub fn event(&mut self, record: &EventRecord) {
         self.sinks.iter_mut().for_each(|sink| sink.event(record));
+    }
+
+    /// Records norms.
+    pub fn norms(&mut self, record: &NormsRecord) {
+        self.sinks.iter_mut().for_each(|sink| sink.norms(record));
+    }
+
+    /// Records a picture.
+    pub fn picture(&mut self, record: &PictureRecord) {
+        self.sinks.iter_mut().for_each(|sink| sink.picture(record));
     }
 
     /// Flushes all sinks and returns what went wrong since the last call, for a warning in the log. Call it at the end
