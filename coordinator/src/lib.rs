@@ -11,6 +11,7 @@ pub mod journal;
 pub mod local_socket;
 pub mod local_workers;
 pub mod messages;
+pub mod metrics_routes;
 mod own_command;
 pub mod prepare;
 pub mod report;
