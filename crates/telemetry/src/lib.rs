@@ -17,6 +17,7 @@ mod summary;
 mod tensorboard;
 mod terminal;
 mod tracing_sink;
+mod workers;
 
 pub use console::ConsoleSink;
 pub use faults::FaultCounts;
@@ -31,3 +32,4 @@ pub use summary::{SchemaVersion, Status, Summary, SummaryError};
 pub use tensorboard::{Session, TensorBoardSink};
 pub use terminal::{LogWriter, Terminal};
 pub use tracing_sink::TracingSink;
+pub use workers::{EvaluationKind, EvaluationRecord, WorkerRecord, WorkerState, WorkersRecord};
