@@ -45,7 +45,12 @@ fn assert_like_metrics(run: &Path) {
         assert_eq!(train.scalars[tag], points("step", field), "{tag}");
     }
     let validation = validation(run);
-    assert_eq!(validation.scalars.keys().collect::<Vec<_>>(), ["accuracy", "loss"]);
+    let curves = ["accuracy", "loss", "test/accuracy", "test/loss"];
+    assert_eq!(validation.scalars.keys().collect::<Vec<_>>(), curves);
+    let summary = &json_lines(&run.join("summary.json"))[0];
+    let test = |field: &str| vec![(summary["steps"].as_u64().unwrap(), as_f32(&summary[field]))];
+    assert_eq!(validation.scalars["test/loss"], test("test_loss"));
+    assert_eq!(validation.scalars["test/accuracy"], test("test_accuracy"));
     assert_eq!(validation.scalars["loss"], points("epoch", "val_loss"));
     assert_eq!(validation.scalars["accuracy"], points("epoch", "val_accuracy"));
 }

@@ -3,7 +3,10 @@
 //! Owns the names: `lockstep_<what>_<unit>`, `_total` for what only grows. Counters are of this process, as Prometheus
 //! expects it; gauges are of the run. Labels are bounded. It knows nothing of HTTP, and has no clock.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use prometheus_client::{
     encoding,
@@ -17,7 +20,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{EpochRecord, EventRecord, NormsRecord, Sink, StepRecord};
+use crate::{
+    EpochRecord, EventRecord, NormsRecord, Sink, StepRecord, WorkerRecord, WorkerState, WorkersRecord,
+};
 
 /// The rate of examples is the mean over the newest steps that took this long together.
 const RATE_SECONDS: f64 = 1.0;
@@ -44,6 +49,10 @@ const FAULT_KINDS: [&str; 9] = [
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Number = Gauge<f64, AtomicU64>;
 type Seconds = Counter<f64, AtomicU64>;
+/// Numbers of each worker that is a member, who are bounded.
+type PerWorker = Family<[(&'static str, String); 1], Number>;
+/// The same, divided.
+type PerWorkerAndPart = Family<[(&'static str, String); 2], Number>;
 /// A number that is absent until it is known.
 type Later = Family<Labels<0>, Number>;
 
@@ -110,9 +119,19 @@ pub struct PrometheusSink {
     compute_seconds: Family<Labels<1>, Number>,
     decisions: Family<Labels<1>, Counter>,
     faults: Family<Labels<1>, Counter>,
+    worker_share: PerWorker,
+    worker_rate: PerWorker,
+    worker_latency: PerWorker,
+    worker_straggler: PerWorker,
+    worker_time: PerWorkerAndPart,
+    /// The labels of the workers that are shown.
+    shown: Vec<String>,
     /// Examples and seconds since the rate was set.
     rate: (u64, f64),
 }
+
+/// What a worker's time divides into.
+const PARTS: [&str; 3] = ["compute", "transfer", "wait"];
 
 impl PrometheusSink {
     /// Metrics of a run, and what shows them.
@@ -139,6 +158,12 @@ impl PrometheusSink {
             compute_seconds: Family::default(),
             decisions: Family::default(),
             faults: Family::default(),
+            worker_share: PerWorker::default(),
+            worker_rate: PerWorker::default(),
+            worker_latency: PerWorker::default(),
+            worker_straggler: PerWorker::default(),
+            worker_time: PerWorkerAndPart::default(),
+            shown: Vec::new(),
             rate: (0, 0.0),
         };
         sink.register(&mut registry, facts);
@@ -233,6 +258,58 @@ impl PrometheusSink {
             self.decisions.clone(),
         );
         registry.register("faults", "What of that had gone wrong, by kind", self.faults.clone());
+        registry.register(
+            "worker_share_ratio",
+            "Share of the examples that came from the worker lately",
+            self.worker_share.clone(),
+        );
+        registry.register(
+            "worker_examples_per_second",
+            "Examples of the worker in a second, of training and evaluation, lately",
+            self.worker_rate.clone(),
+        );
+        registry.register_with_unit(
+            "worker_latency",
+            "Mean time from work that could be begun to the worker's whole answer, lately",
+            Unit::Seconds,
+            self.worker_latency.clone(),
+        );
+        registry.register(
+            "worker_straggler",
+            "1 if the worker holds up the others: it is late, or needs twice the median time",
+            self.worker_straggler.clone(),
+        );
+        registry.register(
+            "worker_time_ratio",
+            "What the worker's time divided into lately: computing, data on the way or in a queue, waiting",
+            self.worker_time.clone(),
+        );
+    }
+
+    fn show_worker(&self, label: &str, record: &WorkerRecord) {
+        let labels = [("worker", label.to_owned())];
+        self.worker_share.get_or_create(&labels).set(record.share);
+        self.worker_rate.get_or_create(&labels).set(record.examples_per_second);
+        self.worker_straggler.get_or_create(&labels).set(f64::from(u8::from(record.straggler)));
+        if let Some(latency) = record.latency_seconds {
+            self.worker_latency.get_or_create(&labels).set(latency);
+        }
+        let shares = [record.compute_share, record.transfer_share, record.wait_share];
+        for (part, share) in PARTS.into_iter().zip(shares) {
+            let labels = [("worker", label.to_owned()), ("part", part.to_owned())];
+            self.worker_time.get_or_create(&labels).set(share);
+        }
+    }
+
+    /// Takes a worker's series away that is no member any more.
+    fn hide_worker(&self, label: String) {
+        for part in PARTS {
+            self.worker_time.remove(&[("worker", label.clone()), ("part", part.to_owned())]);
+        }
+        let labels = [("worker", label)];
+        for family in [&self.worker_share, &self.worker_rate, &self.worker_straggler, &self.worker_latency] {
+            family.remove(&labels);
+        }
     }
 
     /// Counts a step into the rate of examples, which is set once a second of steps, and at the first one.
@@ -297,6 +374,27 @@ impl Sink for PrometheusSink {
         }
     }
 
+    fn workers(&mut self, record: &WorkersRecord) {
+        let members: Vec<&WorkerRecord> =
+            record.workers.iter().filter(|worker| worker.state != WorkerState::Gone).collect();
+        let mut names: BTreeMap<&str, u32> = BTreeMap::new();
+        members.iter().for_each(|worker| *names.entry(&worker.name).or_default() += 1);
+        let mut shown = Vec::with_capacity(members.len());
+        for worker in members {
+            // Names of external workers may be the same.
+            let unique = names.get(&*worker.name) == Some(&1);
+            let label =
+                if unique { worker.name.clone() } else { format!("{}#{}", worker.name, worker.worker) };
+            self.show_worker(&label, worker);
+            shown.push(label);
+        }
+        for gone in std::mem::replace(&mut self.shown, shown) {
+            if !self.shown.contains(&gone) {
+                self.hide_worker(gone);
+            }
+        }
+    }
+
     fn norms(&mut self, record: &NormsRecord) {
         let (weights, gradient) = record.total();
         set(&self.weight_norm, weights);
@@ -305,113 +403,4 @@ impl Sink for PrometheusSink {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{measures::TensorNorms, record::examples};
-
-    fn facts() -> RunFacts {
-        RunFacts { run_id: "0011".to_owned(), version: "1.2.3", numerics_version: 4, steps: 100, done: 7 }
-    }
-
-    /// The value of a sample, if there is one.
-    fn sample(exposition: &Exposition, name: &str) -> Option<f64> {
-        let text = exposition.open_metrics();
-        let line =
-            text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
-        Some(line.rsplit(' ').next().unwrap().parse().unwrap())
-    }
-
-    #[test]
-    fn before_the_first_step_nothing_is_made_up() {
-        let (_sink, exposition) = PrometheusSink::new(&facts());
-        let text = exposition.open_metrics();
-        for line in [
-            "lockstep_run_info{run_id=\"0011\",version=\"1.2.3\",numerics_version=\"4\"} 1",
-            "lockstep_step 7.0",
-            "lockstep_planned_steps 100.0",
-            "lockstep_steps_total 0",
-            "lockstep_faults_total{kind=\"worker_dropped\"} 0",
-        ] {
-            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
-        }
-        for name in ["lockstep_loss", "lockstep_validation_loss", "lockstep_examples_per_second"] {
-            assert_eq!(sample(&exposition, name), None);
-        }
-        assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn records_move_the_metrics() {
-        let (mut sink, exposition) = PrometheusSink::new(&facts());
-        let step = examples::step();
-        sink.step(&StepRecord { step: 8, ..step.clone() });
-        sink.step(&StepRecord { step: 9, loss: 1.5, workers: 3, ..step });
-        sink.epoch(&examples::epoch());
-        for kind in ["copied", "worker_dropped", "copied"] {
-            sink.event(&EventRecord { kind, ..examples::event() });
-        }
-        let tensors = vec![TensorNorms { name: "conv1.kernel", weights: 3.0, gradient: 0.5 }];
-        sink.norms(&NormsRecord { step: 8, tensors });
-        for (name, value) in [
-            ("lockstep_step", 9.0),
-            ("lockstep_epoch", 1.0),
-            ("lockstep_workers", 3.0),
-            ("lockstep_loss", 1.5),
-            ("lockstep_accuracy_ratio", 0.125),
-            ("lockstep_validation_loss", f64::from(0.1123_f32)),
-            ("lockstep_validation_accuracy_ratio", f64::from(0.967_f32)),
-            ("lockstep_examples_per_second", 16_000.0),
-            ("lockstep_weight_norm", 3.0),
-            ("lockstep_gradient_norm", 0.5),
-            ("lockstep_steps_total", 2.0),
-            ("lockstep_epochs_total", 1.0),
-            ("lockstep_examples_total", 128.0),
-            ("lockstep_sent_bytes_total", 1_062_208.0),
-            ("lockstep_received_bytes_total", 265_552.0),
-            ("lockstep_step_duration_seconds_sum", 0.008),
-            ("lockstep_step_duration_seconds_count", 2.0),
-            ("lockstep_step_duration_seconds_bucket{le=\"0.002\"}", 0.0),
-            ("lockstep_step_duration_seconds_bucket{le=\"0.004\"}", 2.0),
-            ("lockstep_step_part_seconds_total{part=\"send\"}", 0.001),
-            ("lockstep_step_part_seconds_total{part=\"wait\"}", 0.004),
-            ("lockstep_step_part_seconds_total{part=\"reduce\"}", 0.0005),
-            ("lockstep_step_part_seconds_total{part=\"update\"}", 0.00002),
-            ("lockstep_node_compute_seconds{of=\"median\"}", 0.001),
-            ("lockstep_node_compute_seconds{of=\"max\"}", 0.0015),
-            ("lockstep_decisions_total{kind=\"copied\"}", 2.0),
-            ("lockstep_decisions_total{kind=\"worker_dropped\"}", 1.0),
-            ("lockstep_faults_total{kind=\"worker_dropped\"}", 1.0),
-        ] {
-            assert_eq!(sample(&exposition, name), Some(value), "{name} in\n{}", exposition.open_metrics());
-        }
-        assert_eq!(sample(&exposition, "lockstep_faults_total{kind=\"copied\"}"), None);
-    }
-
-    #[test]
-    fn the_rate_is_that_of_the_newest_second() {
-        let (mut sink, exposition) = PrometheusSink::new(&facts());
-        let mut rate = |seconds: f64| {
-            sink.step(&StepRecord { seconds, examples: 60, ..examples::step() });
-            sample(&exposition, "lockstep_examples_per_second")
-        };
-        assert_eq!(rate(0.25), Some(240.0), "the first step, which is all there is");
-        assert_eq!(rate(0.5), Some(240.0));
-        assert_eq!(rate(0.5), Some(120.0), "120 examples in a second");
-        assert_eq!(rate(2.0), Some(30.0));
-    }
-
-    #[test]
-    fn both_formats_have_the_same_samples() {
-        let (mut sink, exposition) = PrometheusSink::new(&facts());
-        sink.step(&examples::step());
-        let samples = |text: String| -> Vec<String> {
-            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
-        };
-        assert_eq!(samples(exposition.open_metrics()), samples(exposition.plain_text()));
-        let plain = exposition.plain_text();
-        assert!(
-            plain.contains("# TYPE lockstep_steps_total counter\n") && !plain.contains("# EOF"),
-            "{plain}"
-        );
-    }
-}
+mod tests;

@@ -13,7 +13,10 @@ use std::{
     path::Path,
 };
 
-use crate::{EpochRecord, EventRecord, NormsRecord, PictureRecord, Restored, Sink, SinkError, StepRecord};
+use crate::{
+    EpochRecord, EvaluationKind, EvaluationRecord, EventRecord, NormsRecord, PictureRecord, Restored, Sink,
+    SinkError, StepRecord, WorkersRecord,
+};
 use event::{Content, Event, Image, SessionLog, Summary, Value, What};
 use event_file::EventFile;
 
@@ -152,8 +155,20 @@ impl<W: Write> Sink for TensorBoardSink<W> {
     }
 
     fn event(&mut self, record: &EventRecord) {
-        // What is no step takes time, too, and events are the ones to know.
+        // What is no step takes time, too.
         self.seconds = self.seconds.max(record.seconds);
+    }
+
+    fn workers(&mut self, record: &WorkersRecord) {
+        self.seconds = self.seconds.max(record.seconds);
+    }
+
+    fn evaluation(&mut self, record: &EvaluationRecord) {
+        // That of a validation comes with its epoch.
+        if record.of == EvaluationKind::Test {
+            let values = vec![scalar("test/loss", record.loss), scalar("test/accuracy", record.accuracy)];
+            self.validation.push(&self.summary(record.step, values));
+        }
     }
 
     fn norms(&mut self, record: &NormsRecord) {
