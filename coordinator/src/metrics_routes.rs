@@ -66,7 +66,7 @@ async fn version() -> impl IntoResponse {
 mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
-    use lockstep_telemetry::{EventRecord, PrometheusSink, RunFacts, Sink, StepRecord};
+    use lockstep_telemetry::{EventRecord, PrometheusSink, Sink, StepRecord};
     use tower::ServiceExt;
 
     use super::*;
@@ -78,14 +78,7 @@ mod tests {
     }
 
     fn state() -> (PrometheusSink, MetricsState) {
-        let facts = RunFacts {
-            run_id: "0011".to_owned(),
-            version: "1.2.3",
-            numerics_version: 1,
-            steps: 100,
-            done: 0,
-        };
-        let (sink, exposition) = PrometheusSink::new(&facts);
+        let (sink, exposition) = PrometheusSink::new();
         (sink, MetricsState { exposition, readiness: Readiness::default() })
     }
 

@@ -15,7 +15,6 @@ use prometheus_client::{
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
-        info::Info,
     },
     registry::{Registry, Unit},
 };
@@ -56,7 +55,7 @@ type PerWorkerAndPart = Family<[(&'static str, String); 2], Number>;
 /// A number that is absent until it is known.
 type Later = Family<Labels<0>, Number>;
 
-/// What is known of a run before its first record.
+/// What is known of a run when its directory is made.
 #[derive(Clone, Debug)]
 pub struct RunFacts {
     /// Its id.
@@ -99,6 +98,8 @@ impl Exposition {
 
 /// Keeps the metrics up to date.
 pub struct PrometheusSink {
+    run: Family<[(&'static str, String); 3], Number>,
+    planned_steps: Later,
     step: Number,
     epoch: Number,
     workers: Number,
@@ -134,10 +135,12 @@ pub struct PrometheusSink {
 const PARTS: [&str; 3] = ["compute", "transfer", "wait"];
 
 impl PrometheusSink {
-    /// Metrics of a run, and what shows them.
-    pub fn new(facts: &RunFacts) -> (Self, Exposition) {
+    /// Metrics of a run that is not known yet, and what shows them.
+    pub fn new() -> (Self, Exposition) {
         let mut registry = Registry::with_prefix("lockstep");
         let sink = Self {
+            run: Family::default(),
+            planned_steps: Later::default(),
             step: Number::default(),
             epoch: Number::default(),
             workers: Number::default(),
@@ -166,8 +169,7 @@ impl PrometheusSink {
             shown: Vec::new(),
             rate: (0, 0.0),
         };
-        sink.register(&mut registry, facts);
-        sink.step.set(facts.done as f64);
+        sink.register(&mut registry);
         // What has not happened yet is zero, so that the first one is seen as an increase.
         for kind in FAULT_KINDS {
             drop(sink.faults.get_or_create(&[("kind", kind)]));
@@ -175,16 +177,25 @@ impl PrometheusSink {
         (sink, Exposition(Arc::new(registry)))
     }
 
-    fn register(&self, registry: &mut Registry, facts: &RunFacts) {
-        let info = Info::new([
+    /// Says which run it is.
+    pub fn describe(&self, facts: &RunFacts) {
+        let labels = [
             ("run_id", facts.run_id.clone()),
             ("version", facts.version.to_owned()),
             ("numerics_version", facts.numerics_version.to_string()),
-        ]);
-        registry.register("run", "Which run this is, and what trains it", info);
-        let planned = Number::default();
-        planned.set(facts.steps as f64);
-        registry.register("planned_steps", "Steps that the run is planned to have", planned);
+        ];
+        self.run.get_or_create(&labels).set(1.0);
+        set(&self.planned_steps, facts.steps as f64);
+        self.step.set(facts.done as f64);
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("run_info", "Which run this is, and what trains it", self.run.clone());
+        registry.register(
+            "planned_steps",
+            "Steps that the run is planned to have",
+            self.planned_steps.clone(),
+        );
         registry.register("step", "The last step of the run that is done", self.step.clone());
         registry.register("epoch", "The epoch of the last step", self.epoch.clone());
         registry.register("workers", "Workers that are members of the run", self.workers.clone());

@@ -16,10 +16,11 @@ fn sample(exposition: &Exposition, name: &str) -> Option<f64> {
 
 #[test]
 fn before_the_first_step_nothing_is_made_up() {
-    let (_sink, exposition) = PrometheusSink::new(&facts());
+    let (sink, exposition) = PrometheusSink::new();
+    sink.describe(&facts());
     let text = exposition.open_metrics();
     for line in [
-        "lockstep_run_info{run_id=\"0011\",version=\"1.2.3\",numerics_version=\"4\"} 1",
+        "lockstep_run_info{run_id=\"0011\",version=\"1.2.3\",numerics_version=\"4\"} 1.0",
         "lockstep_step 7.0",
         "lockstep_planned_steps 100.0",
         "lockstep_steps_total 0",
@@ -35,7 +36,7 @@ fn before_the_first_step_nothing_is_made_up() {
 
 #[test]
 fn records_move_the_metrics() {
-    let (mut sink, exposition) = PrometheusSink::new(&facts());
+    let (mut sink, exposition) = PrometheusSink::new();
     let step = examples::step();
     sink.step(&StepRecord { step: 8, ..step.clone() });
     sink.step(&StepRecord { step: 9, loss: 1.5, workers: 3, ..step });
@@ -111,7 +112,7 @@ fn workers(workers: Vec<WorkerRecord>) -> WorkersRecord {
 
 #[test]
 fn members_have_their_series_and_lose_them_when_they_leave() {
-    let (mut sink, exposition) = PrometheusSink::new(&facts());
+    let (mut sink, exposition) = PrometheusSink::new();
     sink.workers(&workers(vec![worker(1, "a"), worker(2, "b")]));
     for (name, value) in [
         ("lockstep_worker_share_ratio{worker=\"a\"}", 0.25),
@@ -137,7 +138,8 @@ fn members_have_their_series_and_lose_them_when_they_leave() {
 
 #[test]
 fn every_query_of_the_dashboard_is_of_a_metric_that_there_is() {
-    let (mut sink, exposition) = PrometheusSink::new(&facts());
+    let (mut sink, exposition) = PrometheusSink::new();
+    sink.describe(&facts());
     sink.step(&examples::step());
     sink.epoch(&examples::epoch());
     sink.event(&EventRecord { kind: "copied", ..examples::event() });
@@ -173,7 +175,7 @@ fn every_query_of_the_dashboard_is_of_a_metric_that_there_is() {
 
 #[test]
 fn the_rate_is_that_of_the_newest_second() {
-    let (mut sink, exposition) = PrometheusSink::new(&facts());
+    let (mut sink, exposition) = PrometheusSink::new();
     let mut rate = |seconds: f64| {
         sink.step(&StepRecord { seconds, examples: 60, ..examples::step() });
         sample(&exposition, "lockstep_examples_per_second")
@@ -186,7 +188,7 @@ fn the_rate_is_that_of_the_newest_second() {
 
 #[test]
 fn both_formats_have_the_same_samples() {
-    let (mut sink, exposition) = PrometheusSink::new(&facts());
+    let (mut sink, exposition) = PrometheusSink::new();
     sink.step(&examples::step());
     let samples = |text: String| -> Vec<String> {
         let mut samples: Vec<String> =
