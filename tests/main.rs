@@ -17,4 +17,5 @@ mod resume;
 mod same_bits;
 mod scaling;
 mod tensorboard;
+mod timeline;
 mod worker_death;

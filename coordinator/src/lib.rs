@@ -23,6 +23,7 @@ pub mod serve;
 pub mod service;
 pub mod settings;
 pub mod step_times;
+pub mod timeline;
 pub mod train;
 pub mod trainer;
 pub mod verify_command;

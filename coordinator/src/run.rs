@@ -29,6 +29,7 @@ use crate::results::{Results, count_rejected};
 use crate::roster::Roster;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Outbound};
 use crate::step_times::{Part, StepTimes};
+use crate::timeline::Timeline;
 use crate::trainer::{Comparison, Confusion, Means, Received, Trainer, same_answer};
 
 /// A run under way.
@@ -46,6 +47,7 @@ pub struct Run {
     weights: Encoded,
     recorder: Recorder,
     gauge: Gauge,
+    timeline: Option<Box<Timeline>>,
     /// What is kept on disk for a later process of the run.
     journal: Journal,
     times: StepTimes,
@@ -145,6 +147,7 @@ impl Run {
             trainer,
             recorder,
             gauge: Gauge::none(),
+            timeline: None,
             journal,
             times: StepTimes::begin(),
             roster: Roster::new(start),
@@ -163,6 +166,12 @@ impl Run {
         self.gauge = gauge;
     }
 
+    /// Has some steps timed.
+    pub fn time(&mut self, timeline: Timeline) {
+        self.times.slice(timeline.wants(self.results.steps + 1));
+        self.timeline = Some(Box::new(timeline));
+    }
+
     /// Runs to the end.
     pub async fn drive(&mut self, incoming: &mut mpsc::Receiver<Incoming>, signals: &mut Signals) -> Outcome {
         let mut events = VecDeque::from([Event::Started]);
@@ -178,6 +187,9 @@ impl Run {
                     }
                     self.execute(command, &mut events);
                 }
+            }
+            if let Some(timeline) = &mut self.timeline {
+                timeline.write_due(self.results.steps);
             }
             let waiting = Instant::now();
             self.sample_workers(waiting);
@@ -234,6 +246,12 @@ impl Run {
             Incoming::Joined { worker, hello, outbound } => Some(self.joined(worker, hello, outbound)),
             Incoming::Node { worker, result } => self.node_arrived(worker, result),
             Incoming::Heartbeat { worker } => Some(Event::Heard { worker }),
+            Incoming::Spans { worker, spans, received } => {
+                if let Some(timeline) = &mut self.timeline {
+                    timeline.told(worker, spans, received);
+                }
+                Some(Event::Heard { worker })
+            }
             Incoming::Superseded { term } => Some(Event::Superseded { term }),
             Incoming::Stale { worker, fence } => {
                 let reason = format!(
@@ -293,6 +311,9 @@ impl Run {
         let cpu = cpu.split_whitespace().next().unwrap_or("unknown CPU");
         let reason = format!("{worker} joined: {name} on {host} (process {pid}), {threads} {unit}, {cpu}");
         let joined_after = Some(self.results.steps);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.joined(worker, &name);
+        }
         self.members.insert(worker, Member { name, pid, outbound, joined_after });
         self.record("worker_joined", Some(worker), reason);
         Event::Joined { worker, threads }
@@ -327,7 +348,7 @@ impl Run {
                     self.begun = true;
                     self.times.restart();
                 }
-                let message = self.assignment(assignment, task, leaves.clone());
+                let mut message = self.assignment(assignment, task, leaves.clone());
                 match reason {
                     AssignReason::Share { .. } => {}
                     AssignReason::Reassigned { .. } => {
@@ -340,6 +361,9 @@ impl Run {
                     }
                 }
                 self.times.sent(message.pixels.len() + message.labels.len());
+                if let Some(timeline) = &mut self.timeline {
+                    message.trace = timeline.assign(task, worker, assignment);
+                }
                 self.roster.assigned(begin, worker, assignment, task, leaves.clone(), self.results.steps);
                 events.extend(self.send(worker, ToWorker::Assignment(message).into()));
                 self.times.add(Part::Send, begin);
@@ -529,6 +553,12 @@ impl Run {
         crash::point("journaled", step);
         let workers = self.members.len() as u32;
         let record = self.times.end_step(step, self.batches.epoch(step), means, workers);
+        if let Some(timeline) = &mut self.timeline {
+            if let Some(sliced) = self.times.take_sliced() {
+                timeline.step_ended(step, sliced);
+            }
+            self.times.slice(timeline.wants(step + 1));
+        }
         self.results.steps = step;
         self.results.examples += u64::from(means.examples);
         self.results.train_seconds += record.seconds;
@@ -657,6 +687,9 @@ impl Run {
         }
         for measured in self.gauge.close(limit).await {
             self.record_measured(measured);
+        }
+        if let Some(timeline) = &mut self.timeline {
+            timeline.finish();
         }
         self.flush();
         (self.trainer, self.results)

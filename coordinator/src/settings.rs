@@ -112,6 +112,10 @@ pub struct Settings {
     pub metrics: bool,
     /// Write event files for TensorBoard.
     pub tensorboard: bool,
+    /// Write a timeline to this new file.
+    pub timeline: Option<PathBuf>,
+    /// Steps from one in the timeline to the next.
+    pub timeline_every: NonZeroU64,
     /// Show a progress bar where there is a terminal.
     pub progress: bool,
 }
@@ -211,6 +215,13 @@ impl Settings {
                 .transpose()?,
             metrics: !given.first("no_metrics", arguments.no_metrics, file.no_metrics),
             tensorboard: !given.first("no_tensorboard", arguments.no_tensorboard, file.no_tensorboard),
+            timeline: given.first_some("timeline", arguments.timeline.clone(), file.timeline),
+            timeline_every: NonZeroU64::new(given.first(
+                "timeline_every",
+                arguments.timeline_every,
+                file.timeline_every,
+            ))
+            .ok_or(SettingsError::Zero { flag: "timeline-every" })?,
             progress: !given.first("no_progress", arguments.no_progress, file.no_progress),
         })
     }
@@ -263,6 +274,7 @@ impl Settings {
             json: Some(self.json),
             no_metrics: Some(!self.metrics),
             no_tensorboard: Some(!self.tensorboard),
+            timeline_every: Some(self.timeline_every.get()),
             no_progress: Some(!self.progress),
             ..ConfigFile::default()
         };

@@ -31,6 +31,7 @@ use crate::run::{Run, Signals};
 use crate::serve::serve;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
 use crate::settings::{DatasetChoice, RunIdentity, Settings, SettingsError};
+use crate::timeline::Timeline;
 use crate::trainer::Trainer;
 
 /// Local workers start within a moment; one that hangs there is not waited for longer.
@@ -79,6 +80,9 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
+    if let Some(path) = settings.timeline.as_ref().filter(|path| path.exists()) {
+        bail!("the timeline {} exists already and is never overwritten; name another file", path.display());
+    }
     let socket = (!settings.external).then(LocalSocket::bind).transpose();
     let socket = socket.context("cannot listen for local workers")?;
     let dataset = load(settings, terminal)?;
@@ -118,7 +122,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
     }
-    let recorder = recorder(settings, terminal, &place, &standing, &plan)?;
+    let recorder = recorder(settings, terminal, &place, &standing, &plan, start)?;
     let control = lockstep_control::Settings {
         plan,
         done: standing.done,
@@ -160,6 +164,10 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let journal = Journal::start(journal, term, identity_json).context("cannot start the journal")?;
     let trainer = Trainer::new(&weights, settings.learning_rate.get());
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
+    if let Some(path) = &settings.timeline {
+        let timeline = Timeline::create(path, settings.timeline_every.get(), start);
+        run.time(timeline.with_context(|| format!("cannot create the timeline {}", path.display()))?);
+    }
     if settings.tensorboard {
         let gauge = Gauge::start(&plan, settings.learning_rate.get(), sample);
         run.measure(gauge.context("cannot start the thread that measures the weights")?);
@@ -255,6 +263,7 @@ fn recorder(
     place: &Place,
     standing: &Standing,
     plan: &Plan,
+    start: Instant,
 ) -> Result<Recorder> {
     let mut recorder = Recorder::default();
     let restored = standing.restored(plan);
@@ -277,7 +286,7 @@ fn recorder(
         let session = Session {
             term: standing.term,
             restored: settings.resume.is_some().then_some(restored),
-            began: now.as_secs_f64() - earlier_seconds,
+            began: now.saturating_sub(start.elapsed()).as_secs_f64() - earlier_seconds,
             earlier_seconds,
             steps: plan.steps,
         };

@@ -166,6 +166,15 @@ pub(crate) struct TrainArguments {
     #[arg(long, env = "LOCKSTEP_NO_TENSORBOARD", help_heading = "Output")]
     pub no_tensorboard: bool,
 
+    /// Write a timeline of some steps, of all processes together, to a new file for Perfetto or chrome://tracing
+    #[arg(long, env = "LOCKSTEP_TIMELINE", value_name = "FILE.json", help_heading = "Output")]
+    pub timeline: Option<PathBuf>,
+
+    /// Of which steps: the first one and every N-th after it
+    #[arg(long, env = "LOCKSTEP_TIMELINE_EVERY", value_name = "N", default_value_t = 100)]
+    #[arg(help_heading = "Output")]
+    pub timeline_every: u64,
+
     /// Show no progress bar, only a line per epoch
     #[arg(long, env = "LOCKSTEP_NO_PROGRESS", help_heading = "Output")]
     pub no_progress: bool,

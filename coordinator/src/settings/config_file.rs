@@ -14,9 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
 use super::{DatasetChoice, Period, SettingsError, TokenText, nearest::nearest};
 
-/// Every key, in the order in which they are written. `run-dir` and `token` are read but never written: the one would
-/// make the next run collide with this one, the other is a secret.
-const KEYS: [&str; 26] = [
+/// Every key, in the order in which they are written. `run-dir`, `timeline` and `token` are read but never written: the
+/// first two would make the next run collide with this one, the other is a secret.
+const KEYS: [&str; 28] = [
     "workers",
     "external",
     "listen",
@@ -42,6 +42,8 @@ const KEYS: [&str; 26] = [
     "token",
     "no-metrics",
     "no-tensorboard",
+    "timeline",
+    "timeline-every",
     "no-progress",
 ];
 
@@ -80,6 +82,9 @@ pub(super) struct ConfigFile {
     pub token: Option<TokenText>,
     pub no_metrics: Option<bool>,
     pub no_tensorboard: Option<bool>,
+    #[serde(skip_serializing)]
+    pub timeline: Option<PathBuf>,
+    pub timeline_every: Option<u64>,
     pub no_progress: Option<bool>,
     /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: a new
     /// run has another id, and its identity follows from its own settings and data. `StoredRun` is who reads it.
@@ -191,6 +196,8 @@ mod tests {
             token = "secret"
             no-metrics = true
             no-tensorboard = true
+            timeline = "trace.json"
+            timeline-every = 7
             no-progress = true
             [run]
             id = "00"
@@ -224,6 +231,8 @@ mod tests {
             token: Some(TokenText::from("secret".to_owned())),
             no_metrics: Some(true),
             no_tensorboard: Some(true),
+            timeline: Some("trace.json".into()),
+            timeline_every: Some(7),
             no_progress: Some(true),
             run: Some(IgnoredAny),
             identity: Some(IgnoredAny),

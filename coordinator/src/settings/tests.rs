@@ -377,7 +377,7 @@ fn the_written_file_is_plain_and_has_the_identity() {
          workers = 4\nexternal = false\nlisten = \"127.0.0.1:0\"\ninsecure = false\n\
          deadline = \"1s\"\npatience = \"60s\"\nmax-restarts = 10\ndataset = \"digits\"\nepochs = 10\n\
          batch-size = 64\nlearning-rate = 0.01\nseed = 42\nvalidation-split = 0.15\nmicro-shards = 16\n\
-         offline = false\ncheckpoint-every = \"1s\"\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-tensorboard = false\nno-progress = false\n\n\
+         offline = false\ncheckpoint-every = \"1s\"\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-tensorboard = false\ntimeline-every = 100\nno-progress = false\n\n\
          # Which run this is, for --resume.\n[run]\nid = \"000102030405060708090a0b0c0d0eff\"\n\n\
          # What decides the bits of this run. --config ignores it, --resume holds on to it.\n\
          [identity]\nseed = 42\ndataset = \"digits\"\ndataset-sha256 = \"{}\"\nexamples = 60000\n\
