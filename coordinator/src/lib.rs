@@ -14,6 +14,7 @@ mod own_command;
 pub mod prepare;
 pub mod report;
 pub mod results;
+pub mod roster;
 pub mod run;
 pub mod run_directory;
 pub mod serve;

@@ -15,7 +15,7 @@ use lockstep_control::{
 use lockstep_model::Cpu;
 use lockstep_proto::{self as proto, Encoded, Fence, Hello, NodeResult, NodeValue, ToWorker};
 use lockstep_reduction::Node;
-use lockstep_telemetry::{EpochRecord, EventRecord, Recorder};
+use lockstep_telemetry::{EpochRecord, EvaluationKind, EvaluationRecord, EventRecord, Recorder};
 use lockstep_worker::crash;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -25,9 +25,10 @@ use crate::journal::{Journal, News};
 use crate::local_workers::Restart;
 use crate::messages;
 use crate::results::{Results, count_rejected};
+use crate::roster::Roster;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Outbound};
 use crate::step_times::{Part, StepTimes};
-use crate::trainer::{Comparison, Means, Received, Trainer, same_answer};
+use crate::trainer::{Comparison, Confusion, Means, Received, Trainer, same_answer};
 
 /// A run under way.
 pub struct Run {
@@ -46,6 +47,8 @@ pub struct Run {
     /// What is kept on disk for a later process of the run.
     journal: Journal,
     times: StepTimes,
+    /// What each member does, for whoever watches.
+    roster: Roster,
     /// Work was handed out: what came before was no training.
     begun: bool,
     timer: Option<Time>,
@@ -103,7 +106,8 @@ impl Signals {
         Self(None)
     }
 
-    async fn next(&mut self) -> Signal {
+    /// The next one.
+    pub async fn next(&mut self) -> Signal {
         let Some(SignalStreams { interrupt, terminate }) = &mut self.0 else { return pending().await };
         tokio::select! {
             Some(()) = interrupt.recv() => Signal::Interrupt,
@@ -140,6 +144,7 @@ impl Run {
             recorder,
             journal,
             times: StepTimes::begin(),
+            roster: Roster::new(start),
             begun: false,
             timer: None,
             told_before_timer: 0,
@@ -154,6 +159,7 @@ impl Run {
     pub async fn drive(&mut self, incoming: &mut mpsc::Receiver<Incoming>, signals: &mut Signals) -> Outcome {
         let mut events = VecDeque::from([Event::Started]);
         let mut commands = Vec::new();
+        self.recorder.weights(self.results.steps, &self.values);
         loop {
             while let Some(event) = events.pop_front() {
                 self.control.handle(self.now(), event, &mut commands);
@@ -166,6 +172,7 @@ impl Run {
                 }
             }
             let waiting = Instant::now();
+            self.sample_workers(waiting);
             let event = self.next_event(incoming, signals).await;
             self.times.add(Part::Wait, waiting);
             events.extend(event);
@@ -270,6 +277,7 @@ impl Run {
     }
 
     fn joined(&mut self, worker: WorkerId, hello: Hello, outbound: Outbound) -> Event {
+        self.roster.joined(worker, hello.clone());
         let Hello { name, host, pid, threads, cpu, .. } = hello;
         let unit = if threads == 1 { "thread" } else { "threads" };
         // The first word is the instruction set; the worker's own log has the rest.
@@ -295,8 +303,10 @@ impl Run {
             };
             return Some(Event::Left { worker, cause: LeaveCause::Protocol });
         };
-        self.arrived = Some(Arrived { value, compute: Duration::from_nanos(compute_nanoseconds) });
-        Some(Event::NodeReceived { worker, assignment: AssignmentId(assignment_id), task, node })
+        let (assignment, compute) = (AssignmentId(assignment_id), Duration::from_nanos(compute_nanoseconds));
+        self.roster.answered(Instant::now(), worker, assignment, node, compute);
+        self.arrived = Some(Arrived { value, compute });
+        Some(Event::NodeReceived { worker, assignment, task, node })
     }
 
     /// Carries out a decision; what comes of it goes to `events`.
@@ -314,24 +324,28 @@ impl Run {
                     AssignReason::Reassigned { .. } => {
                         self.record("reassigned", Some(worker), command.to_string());
                     }
-                    AssignReason::Copy { .. } => {
+                    AssignReason::Copy { holder, .. } => {
+                        self.roster.late(begin, holder, command.to_string());
                         self.results.faults.assignments_copied += 1;
                         self.record("copied", Some(worker), command.to_string());
                     }
                 }
                 self.times.sent(message.pixels.len() + message.labels.len());
+                self.roster.assigned(begin, worker, assignment, task, leaves.clone(), self.results.steps);
                 events.extend(self.send(worker, ToWorker::Assignment(message).into()));
                 self.times.add(Part::Send, begin);
                 crash::point("assigned", task.step);
             }
             Command::Revoke { worker, assignment, .. } => {
                 self.results.faults.assignments_revoked += 1;
+                self.roster.revoked(worker, assignment);
                 self.record("revoked", Some(worker), command.to_string());
                 let message = proto::Revoke { fence: self.fence, assignment_id: assignment.0 };
                 events.extend(self.send(worker, ToWorker::Revoke(message).into()));
             }
             Command::SendWeights { to, step } => {
                 self.send_weights(to, step);
+                self.roster.weights(begin, step);
                 self.times.add(Part::Send, begin);
                 crash::point("weights", step);
             }
@@ -374,6 +388,7 @@ impl Run {
         let Some(Arrived { value, compute }) = self.arrived.take() else { return };
         let bytes = value.as_ref().map_or(0, |value| value.gradient.len() + value.confusion.len());
         self.times.received(bytes, compute);
+        self.roster.counted(worker, task.kind, value.as_ref().map_or(0, |value| value.examples));
         self.trainer.combine(task, self.batches.cut(task).leaves(), worker, node, value);
         let member = self.members.get_mut(&worker);
         if let Some(after) = member.and_then(|member| member.joined_after.take()) {
@@ -429,6 +444,7 @@ impl Run {
         let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
         self.results.faults.workers_dropped += 1;
         self.record("worker_dropped", Some(worker), command.to_string() + &detail);
+        self.roster.left(Instant::now(), worker, format!("{reason}{detail}"));
         if let Some(member) = self.members.remove(&worker)
             && let DropReason::WrongNode { .. } | DropReason::Left { cause: LeaveCause::Protocol } = reason
         {
@@ -475,6 +491,7 @@ impl Run {
             TaskKind::Validate | TaskKind::Test => {
                 crash::point("evaluate", task.step);
                 let (means, confusion) = self.trainer.evaluation(task);
+                self.record_evaluation(task, means, &confusion);
                 if task.kind == TaskKind::Validate {
                     self.results.validation = Some(means);
                     self.end_epoch(task.step, Some(means));
@@ -498,6 +515,7 @@ impl Run {
         let step = task.step;
         crash::point("updated", step);
         self.journal.committed(step, self.values.clone());
+        self.recorder.weights(step, &self.values);
         crash::point("journaled", step);
         let workers = self.members.len() as u32;
         let record = self.times.end_step(step, self.batches.epoch(step), means, workers);
@@ -510,6 +528,21 @@ impl Run {
             self.end_epoch(step, None);
         }
         events.push_back(Event::Updated { task });
+    }
+
+    fn record_evaluation(&mut self, task: Task, means: Means, confusion: &Confusion) {
+        let of = if task.kind == TaskKind::Test { EvaluationKind::Test } else { EvaluationKind::Validation };
+        let Means { loss, accuracy, .. } = means;
+        let confusion = confusion.to_vec();
+        self.recorder.evaluation(&EvaluationRecord { of, step: task.step, loss, accuracy, confusion });
+    }
+
+    /// Has the state of the workers recorded, a few times a second.
+    fn sample_workers(&mut self, now: Instant) {
+        let seconds = self.results.earlier_seconds + now.saturating_duration_since(self.start).as_secs_f64();
+        if let Some(record) = self.roster.sample(now, seconds, self.results.steps) {
+            self.recorder.workers(&record);
+        }
     }
 
     fn end_epoch(&mut self, step: u64, validation: Option<Means>) {

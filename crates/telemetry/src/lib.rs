@@ -13,6 +13,7 @@ mod sink;
 mod summary;
 mod terminal;
 mod tracing_sink;
+mod workers;
 
 pub use console::ConsoleSink;
 pub use faults::FaultCounts;
@@ -23,3 +24,4 @@ pub use sink::{Recorder, Sink, SinkError};
 pub use summary::{SchemaVersion, Status, Summary, SummaryError};
 pub use terminal::{LogWriter, Terminal};
 pub use tracing_sink::TracingSink;
+pub use workers::{EvaluationKind, EvaluationRecord, WorkerRecord, WorkerState, WorkersRecord};
