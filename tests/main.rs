@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod bench_step;
+mod browser;
 mod crash_sweep;
+mod dashboard;
 mod digits;
 mod ends;
 mod external;

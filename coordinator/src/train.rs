@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use axum::Router;
 use lockstep_control::Outcome;
 use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
@@ -19,6 +20,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
+use crate::dashboard::{Dashboard, Digits, Ended, Facts, RunFiles, restore};
 use crate::journal::Journal;
 use crate::local_socket::LocalSocket;
 use crate::local_workers::{LocalWorkers, Recipe};
@@ -73,6 +75,10 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         terminal.detach();
         return show(settings, &summary).map(|()| EXIT_DONE);
     }
+    let dashboard = settings.dashboard.map(|address| Dashboard::start(address, Router::new())).transpose()?;
+    if let Some(dashboard) = &dashboard {
+        terminal.print_line(&format!("dashboard {}", dashboard.url()));
+    }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
@@ -92,6 +98,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     };
     let Place { directory, run_id, .. } = &place;
 
+    let digits = dashboard.as_ref().map(|_| Digits::of(&dataset.test));
     let batches = Batches::new(
         dataset,
         settings.seed,
@@ -114,7 +121,19 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
     }
-    let recorder = recorder(settings, terminal, &place, standing.restored(&plan), plan.steps)?;
+    let mut recorder = recorder(settings, terminal, &place, standing.restored(&plan), plan.steps)?;
+    if let Some(dashboard) = &dashboard {
+        let mut shared = dashboard.shared();
+        if settings.resume.is_some()
+            && let Err(error) = restore(&mut shared, &directory.metrics(), &directory.events())
+        {
+            tracing::warn!("the dashboard has no records of the steps before: {error}");
+        }
+        recorder.add(shared);
+        let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
+        let local = if settings.external { 0 } else { settings.workers.get() };
+        dashboard.prepare(facts, RunFiles::of(directory, local), digits, settings.seed);
+    }
     let control = lockstep_control::Settings {
         plan,
         done: standing.done,
@@ -164,7 +183,29 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
 
     let report =
         Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
-    report.write(&trainer, &results)
+    let code = report.write(&trainer, &results)?;
+    if let Some(dashboard) = dashboard {
+        if settings.stay && !matches!(outcome, Outcome::Interrupted { .. }) {
+            dashboard.stay(Ended::of(outcome));
+            terminal.print_line(&format!("the dashboard stays at {} until Ctrl-C", dashboard.url()));
+            signals.next().await;
+        }
+        dashboard.end(Ended::of(outcome));
+    }
+    Ok(code)
+}
+
+/// What the dashboard shows of a run besides its data.
+fn facts(settings: &Settings, identity: &RunIdentity, place: &Place) -> Facts {
+    let facts = Facts {
+        run_id: place.run_id.to_string(),
+        directory: place.directory.path().display().to_string(),
+        dataset: identity.dataset.clone(),
+        epochs: settings.epochs.get(),
+        micro_shards: settings.micro_shards.get(),
+        ..Facts::default()
+    };
+    facts.with_configuration(&settings.to_toml(identity, place.run_id.0))
 }
 
 /// The data set that the settings ask for.

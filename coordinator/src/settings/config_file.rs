@@ -16,7 +16,7 @@ use super::{DatasetChoice, Period, SettingsError, TokenText, nearest::nearest};
 
 /// Every key, in the order in which they are written. `run-dir` and `token` are read but never written: the one would
 /// make the next run collide with this one, the other is a secret.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 28] = [
     "workers",
     "external",
     "listen",
@@ -42,6 +42,9 @@ const KEYS: [&str; 25] = [
     "token",
     "no-metrics",
     "no-progress",
+    "dashboard",
+    "no-dashboard",
+    "stay",
 ];
 
 /// The tables that `config.toml` has besides the keys.
@@ -79,6 +82,9 @@ pub(super) struct ConfigFile {
     pub token: Option<TokenText>,
     pub no_metrics: Option<bool>,
     pub no_progress: Option<bool>,
+    pub dashboard: Option<SocketAddr>,
+    pub no_dashboard: Option<bool>,
+    pub stay: Option<bool>,
     /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: a new
     /// run has another id, and its identity follows from its own settings and data. `StoredRun` is who reads it.
     #[serde(skip_serializing)]
@@ -189,6 +195,9 @@ mod tests {
             token = "secret"
             no-metrics = true
             no-progress = true
+            dashboard = "127.0.0.1:8080"
+            no-dashboard = true
+            stay = true
             [run]
             id = "00"
             [identity]
@@ -221,6 +230,9 @@ mod tests {
             token: Some(TokenText::from("secret".to_owned())),
             no_metrics: Some(true),
             no_progress: Some(true),
+            dashboard: Some("127.0.0.1:8080".parse().unwrap()),
+            no_dashboard: Some(true),
+            stay: Some(true),
             run: Some(IgnoredAny),
             identity: Some(IgnoredAny),
         };
