@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod bench_step;
+mod browser;
 mod crash_sweep;
+mod dashboard;
 mod digits;
 mod ends;
 mod event_files;
@@ -13,6 +15,7 @@ mod harness;
 mod instruction_sets;
 mod metrics;
 mod oracle;
+mod prometheus;
 mod resume;
 mod same_bits;
 mod scaling;

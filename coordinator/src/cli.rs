@@ -8,6 +8,7 @@ mod train_arguments;
 use std::{
     ffi::OsString,
     io::{self, Write},
+    net::SocketAddr,
     num::NonZeroU32,
     path::PathBuf,
     thread,
@@ -52,6 +53,7 @@ Examples:
   coordinator --json > summary.json            the summary for programs
   coordinator --config runs/OLD/config.toml    train the same again
   coordinator --resume runs/OLD                go on with a run that was stopped or killed
+  coordinator show runs/OLD                    look at that run in a browser
   coordinator --external --workers 2 --listen 0.0.0.0:29400 --insecure
                                                wait for two workers on other machines, each:
                                                worker --coordinator http://HOST:29400
@@ -86,6 +88,8 @@ enum Command {
     Data(DataArguments),
     /// Recompute steps of a run and compare them with its log
     Verify(VerifyArguments),
+    /// Show a run that is over, or was interrupted, as the dashboard shows one that is under way
+    Show(ShowArguments),
     /// Train while processes are killed, stopped, slowed and cut off, and compare the bits
     Chaos(crate::chaos::Arguments),
     /// Measure how fast this program is on this machine
@@ -120,6 +124,23 @@ struct VerifyArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+}
+
+/// Which run to show, and where.
+#[derive(Args)]
+struct ShowArguments {
+    /// Folder of the run
+    #[arg(value_name = "RUN_DIR")]
+    run_dir: PathBuf,
+    /// Where the page is served; port 0 takes a free one
+    #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    dashboard: SocketAddr,
+    /// Allow --dashboard on an address that other machines reach
+    #[arg(long, env = "LOCKSTEP_INSECURE")]
+    insecure: bool,
+    /// Folder of the data, for the test digits [default: where the run had them]
+    #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 /// Work on the training data.
@@ -177,6 +198,15 @@ pub enum Invocation {
         /// Threads to compute with, 1 to 1024.
         threads: NonZeroU32,
     },
+    /// Show a run from its files.
+    Show {
+        /// Folder of the run; whether there is one is not looked at.
+        run_dir: PathBuf,
+        /// Where the page is served.
+        dashboard: SocketAddr,
+        /// Folder of the data.
+        data_dir: Option<PathBuf>,
+    },
     /// Train under faults.
     Chaos(crate::chaos::Arguments),
     /// Measure.
@@ -224,6 +254,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     Ok(match cli.command {
         Some(Command::Data(data)) => Invocation::Data(data.command),
         Some(Command::Verify(arguments)) => verify(arguments)?,
+        Some(Command::Show(arguments)) => show(arguments)?,
         Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
         Some(Command::Bench(bench)) => Invocation::Bench(bench),
         Some(Command::Worker(worker)) => Invocation::Worker(worker),
@@ -240,6 +271,12 @@ fn verify(arguments: VerifyArguments) -> Result<Invocation, SettingsError> {
             Ok(Invocation::Verify { run_dir, from, to, threads })
         }
     }
+}
+
+fn show(arguments: ShowArguments) -> Result<Invocation, SettingsError> {
+    let ShowArguments { run_dir, dashboard, insecure, data_dir } = arguments;
+    Settings::check_dashboard(dashboard, insecure)?;
+    Ok(Invocation::Show { run_dir, dashboard, data_dir })
 }
 
 /// The command as the parser knows it, for completions and manual pages as well.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError};
 use lockstep_coordinator::settings::SettingsError;
-use lockstep_coordinator::{bench, chaos, data_command, train, verify_command};
+use lockstep_coordinator::{bench, chaos, data_command, show_command, train, verify_command};
 use lockstep_telemetry::Terminal;
 use lockstep_worker::instruction_set;
 use tracing_subscriber::EnvFilter;
@@ -38,6 +38,9 @@ fn main() -> ExitCode {
         Invocation::Train(settings) => train::train(&settings, &terminal),
         Invocation::Verify { run_dir, from, to, threads } => {
             verify_command::verify(&run_dir, from, to, threads, &terminal)
+        }
+        Invocation::Show { run_dir, dashboard, data_dir } => {
+            show_command::show(&run_dir, dashboard, data_dir, &terminal)
         }
         Invocation::Chaos(arguments) => chaos::run(arguments),
         Invocation::Bench(bench) => bench::run(bench),

@@ -354,8 +354,11 @@ impl Run {
                     AssignReason::Reassigned { .. } => {
                         self.record("reassigned", Some(worker), command.to_string());
                     }
-                    AssignReason::Copy { holder, .. } => {
-                        self.roster.late(begin, holder, command.to_string());
+                    AssignReason::Copy { holder, waited_ms, expected_ms, .. } => {
+                        let reason = format!(
+                            "{worker} got its leaves, too: it had them for {waited_ms} ms, {expected_ms} ms were expected"
+                        );
+                        self.roster.late(begin, holder, reason);
                         self.results.faults.assignments_copied += 1;
                         self.record("copied", Some(worker), command.to_string());
                     }

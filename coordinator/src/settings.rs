@@ -118,6 +118,10 @@ pub struct Settings {
     pub timeline_every: NonZeroU64,
     /// Show a progress bar where there is a terminal.
     pub progress: bool,
+    /// Where the dashboard is served; off loopback only with `insecure`. None is if absent.
+    pub dashboard: Option<SocketAddr>,
+    /// Keep the dashboard after the run.
+    pub stay: bool,
 }
 
 impl Settings {
@@ -223,6 +227,9 @@ impl Settings {
             ))
             .ok_or(SettingsError::Zero { flag: "timeline-every" })?,
             progress: !given.first("no_progress", arguments.no_progress, file.no_progress),
+            dashboard: (!given.first("no_dashboard", arguments.no_dashboard, file.no_dashboard))
+                .then(|| given.first("dashboard", arguments.dashboard, file.dashboard)),
+            stay: given.first("stay", arguments.stay, file.stay),
         })
     }
 
@@ -276,6 +283,9 @@ impl Settings {
             no_tensorboard: Some(!self.tensorboard),
             timeline_every: Some(self.timeline_every.get()),
             no_progress: Some(!self.progress),
+            dashboard: self.dashboard,
+            no_dashboard: Some(self.dashboard.is_none()),
+            stay: Some(self.stay),
             ..ConfigFile::default()
         };
         format!(
@@ -292,7 +302,21 @@ impl Settings {
         if !self.listen.ip().to_canonical().is_loopback() && !self.insecure {
             return Err(SettingsError::OffLoopback { address: self.listen });
         }
+        if let Some(address) = self.dashboard {
+            Self::check_dashboard(address, self.insecure)?;
+        }
+        if self.stay && self.dashboard.is_none() {
+            return Err(SettingsError::NothingStays);
+        }
         self.check_micro_shard_fits_a_message()
+    }
+
+    /// A page off loopback takes consent.
+    pub(crate) fn check_dashboard(address: SocketAddr, insecure: bool) -> Result<(), SettingsError> {
+        if address.ip().to_canonical().is_loopback() || insecure {
+            return Ok(());
+        }
+        Err(SettingsError::DashboardOffLoopback { address })
     }
 
     fn check_micro_shard_fits_a_message(&self) -> Result<(), SettingsError> {

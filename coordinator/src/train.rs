@@ -12,7 +12,8 @@ use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
 use lockstep_telemetry::{
-    ConsoleSink, EventsSink, MetricsSink, Recorder, Session, TensorBoardSink, Terminal, TracingSink,
+    ConsoleSink, EventsSink, MetricsSink, PrometheusSink, Readiness, Recorder, RunFacts, Session,
+    TensorBoardSink, Terminal, TracingSink,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -21,10 +22,12 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
+use crate::dashboard::{Dashboard, Digits, Ended, Facts, RunFiles, restore};
 use crate::gauge::{self, Gauge};
 use crate::journal::Journal;
 use crate::local_socket::LocalSocket;
 use crate::local_workers::{LocalWorkers, Recipe};
+use crate::metrics_routes::{self, MetricsState};
 use crate::prepare::{Place, Standing};
 use crate::report::{Report, show};
 use crate::run::{Run, Signals};
@@ -77,6 +80,13 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         terminal.detach();
         return show(settings, &summary).map(|()| EXIT_DONE);
     }
+    let (prometheus, exposition) = PrometheusSink::new();
+    let readiness = Readiness::default();
+    let routes = metrics_routes::router(MetricsState { exposition, readiness: readiness.clone() });
+    let dashboard = settings.dashboard.map(|address| Dashboard::start(address, routes)).transpose()?;
+    if let Some(dashboard) = &dashboard {
+        terminal.print_line(&format!("dashboard {}", dashboard.url()));
+    }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
@@ -100,6 +110,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let Place { directory, run_id, .. } = &place;
 
     let sample = gauge::sample(&dataset.test);
+    let digits = dashboard.as_ref().map(|_| Digits::of(&dataset.test));
     let batches = Batches::new(
         dataset,
         settings.seed,
@@ -122,7 +133,22 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
     }
-    let recorder = recorder(settings, terminal, &place, &standing, &plan, start)?;
+    let mut recorder = recorder(settings, terminal, &place, &standing, &plan, start)?;
+    if let Some(dashboard) = &dashboard {
+        let mut shared = dashboard.shared();
+        if settings.resume.is_some()
+            && let Err(error) = restore(&mut shared, &directory.metrics(), &directory.events())
+        {
+            tracing::warn!("the dashboard has no records of the steps before: {error}");
+        }
+        recorder.add(shared);
+        prometheus.describe(&run_facts(&place, &standing, &plan));
+        recorder.add(prometheus);
+        recorder.add(readiness);
+        let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
+        let local = if settings.external { 0 } else { settings.workers.get() };
+        dashboard.prepare(facts, RunFiles::of(directory, local), digits, settings.seed);
+    }
     let control = lockstep_control::Settings {
         plan,
         done: standing.done,
@@ -180,7 +206,29 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
 
     let report =
         Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
-    report.write(&trainer, &results)
+    let code = report.write(&trainer, &results)?;
+    if let Some(dashboard) = dashboard {
+        if settings.stay && !matches!(outcome, Outcome::Interrupted { .. }) {
+            dashboard.stay(Ended::of(outcome));
+            terminal.print_line(&format!("the dashboard stays at {} until Ctrl-C", dashboard.url()));
+            signals.next().await;
+        }
+        dashboard.end(Ended::of(outcome));
+    }
+    Ok(code)
+}
+
+/// What the dashboard shows of a run besides its data.
+fn facts(settings: &Settings, identity: &RunIdentity, place: &Place) -> Facts {
+    let facts = Facts {
+        run_id: place.run_id.to_string(),
+        directory: place.directory.path().display().to_string(),
+        dataset: identity.dataset.clone(),
+        epochs: settings.epochs.get(),
+        micro_shards: settings.micro_shards.get(),
+        ..Facts::default()
+    };
+    facts.with_configuration(&settings.to_toml(identity, place.run_id.0))
 }
 
 /// The data set that the settings ask for.
@@ -293,6 +341,17 @@ fn recorder(
         recorder.add(TensorBoardSink::create(&place.directory.tensorboard(), session)?);
     }
     Ok(recorder)
+}
+
+/// What Prometheus is told of the run.
+fn run_facts(place: &Place, standing: &Standing, plan: &Plan) -> RunFacts {
+    RunFacts {
+        run_id: place.run_id.to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        numerics_version: NUMERICS_VERSION,
+        steps: plan.steps,
+        done: standing.results.steps,
+    }
 }
 
 /// Lets the workers go; kills local ones that do not.

@@ -395,7 +395,16 @@ fn over_grpc(arguments: &Arguments) -> Result<Measured> {
     let text = |number: u32| number.to_string();
     let mut command = own_command(&[])?.into_std();
     command
-        .args(["--dataset", "digits", "--offline", "--json", "--no-progress", "--validation-split", "0"])
+        .args([
+            "--dataset",
+            "digits",
+            "--offline",
+            "--json",
+            "--no-progress",
+            "--no-dashboard",
+            "--validation-split",
+            "0",
+        ])
         .args([
             "--examples",
             &EXAMPLES.to_string(),

@@ -16,7 +16,7 @@ use super::{DatasetChoice, Period, SettingsError, TokenText, nearest::nearest};
 
 /// Every key, in the order in which they are written. `run-dir`, `timeline` and `token` are read but never written: the
 /// first two would make the next run collide with this one, the other is a secret.
-const KEYS: [&str; 28] = [
+const KEYS: [&str; 31] = [
     "workers",
     "external",
     "listen",
@@ -45,6 +45,9 @@ const KEYS: [&str; 28] = [
     "timeline",
     "timeline-every",
     "no-progress",
+    "dashboard",
+    "no-dashboard",
+    "stay",
 ];
 
 /// The tables that `config.toml` has besides the keys.
@@ -86,6 +89,9 @@ pub(super) struct ConfigFile {
     pub timeline: Option<PathBuf>,
     pub timeline_every: Option<u64>,
     pub no_progress: Option<bool>,
+    pub dashboard: Option<SocketAddr>,
+    pub no_dashboard: Option<bool>,
+    pub stay: Option<bool>,
     /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: a new
     /// run has another id, and its identity follows from its own settings and data. `StoredRun` is who reads it.
     #[serde(skip_serializing)]
@@ -199,6 +205,9 @@ mod tests {
             timeline = "trace.json"
             timeline-every = 7
             no-progress = true
+            dashboard = "127.0.0.1:8080"
+            no-dashboard = true
+            stay = true
             [run]
             id = "00"
             [identity]
@@ -234,6 +243,9 @@ mod tests {
             timeline: Some("trace.json".into()),
             timeline_every: Some(7),
             no_progress: Some(true),
+            dashboard: Some("127.0.0.1:8080".parse().unwrap()),
+            no_dashboard: Some(true),
+            stay: Some(true),
             run: Some(IgnoredAny),
             identity: Some(IgnoredAny),
         };

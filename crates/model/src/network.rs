@@ -5,6 +5,7 @@
 //! unless images come in an order of their own.
 
 mod layers;
+mod probabilities;
 mod views;
 mod workspace;
 
