@@ -4,16 +4,22 @@
 
 mod bad_input;
 mod bench_step;
+mod browser;
 mod crash_sweep;
+mod dashboard;
 mod digits;
 mod ends;
+mod event_files;
 mod external;
 mod harness;
 mod instruction_sets;
 mod metrics;
 mod models;
 mod oracle;
+mod prometheus;
 mod resume;
 mod same_bits;
 mod scaling;
+mod tensorboard;
+mod timeline;
 mod worker_death;

@@ -8,6 +8,7 @@ mod train_arguments;
 use std::{
     ffi::OsString,
     io::{self, Write},
+    net::SocketAddr,
     num::NonZeroU32,
     path::PathBuf,
     thread,
@@ -55,6 +56,7 @@ Examples:
   coordinator --resume runs/OLD                go on with a run that was stopped or killed
   coordinator predict seven.png                which digit it is, by the newest finished run
   coordinator export runs/OLD --format onnx    the model for other programs
+  coordinator show runs/OLD                    look at that run in a browser
   coordinator --external --workers 2 --listen 0.0.0.0:29400 --insecure
                                                wait for two workers on other machines, each:
                                                worker --coordinator http://HOST:29400
@@ -95,6 +97,8 @@ enum Command {
     Evaluate(evaluate::Arguments),
     /// Say which digit is drawn in an image
     Predict(predict::Arguments),
+    /// Show a run that is over, or was interrupted, as the dashboard shows one that is under way
+    Show(ShowArguments),
     /// Train while processes are killed, stopped, slowed and cut off, and compare the bits
     Chaos(crate::chaos::Arguments),
     /// Measure how fast this program is on this machine
@@ -129,6 +133,23 @@ struct VerifyArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+}
+
+/// Which run to show, and where.
+#[derive(Args)]
+struct ShowArguments {
+    /// Folder of the run
+    #[arg(value_name = "RUN_DIR")]
+    run_dir: PathBuf,
+    /// Where the page is served; port 0 takes a free one
+    #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    dashboard: SocketAddr,
+    /// Allow --dashboard on an address that other machines reach
+    #[arg(long, env = "LOCKSTEP_INSECURE")]
+    insecure: bool,
+    /// Folder of the data, for the test digits [default: where the run had them]
+    #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 /// Work on the training data.
@@ -192,6 +213,15 @@ pub enum Invocation {
     Evaluate(evaluate::Arguments),
     /// Classify images.
     Predict(predict::Arguments),
+    /// Show a run from its files.
+    Show {
+        /// Folder of the run; whether there is one is not looked at.
+        run_dir: PathBuf,
+        /// Where the page is served.
+        dashboard: SocketAddr,
+        /// Folder of the data.
+        data_dir: Option<PathBuf>,
+    },
     /// Train under faults.
     Chaos(crate::chaos::Arguments),
     /// Measure.
@@ -242,6 +272,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Some(Command::Export(arguments)) => Invocation::Export(arguments),
         Some(Command::Evaluate(arguments)) => Invocation::Evaluate(arguments),
         Some(Command::Predict(arguments)) => Invocation::Predict(arguments),
+        Some(Command::Show(arguments)) => show(arguments)?,
         Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
         Some(Command::Bench(bench)) => Invocation::Bench(bench),
         Some(Command::Worker(worker)) => Invocation::Worker(worker),
@@ -258,6 +289,12 @@ fn verify(arguments: VerifyArguments) -> Result<Invocation, SettingsError> {
             Ok(Invocation::Verify { run_dir, from, to, threads })
         }
     }
+}
+
+fn show(arguments: ShowArguments) -> Result<Invocation, SettingsError> {
+    let ShowArguments { run_dir, dashboard, insecure, data_dir } = arguments;
+    Settings::check_dashboard(dashboard, insecure)?;
+    Ok(Invocation::Show { run_dir, dashboard, data_dir })
 }
 
 /// The command as the parser knows it, for completions and manual pages as well.

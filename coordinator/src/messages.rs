@@ -18,6 +18,7 @@ pub fn assignment(fence: Fence, id: AssignmentId, task: Task, first_leaf: u32, d
         leaf_examples: data.leaf_examples,
         labels: data.labels,
         pixels: data.pixels,
+        trace: None,
     }
 }
 

@@ -15,19 +15,22 @@ use lockstep_control::{
 use lockstep_model::Cpu;
 use lockstep_proto::{self as proto, Encoded, Fence, Hello, NodeResult, NodeValue, ToWorker};
 use lockstep_reduction::Node;
-use lockstep_telemetry::{EpochRecord, EventRecord, Recorder};
+use lockstep_telemetry::{EpochRecord, EvaluationKind, EvaluationRecord, EventRecord, Recorder};
 use lockstep_worker::crash;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::batches::Batches;
+use crate::gauge::{Gauge, Measured};
 use crate::journal::{Journal, News};
 use crate::local_workers::Restart;
 use crate::messages;
 use crate::results::{Results, count_rejected};
+use crate::roster::Roster;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Outbound};
 use crate::step_times::{Part, StepTimes};
-use crate::trainer::{Comparison, Means, Received, Trainer, same_answer};
+use crate::timeline::Timeline;
+use crate::trainer::{Comparison, Confusion, Means, Received, Trainer, same_answer};
 
 /// A run under way.
 pub struct Run {
@@ -43,9 +46,13 @@ pub struct Run {
     values: Bytes,
     weights: Encoded,
     recorder: Recorder,
+    gauge: Gauge,
+    timeline: Option<Box<Timeline>>,
     /// What is kept on disk for a later process of the run.
     journal: Journal,
     times: StepTimes,
+    /// What each member does, for whoever watches.
+    roster: Roster,
     /// Work was handed out: what came before was no training.
     begun: bool,
     timer: Option<Time>,
@@ -103,7 +110,8 @@ impl Signals {
         Self(None)
     }
 
-    async fn next(&mut self) -> Signal {
+    /// The next one.
+    pub async fn next(&mut self) -> Signal {
         let Some(SignalStreams { interrupt, terminate }) = &mut self.0 else { return pending().await };
         tokio::select! {
             Some(()) = interrupt.recv() => Signal::Interrupt,
@@ -138,8 +146,11 @@ impl Run {
             values,
             trainer,
             recorder,
+            gauge: Gauge::none(),
+            timeline: None,
             journal,
             times: StepTimes::begin(),
+            roster: Roster::new(start),
             begun: false,
             timer: None,
             told_before_timer: 0,
@@ -150,10 +161,22 @@ impl Run {
         }
     }
 
+    /// Has the weights measured now and then.
+    pub fn measure(&mut self, gauge: Gauge) {
+        self.gauge = gauge;
+    }
+
+    /// Has some steps timed.
+    pub fn time(&mut self, timeline: Timeline) {
+        self.times.slice(timeline.wants(self.results.steps + 1));
+        self.timeline = Some(Box::new(timeline));
+    }
+
     /// Runs to the end.
     pub async fn drive(&mut self, incoming: &mut mpsc::Receiver<Incoming>, signals: &mut Signals) -> Outcome {
         let mut events = VecDeque::from([Event::Started]);
         let mut commands = Vec::new();
+        self.recorder.weights(self.results.steps, &self.values);
         loop {
             while let Some(event) = events.pop_front() {
                 self.control.handle(self.now(), event, &mut commands);
@@ -165,7 +188,11 @@ impl Run {
                     self.execute(command, &mut events);
                 }
             }
+            if let Some(timeline) = &mut self.timeline {
+                timeline.write_due(self.results.steps);
+            }
             let waiting = Instant::now();
+            self.sample_workers(waiting);
             let event = self.next_event(incoming, signals).await;
             self.times.add(Part::Wait, waiting);
             events.extend(event);
@@ -190,6 +217,7 @@ impl Run {
             signal = signals.next() => Some(Event::Stopped { signal }),
             Some(news) = self.journal.news() => self.journal_says(news),
             () = timer => self.timer_due(incoming).await,
+            measured = self.gauge.measured() => self.record_measured(measured),
             Some(incoming) = incoming.recv() => self.arrive(incoming),
         }
     }
@@ -218,6 +246,12 @@ impl Run {
             Incoming::Joined { worker, hello, outbound } => Some(self.joined(worker, hello, outbound)),
             Incoming::Node { worker, result } => self.node_arrived(worker, result),
             Incoming::Heartbeat { worker } => Some(Event::Heard { worker }),
+            Incoming::Spans { worker, spans, received } => {
+                if let Some(timeline) = &mut self.timeline {
+                    timeline.told(worker, spans, received);
+                }
+                Some(Event::Heard { worker })
+            }
             Incoming::Superseded { term } => Some(Event::Superseded { term }),
             Incoming::Stale { worker, fence } => {
                 let reason = format!(
@@ -270,12 +304,16 @@ impl Run {
     }
 
     fn joined(&mut self, worker: WorkerId, hello: Hello, outbound: Outbound) -> Event {
+        self.roster.joined(worker, hello.clone());
         let Hello { name, host, pid, threads, cpu, .. } = hello;
         let unit = if threads == 1 { "thread" } else { "threads" };
         // The first word is the instruction set; the worker's own log has the rest.
         let cpu = cpu.split_whitespace().next().unwrap_or("unknown CPU");
         let reason = format!("{worker} joined: {name} on {host} (process {pid}), {threads} {unit}, {cpu}");
         let joined_after = Some(self.results.steps);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.joined(worker, &name);
+        }
         self.members.insert(worker, Member { name, pid, outbound, joined_after });
         self.record("worker_joined", Some(worker), reason);
         Event::Joined { worker, threads }
@@ -295,8 +333,10 @@ impl Run {
             };
             return Some(Event::Left { worker, cause: LeaveCause::Protocol });
         };
-        self.arrived = Some(Arrived { value, compute: Duration::from_nanos(compute_nanoseconds) });
-        Some(Event::NodeReceived { worker, assignment: AssignmentId(assignment_id), task, node })
+        let (assignment, compute) = (AssignmentId(assignment_id), Duration::from_nanos(compute_nanoseconds));
+        self.roster.answered(Instant::now(), worker, assignment, node, compute);
+        self.arrived = Some(Arrived { value, compute });
+        Some(Event::NodeReceived { worker, assignment, task, node })
     }
 
     /// Carries out a decision; what comes of it goes to `events`.
@@ -308,30 +348,40 @@ impl Run {
                     self.begun = true;
                     self.times.restart();
                 }
-                let message = self.assignment(assignment, task, leaves.clone());
+                let mut message = self.assignment(assignment, task, leaves.clone());
                 match reason {
                     AssignReason::Share { .. } => {}
                     AssignReason::Reassigned { .. } => {
                         self.record("reassigned", Some(worker), command.to_string());
                     }
-                    AssignReason::Copy { .. } => {
+                    AssignReason::Copy { holder, waited_ms, expected_ms, .. } => {
+                        let reason = format!(
+                            "{worker} got its leaves, too: it had them for {waited_ms} ms, {expected_ms} ms were expected"
+                        );
+                        self.roster.late(begin, holder, reason);
                         self.results.faults.assignments_copied += 1;
                         self.record("copied", Some(worker), command.to_string());
                     }
                 }
                 self.times.sent(message.pixels.len() + message.labels.len());
+                if let Some(timeline) = &mut self.timeline {
+                    message.trace = timeline.assign(task, worker, assignment);
+                }
+                self.roster.assigned(begin, worker, assignment, task, leaves.clone(), self.results.steps);
                 events.extend(self.send(worker, ToWorker::Assignment(message).into()));
                 self.times.add(Part::Send, begin);
                 crash::point("assigned", task.step);
             }
             Command::Revoke { worker, assignment, .. } => {
                 self.results.faults.assignments_revoked += 1;
+                self.roster.revoked(worker, assignment);
                 self.record("revoked", Some(worker), command.to_string());
                 let message = proto::Revoke { fence: self.fence, assignment_id: assignment.0 };
                 events.extend(self.send(worker, ToWorker::Revoke(message).into()));
             }
             Command::SendWeights { to, step } => {
                 self.send_weights(to, step);
+                self.roster.weights(begin, step);
                 self.times.add(Part::Send, begin);
                 crash::point("weights", step);
             }
@@ -374,6 +424,7 @@ impl Run {
         let Some(Arrived { value, compute }) = self.arrived.take() else { return };
         let bytes = value.as_ref().map_or(0, |value| value.gradient.len() + value.confusion.len());
         self.times.received(bytes, compute);
+        self.roster.counted(worker, task.kind, value.as_ref().map_or(0, |value| value.examples));
         self.trainer.combine(task, self.batches.cut(task).leaves(), worker, node, value);
         let member = self.members.get_mut(&worker);
         if let Some(after) = member.and_then(|member| member.joined_after.take()) {
@@ -429,6 +480,7 @@ impl Run {
         let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
         self.results.faults.workers_dropped += 1;
         self.record("worker_dropped", Some(worker), command.to_string() + &detail);
+        self.roster.left(Instant::now(), worker, format!("{reason}{detail}"));
         if let Some(member) = self.members.remove(&worker)
             && let DropReason::WrongNode { .. } | DropReason::Left { cause: LeaveCause::Protocol } = reason
         {
@@ -475,6 +527,7 @@ impl Run {
             TaskKind::Validate | TaskKind::Test => {
                 crash::point("evaluate", task.step);
                 let (means, confusion) = self.trainer.evaluation(task);
+                self.record_evaluation(task, means, &confusion);
                 if task.kind == TaskKind::Validate {
                     self.results.validation = Some(means);
                     self.end_epoch(task.step, Some(means));
@@ -493,14 +546,22 @@ impl Run {
         let Ok(means) = self.trainer.step(task) else {
             return events.extend(self.referee(task));
         };
-        self.values = self.trainer.weights_as_bytes();
+        let before = std::mem::replace(&mut self.values, self.trainer.weights_as_bytes());
         self.times.add(Part::Update, begin);
         let step = task.step;
         crash::point("updated", step);
         self.journal.committed(step, self.values.clone());
+        self.gauge.stepped(step, &before, &self.values);
+        self.recorder.weights(step, &self.values);
         crash::point("journaled", step);
         let workers = self.members.len() as u32;
         let record = self.times.end_step(step, self.batches.epoch(step), means, workers);
+        if let Some(timeline) = &mut self.timeline {
+            if let Some(sliced) = self.times.take_sliced() {
+                timeline.step_ended(step, sliced);
+            }
+            self.times.slice(timeline.wants(step + 1));
+        }
         self.results.steps = step;
         self.results.examples += u64::from(means.examples);
         self.results.train_seconds += record.seconds;
@@ -510,6 +571,21 @@ impl Run {
             self.end_epoch(step, None);
         }
         events.push_back(Event::Updated { task });
+    }
+
+    fn record_evaluation(&mut self, task: Task, means: Means, confusion: &Confusion) {
+        let of = if task.kind == TaskKind::Test { EvaluationKind::Test } else { EvaluationKind::Validation };
+        let Means { loss, accuracy, .. } = means;
+        let confusion = confusion.to_vec();
+        self.recorder.evaluation(&EvaluationRecord { of, step: task.step, loss, accuracy, confusion });
+    }
+
+    /// Has the state of the workers recorded, a few times a second.
+    fn sample_workers(&mut self, now: Instant) {
+        let seconds = self.results.earlier_seconds + now.saturating_duration_since(self.start).as_secs_f64();
+        if let Some(record) = self.roster.sample(now, seconds, self.results.steps) {
+            self.recorder.workers(&record);
+        }
     }
 
     fn end_epoch(&mut self, step: u64, validation: Option<Means>) {
@@ -524,6 +600,7 @@ impl Run {
             val_accuracy: validation.map(|means| means.accuracy),
             weights_digest: self.trainer.digest().to_string(),
         });
+        self.gauge.epoch_ended(epoch, step, &self.values);
         self.flush();
     }
 
@@ -551,6 +628,14 @@ impl Run {
         let seconds = self.results.earlier_seconds + self.start.elapsed().as_secs_f64();
         self.times.decided(&reason);
         self.recorder.event(&EventRecord { seconds, step: self.results.steps, kind, worker, reason });
+    }
+
+    fn record_measured(&mut self, measured: Measured) -> Option<Event> {
+        match measured {
+            Measured::Norms(record) => self.recorder.norms(&record),
+            Measured::Picture(record) => self.recorder.picture(&record),
+        }
+        None
     }
 
     fn flush(&mut self) {
@@ -602,6 +687,12 @@ impl Run {
     pub async fn into_results(mut self, limit: Duration) -> (Trainer, Results) {
         for news in self.journal.close(limit).await {
             self.journal_says(news);
+        }
+        for measured in self.gauge.close(limit).await {
+            self.record_measured(measured);
+        }
+        if let Some(timeline) = &mut self.timeline {
+            timeline.finish();
         }
         self.flush();
         (self.trainer, self.results)

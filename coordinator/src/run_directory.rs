@@ -254,6 +254,11 @@ impl RunDirectory {
         self.path.join("token")
     }
 
+    /// The folder of TensorBoard's event files.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
     /// The folder of the logs; whoever writes the first one makes it.
     pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
@@ -344,6 +349,7 @@ mod tests {
             (run.lock(), "lock"),
             (run.token(), "token"),
             (run.logs(), "logs"),
+            (run.tensorboard(), "tensorboard"),
         ];
         for (path, name) in paths {
             assert_eq!(path, run.path().join(name));

@@ -4,13 +4,13 @@ use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lockstep_control::{LeaveCause, WorkerId};
 use lockstep_model::{Digest, NUMERICS_VERSION, PARAMETER_BYTES};
 use lockstep_proto::{
     Encoded, Fence, FromWorker, Heartbeat, Hello, Join, MAX_QUEUED_MESSAGES, MAX_WORKER_MESSAGE_BYTES,
-    Messages, NodeResult, PROTOCOL_VERSION, ToWorker, Token, Welcome, WorkerMessage,
+    Messages, NodeResult, PROTOCOL_VERSION, Spans, ToWorker, Token, Welcome, WorkerMessage,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::{IntervalStream, ReceiverStream, WatchStream};
@@ -46,6 +46,15 @@ pub enum Incoming {
         worker: WorkerId,
         /// What.
         result: NodeResult,
+    },
+    /// A worker told when it did what.
+    Spans {
+        /// Who.
+        worker: WorkerId,
+        /// What.
+        spans: Spans,
+        /// When that came.
+        received: Instant,
     },
     /// A worker is alive.
     Heartbeat {
@@ -302,6 +311,10 @@ async fn read(
                 Incoming::Heartbeat { worker }
             }
             Ok(FromWorker::Heartbeat(heartbeat)) => Incoming::Stale { worker, fence: heartbeat.fence },
+            Ok(FromWorker::Spans(spans)) if spans.fence == fence => {
+                Incoming::Spans { worker, spans, received: Instant::now() }
+            }
+            Ok(FromWorker::Spans(spans)) => Incoming::Stale { worker, fence: spans.fence },
             Ok(FromWorker::Hello(_)) => break (LeaveCause::Protocol, "a second Hello".to_string()),
             Err(error) => break (LeaveCause::Protocol, error.to_string()),
         };

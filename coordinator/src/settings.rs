@@ -113,8 +113,18 @@ pub struct Settings {
     pub token: Option<Token>,
     /// Write `metrics.jsonl` and `events.jsonl`.
     pub metrics: bool,
+    /// Write event files for TensorBoard.
+    pub tensorboard: bool,
+    /// Write a timeline to this new file.
+    pub timeline: Option<PathBuf>,
+    /// Steps from one in the timeline to the next.
+    pub timeline_every: NonZeroU64,
     /// Show a progress bar where there is a terminal.
     pub progress: bool,
+    /// Where the dashboard is served; off loopback only with `insecure`. None is if absent.
+    pub dashboard: Option<SocketAddr>,
+    /// Keep the dashboard after the run.
+    pub stay: bool,
 }
 
 impl Settings {
@@ -212,7 +222,18 @@ impl Settings {
                 .map(|text| Token::new(text.reveal()))
                 .transpose()?,
             metrics: !given.first("no_metrics", arguments.no_metrics, file.no_metrics),
+            tensorboard: !given.first("no_tensorboard", arguments.no_tensorboard, file.no_tensorboard),
+            timeline: given.first_some("timeline", arguments.timeline.clone(), file.timeline),
+            timeline_every: NonZeroU64::new(given.first(
+                "timeline_every",
+                arguments.timeline_every,
+                file.timeline_every,
+            ))
+            .ok_or(SettingsError::Zero { flag: "timeline-every" })?,
             progress: !given.first("no_progress", arguments.no_progress, file.no_progress),
+            dashboard: (!given.first("no_dashboard", arguments.no_dashboard, file.no_dashboard))
+                .then(|| given.first("dashboard", arguments.dashboard, file.dashboard)),
+            stay: given.first("stay", arguments.stay, file.stay),
         })
     }
 
@@ -264,7 +285,12 @@ impl Settings {
             threads_per_worker: Some(self.threads_per_worker.get()),
             json: Some(self.json),
             no_metrics: Some(!self.metrics),
+            no_tensorboard: Some(!self.tensorboard),
+            timeline_every: Some(self.timeline_every.get()),
             no_progress: Some(!self.progress),
+            dashboard: self.dashboard,
+            no_dashboard: Some(self.dashboard.is_none()),
+            stay: Some(self.stay),
             ..ConfigFile::default()
         };
         format!(
@@ -281,7 +307,21 @@ impl Settings {
         if !self.listen.ip().to_canonical().is_loopback() && !self.insecure {
             return Err(SettingsError::OffLoopback { address: self.listen });
         }
+        if let Some(address) = self.dashboard {
+            Self::check_dashboard(address, self.insecure)?;
+        }
+        if self.stay && self.dashboard.is_none() {
+            return Err(SettingsError::NothingStays);
+        }
         self.check_micro_shard_fits_a_message()
+    }
+
+    /// A page off loopback takes consent.
+    pub(crate) fn check_dashboard(address: SocketAddr, insecure: bool) -> Result<(), SettingsError> {
+        if address.ip().to_canonical().is_loopback() || insecure {
+            return Ok(());
+        }
+        Err(SettingsError::DashboardOffLoopback { address })
     }
 
     fn check_micro_shard_fits_a_message(&self) -> Result<(), SettingsError> {

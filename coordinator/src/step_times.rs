@@ -20,7 +20,28 @@ pub struct StepTimes {
     /// Sentences, at most [`MAX_DECISIONS`], and how many more there were.
     decisions: Vec<String>,
     more_decisions: u32,
+    /// The parts one after the other, if the step is timed; at most [`MAX_SLICES`].
+    slices: Option<Vec<Slice>>,
+    /// Those of a step that is over.
+    sliced: Option<Sliced>,
 }
+
+/// A part of a timed step: which, since when and until when.
+pub type Slice = (Part, Instant, Instant);
+
+/// A timed step from its begin to its end.
+#[derive(Debug)]
+pub struct Sliced {
+    /// When it began.
+    pub begin: Instant,
+    /// When its weights were updated.
+    pub end: Instant,
+    /// Its parts, in order, without overlap.
+    pub slices: Vec<Slice>,
+}
+
+/// Slices of one step: many times what one with a thousand workers has.
+const MAX_SLICES: usize = 16 << 10;
 
 /// Sentences that the line of a step holds: more than a step with every worker lost has, and little enough that a
 /// hostile peer cannot swell it. `events.jsonl` has the others.
@@ -53,6 +74,8 @@ impl StepTimes {
             bytes_received: 0,
             decisions: Vec::new(),
             more_decisions: 0,
+            slices: None,
+            sliced: None,
         }
     }
 
@@ -61,7 +84,10 @@ impl StepTimes {
         let mut compute = std::mem::take(&mut self.compute);
         compute.clear();
         let decisions = std::mem::take(&mut self.decisions);
-        *self = Self { compute, decisions, more_decisions: self.more_decisions, ..Self::begin() };
+        let slices = self.slices.take().map(|_| Vec::new());
+        let sliced = self.sliced.take();
+        let more_decisions = self.more_decisions;
+        *self = Self { compute, decisions, more_decisions, slices, sliced, ..Self::begin() };
     }
 
     /// Adds what was decided, and why.
@@ -90,7 +116,23 @@ impl StepTimes {
             Part::Reduce => &mut self.reduce,
             Part::Update => &mut self.update,
         };
-        *total += from.elapsed();
+        let now = Instant::now();
+        *total += now.saturating_duration_since(from);
+        if let Some(slices) = &mut self.slices
+            && slices.len() < MAX_SLICES
+        {
+            slices.push((part, from, now));
+        }
+    }
+
+    /// Keeps the parts of the step that is under way one by one, or does not.
+    pub fn slice(&mut self, wanted: bool) {
+        self.slices = wanted.then(Vec::new);
+    }
+
+    /// The parts of the step that ended last, if they were kept.
+    pub fn take_sliced(&mut self) -> Option<Sliced> {
+        self.sliced.take()
     }
 
     /// Counts payload that goes to a worker.
@@ -108,7 +150,8 @@ impl StepTimes {
     pub fn end_step(&mut self, step: u64, epoch: u32, means: Means, workers: u32) -> StepRecord {
         self.compute.sort_unstable();
         let node = |at: usize| self.compute.get(at).map_or(0.0, Duration::as_secs_f64);
-        let seconds = self.begin.elapsed().as_secs_f64();
+        let end = Instant::now();
+        let seconds = end.saturating_duration_since(self.begin).as_secs_f64();
         let record = StepRecord {
             step,
             epoch,
@@ -128,6 +171,7 @@ impl StepTimes {
             workers,
             decisions: self.take_decisions(),
         };
+        self.sliced = self.slices.take().map(|slices| Sliced { begin: self.begin, end, slices });
         self.restart();
         record
     }

@@ -4,14 +4,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lockstep_control::Outcome;
+use lockstep_control::{Outcome, Plan};
 use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
-use lockstep_telemetry::{ConsoleSink, EventsSink, MetricsSink, Recorder, Restored, Terminal, TracingSink};
+use lockstep_telemetry::{
+    ConsoleSink, EventsSink, MetricsSink, PrometheusSink, Readiness, Recorder, RunFacts, Session,
+    TensorBoardSink, Terminal, TracingSink,
+};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -19,16 +22,20 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
+use crate::dashboard::{Dashboard, Digits, Ended, Facts, RunFiles, restore};
+use crate::gauge::{self, Gauge};
 use crate::initial::Initial;
 use crate::journal::Journal;
 use crate::local_socket::LocalSocket;
 use crate::local_workers::{LocalWorkers, Recipe};
+use crate::metrics_routes::{self, MetricsState};
 use crate::prepare::{Place, Standing};
 use crate::report::{Report, show};
 use crate::run::{Run, Signals};
 use crate::serve::serve;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
 use crate::settings::{DatasetChoice, RunIdentity, Settings, SettingsError};
+use crate::timeline::Timeline;
 use crate::trainer::Trainer;
 
 /// Local workers start within a moment; one that hangs there is not waited for longer.
@@ -74,9 +81,19 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         terminal.detach();
         return show(settings, &summary).map(|()| EXIT_DONE);
     }
+    let (prometheus, exposition) = PrometheusSink::new();
+    let readiness = Readiness::default();
+    let routes = metrics_routes::router(MetricsState { exposition, readiness: readiness.clone() });
+    let dashboard = settings.dashboard.map(|address| Dashboard::start(address, routes)).transpose()?;
+    if let Some(dashboard) = &dashboard {
+        terminal.print_line(&format!("dashboard {}", dashboard.url()));
+    }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
+    if let Some(path) = settings.timeline.as_ref().filter(|path| path.exists()) {
+        bail!("the timeline {} exists already and is never overwritten; name another file", path.display());
+    }
     let socket = (!settings.external).then(LocalSocket::bind).transpose();
     let socket = socket.context("cannot listen for local workers")?;
     let initial = Initial::find(settings)?;
@@ -94,6 +111,8 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     };
     let Place { directory, run_id, .. } = &place;
 
+    let sample = gauge::sample(&dataset.test);
+    let digits = dashboard.as_ref().map(|_| Digits::of(&dataset.test));
     let batches = Batches::new(
         dataset,
         settings.seed,
@@ -120,7 +139,22 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
     }
-    let recorder = recorder(settings, terminal, &place, standing.restored(&plan), plan.steps)?;
+    let mut recorder = recorder(settings, terminal, &place, &standing, &plan, start)?;
+    if let Some(dashboard) = &dashboard {
+        let mut shared = dashboard.shared();
+        if settings.resume.is_some()
+            && let Err(error) = restore(&mut shared, &directory.metrics(), &directory.events())
+        {
+            tracing::warn!("the dashboard has no records of the steps before: {error}");
+        }
+        recorder.add(shared);
+        prometheus.describe(&run_facts(&place, &standing, &plan));
+        recorder.add(prometheus);
+        recorder.add(readiness);
+        let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
+        let local = if settings.external { 0 } else { settings.workers.get() };
+        dashboard.prepare(facts, RunFiles::of(directory, local), digits, settings.seed);
+    }
     let control = lockstep_control::Settings {
         plan,
         done: standing.done,
@@ -162,6 +196,14 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let journal = Journal::start(journal, term, identity_json).context("cannot start the journal")?;
     let trainer = Trainer::new(&weights, settings.learning_rate.get());
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
+    if let Some(path) = &settings.timeline {
+        let timeline = Timeline::create(path, settings.timeline_every.get(), start);
+        run.time(timeline.with_context(|| format!("cannot create the timeline {}", path.display()))?);
+    }
+    if settings.tensorboard {
+        let gauge = Gauge::start(&plan, settings.learning_rate.get(), sample);
+        run.measure(gauge.context("cannot start the thread that measures the weights")?);
+    }
     let outcome = run.drive(&mut incoming, &mut signals).await;
     wind_up(&mut run, outcome, &mut incoming, local).await;
     let limit = if matches!(outcome, Outcome::Interrupted { .. }) { LAST_SAVE_IN_HASTE } else { LAST_SAVE };
@@ -170,7 +212,29 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
 
     let report =
         Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
-    report.write(&trainer, &results)
+    let code = report.write(&trainer, &results)?;
+    if let Some(dashboard) = dashboard {
+        if settings.stay && !matches!(outcome, Outcome::Interrupted { .. }) {
+            dashboard.stay(Ended::of(outcome));
+            terminal.print_line(&format!("the dashboard stays at {} until Ctrl-C", dashboard.url()));
+            signals.next().await;
+        }
+        dashboard.end(Ended::of(outcome));
+    }
+    Ok(code)
+}
+
+/// What the dashboard shows of a run besides its data.
+fn facts(settings: &Settings, identity: &RunIdentity, place: &Place) -> Facts {
+    let facts = Facts {
+        run_id: place.run_id.to_string(),
+        directory: place.directory.path().display().to_string(),
+        dataset: identity.dataset.clone(),
+        epochs: settings.epochs.get(),
+        micro_shards: settings.micro_shards.get(),
+        ..Facts::default()
+    };
+    facts.with_configuration(&settings.to_toml(identity, place.run_id.0))
 }
 
 /// The data set that the settings ask for.
@@ -252,12 +316,14 @@ fn recorder(
     settings: &Settings,
     terminal: &Terminal,
     place: &Place,
-    restored: Restored,
-    steps: u64,
+    standing: &Standing,
+    plan: &Plan,
+    start: Instant,
 ) -> Result<Recorder> {
     let mut recorder = Recorder::default();
+    let restored = standing.restored(plan);
     recorder.add(TracingSink);
-    recorder.add(ConsoleSink::new(terminal.clone(), settings.epochs.get(), steps, settings.progress));
+    recorder.add(ConsoleSink::new(terminal.clone(), settings.epochs.get(), plan.steps, settings.progress));
     if settings.metrics {
         let run_id = place.run_id.to_string();
         let (metrics, events) = (place.directory.metrics(), place.directory.events());
@@ -269,7 +335,30 @@ fn recorder(
             recorder.add(EventsSink::create(&events, &run_id)?);
         }
     }
+    if settings.tensorboard {
+        let earlier_seconds = standing.results.earlier_seconds;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let session = Session {
+            term: standing.term,
+            restored: settings.resume.is_some().then_some(restored),
+            began: now.saturating_sub(start.elapsed()).as_secs_f64() - earlier_seconds,
+            earlier_seconds,
+            steps: plan.steps,
+        };
+        recorder.add(TensorBoardSink::create(&place.directory.tensorboard(), session)?);
+    }
     Ok(recorder)
+}
+
+/// What Prometheus is told of the run.
+fn run_facts(place: &Place, standing: &Standing, plan: &Plan) -> RunFacts {
+    RunFacts {
+        run_id: place.run_id.to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        numerics_version: NUMERICS_VERSION,
+        steps: plan.steps,
+        done: standing.results.steps,
+    }
 }
 
 /// Lets the workers go; kills local ones that do not.

@@ -97,7 +97,7 @@ fn print(sentence: &str) -> Result<()> {
 }
 
 /// The settings that the run would be resumed with.
-fn settings_of(run_dir: &Path) -> Result<Settings> {
+pub(crate) fn settings_of(run_dir: &Path) -> Result<Settings> {
     match cli::parse(["coordinator".into(), "--resume".into(), run_dir.as_os_str().to_owned()])? {
         Invocation::Train(settings) => Ok(*settings),
         _ => bail!("these arguments ask for training"),

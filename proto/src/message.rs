@@ -2,6 +2,7 @@
 //! No I/O.
 
 pub(crate) mod from_worker;
+pub(crate) mod spans;
 pub(crate) mod to_worker;
 
 use std::fmt;

@@ -5,14 +5,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
 
 use lockstep_model::Cpu;
-use lockstep_proto::{Encoded, FromWorker, NodeResult};
+use lockstep_proto::{Encoded, FromWorker, SpanKind};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::desk::{Desk, Work};
 use crate::engine::{Answer, ComputeError, Engine};
+use crate::tracer::Tracer;
 
 /// Sessions that wait for the thread. More than one only if streams break faster than the thread computes a leaf.
 const MAX_WAITING_SHIFTS: usize = 8;
@@ -55,7 +57,7 @@ fn serve(pool: &ThreadPool, cpu: Cpu, shifts: &Receiver<Shift>) {
     let mut engine = Engine::new(cpu);
     for Shift { desk, outbound, ended } in shifts {
         // A full queue makes the arithmetic wait; the end of the session drops the queue's other end.
-        let emit = |node| outbound.blocking_send(FromWorker::Node(node).into()).is_ok();
+        let emit = |message: FromWorker| outbound.blocking_send(message.into()).is_ok();
         let result = compute(pool, &mut engine, || desk.next(), desk.stop(), emit);
         // Nobody waits for the end of a session that is over.
         let _ = ended.send(result);
@@ -70,13 +72,29 @@ fn compute(
     engine: &mut Engine,
     mut next: impl FnMut() -> Option<Work>,
     stop: &AtomicBool,
-    emit: impl Fn(NodeResult) -> bool + Sync,
+    emit: impl Fn(FromWorker) -> bool + Sync,
 ) -> Result<(), ComputeError> {
+    // This worker's clock for what is timed.
+    let epoch = Instant::now();
+    let mut loaded = None;
+    let nodes = |node| emit(FromWorker::Node(node));
     while let Some(work) = next() {
         match work {
-            Work::Load(weights) => engine.load(&weights)?,
-            Work::Compute(assignment) => {
-                if pool.install(|| engine.answer(&assignment, stop, &emit))? == Answer::Unheard {
+            Work::Load { weights, timed } => {
+                let begin = timed.then(Instant::now);
+                engine.load(&weights)?;
+                loaded = begin.map(|begin| (begin, Instant::now()));
+            }
+            Work::Compute { assignment, received } => {
+                let tracer = Tracer::of(&assignment, received, epoch);
+                if let (Some(tracer), Some((begin, end))) = (&tracer, loaded.take()) {
+                    tracer.note(SpanKind::Load, assignment.first_leaf, begin, end);
+                }
+                let answer = pool.install(|| engine.answer(&assignment, stop, tracer.as_ref(), &nodes))?;
+                // The nodes are on their way: from here on nobody waits for this worker.
+                let told =
+                    tracer.is_none_or(|tracer| emit(FromWorker::Spans(tracer.into_spans(&assignment))));
+                if answer == Answer::Unheard || !told {
                     break;
                 }
             }
@@ -93,7 +111,7 @@ mod tests {
 
     use bytes::Bytes;
     use lockstep_model::{PARAMETERS, copy_from_le_bytes};
-    use lockstep_proto::{Assignment, TaskKind, Weights};
+    use lockstep_proto::{Assignment, NodeResult, Span, Spans, TaskKind, TraceId, Weights};
     use lockstep_reduction::{Node, Tree, sum_into};
 
     use super::*;
@@ -106,7 +124,8 @@ mod tests {
         each: impl Fn(&NodeResult) + Sync,
     ) -> Result<Vec<NodeResult>, ComputeError> {
         let results = Mutex::new(Vec::new());
-        let emit = |result| {
+        let emit = |message| {
+            let FromWorker::Node(result) = message else { panic!("nothing is timed: {message:?}") };
             each(&result);
             results.lock().unwrap().push(result);
             true
@@ -227,6 +246,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_timed_is_told_after_its_nodes_and_changes_none() {
+        let trace = Some(TraceId([9; 16]));
+        let plain = assignment(1, TaskKind::Train, 1, 0..6);
+        let desk = desk(weights(0), [Assignment { trace, ..plain.clone() }, plain.clone()]);
+        let messages = Mutex::new(Vec::new());
+        let emit = |message| {
+            messages.lock().unwrap().push(message);
+            true
+        };
+        std::thread::scope(|scope| {
+            let computing = scope.spawn(|| {
+                let pool = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
+                compute(&pool, &mut Engine::new(Cpu::detect()), || desk.try_next(), desk.stop(), emit)
+            });
+            computing.join().unwrap().unwrap();
+        });
+        let messages = messages.into_inner().unwrap();
+        let [
+            FromWorker::Node(a),
+            FromWorker::Node(b),
+            FromWorker::Spans(spans),
+            FromWorker::Node(c),
+            FromWorker::Node(d),
+        ] = &messages[..]
+        else {
+            panic!("{messages:?}")
+        };
+        assert_eq!((&a.value, &b.value), (&c.value, &d.value));
+        let Spans { assignment_id, step, trace: told, received, sent, spans, omitted, .. } = spans;
+        assert_eq!((*assignment_id, *step, Some(*told), *omitted), (1, 1, trace, 0));
+        let leaves: Vec<u32> =
+            spans.iter().filter(|span| span.kind == SpanKind::Leaf).map(|span| span.leaf).collect();
+        let with_examples: Vec<u32> = (0..6).filter(|leaf| plain.leaf_examples[*leaf as usize] > 0).collect();
+        assert_eq!(leaves, with_examples);
+        let count = |kind| spans.iter().filter(|span| span.kind == kind).count();
+        assert_eq!((count(SpanKind::Load), count(SpanKind::Send)), (1, 2));
+        let end = |span: &Span| span.start + span.duration;
+        assert!(spans.windows(2).all(|pair| end(&pair[0]) <= pair[1].start), "{spans:?}");
+        assert!(spans.iter().all(|span| span.thread == 0 && end(span) <= *sent), "{spans:?}");
+        assert!(received <= sent);
+    }
+
+    #[test]
     fn an_unwanted_assignment_costs_no_leaf() {
         let mut engine = Engine::new(Cpu::detect());
         engine.load(&weights(0)).unwrap();
@@ -235,13 +297,13 @@ mod tests {
         let mut impossible = assignment(1, TaskKind::Train, 1, 0..8);
         impossible.labels = vec![200; impossible.labels.len()].into();
         let refuse = |node: NodeResult| panic!("{node:?}");
-        assert_eq!(engine.answer(&impossible, &stop, &refuse).unwrap(), Answer::Stopped);
+        assert_eq!(engine.answer(&impossible, &stop, None, &refuse).unwrap(), Answer::Stopped);
         // Nodes without examples cost no leaf, and are not sent either.
         (impossible.leaf_examples, impossible.labels, impossible.pixels) =
             (vec![0; 8], Bytes::new(), Bytes::new());
-        assert_eq!(engine.answer(&impossible, &stop, &refuse).unwrap(), Answer::Stopped);
+        assert_eq!(engine.answer(&impossible, &stop, None, &refuse).unwrap(), Answer::Stopped);
         stop.store(false, Ordering::Relaxed);
-        let unheard = engine.answer(&assignment(1, TaskKind::Train, 1, 0..8), &stop, &|_| false);
+        let unheard = engine.answer(&assignment(1, TaskKind::Train, 1, 0..8), &stop, None, &|_| false);
         assert_eq!(unheard.unwrap(), Answer::Unheard);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lockstep_proto::{Assignment, MAX_HELD_ASSIGNMENTS, Weights};
 
@@ -13,10 +13,10 @@ use crate::engine::weights_of;
 /// What to do next.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Take these weights.
-    Load(Weights),
-    /// Compute this, from the weights taken last.
-    Compute(Assignment),
+    /// Take these weights; `timed` if something that is computed from them is.
+    Load { weights: Weights, timed: bool },
+    /// Compute this, from the weights taken last. What is timed has the time at which it came.
+    Compute { assignment: Assignment, received: Option<Instant> },
 }
 
 /// More assignments than may be held.
@@ -40,7 +40,7 @@ struct State {
     newest: Option<u64>,
     /// Those weights, until they are taken.
     weights: Option<Weights>,
-    held: VecDeque<Assignment>,
+    held: VecDeque<Held>,
     /// The assignment taken last, and the step whose weights it needs.
     computing: Option<(u64, u64)>,
     /// The computing thread waits for work.
@@ -48,10 +48,17 @@ struct State {
     closed: bool,
 }
 
+/// An assignment that waits.
+struct Held {
+    assignment: Assignment,
+    /// When it came, if it is timed.
+    received: Option<Instant>,
+}
+
 impl State {
     /// The place of the first assignment that the newest weights are for.
     fn next_assignment(&self) -> Option<usize> {
-        self.held.iter().position(|assignment| Some(weights_of(assignment)) == self.newest)
+        self.held.iter().position(|held| Some(weights_of(&held.assignment)) == self.newest)
     }
 
     /// Whether there is something to take.
@@ -65,7 +72,7 @@ impl Desk {
     pub(crate) fn put_weights(&self, weights: Weights) {
         let mut state = self.lock();
         let step = weights.step;
-        state.held.retain(|assignment| weights_of(assignment) >= step);
+        state.held.retain(|held| weights_of(&held.assignment) >= step);
         if state.computing.is_some_and(|(_, needs)| needs < step) {
             self.stop.store(true, Ordering::Relaxed);
         }
@@ -88,7 +95,8 @@ impl Desk {
         if state.held.len() == MAX_HELD_ASSIGNMENTS {
             return Err(TooMany);
         }
-        state.held.push_back(assignment);
+        let received = assignment.trace.map(|_| Instant::now());
+        state.held.push_back(Held { assignment, received });
         self.wake(state);
         Ok(())
     }
@@ -105,7 +113,7 @@ impl Desk {
     /// Forgets an assignment, or has it stopped if it was begun. One that is done or unknown is nothing to forget.
     pub(crate) fn revoke(&self, assignment_id: u64) {
         let mut state = self.lock();
-        state.held.retain(|assignment| assignment.assignment_id != assignment_id);
+        state.held.retain(|held| held.assignment.assignment_id != assignment_id);
         if state.computing.is_some_and(|(id, _)| id == assignment_id) {
             self.stop.store(true, Ordering::Relaxed);
         }
@@ -160,13 +168,15 @@ impl Desk {
 
     fn take(&self, state: &mut State) -> Option<Work> {
         if let Some(weights) = state.weights.take() {
-            return Some(Work::Load(weights));
+            let timed = |held: &Held| held.received.is_some() && weights_of(&held.assignment) == weights.step;
+            let timed = state.held.iter().any(timed);
+            return Some(Work::Load { weights, timed });
         }
-        let assignment = state.next_assignment().and_then(|at| state.held.remove(at))?;
+        let Held { assignment, received } = state.next_assignment().and_then(|at| state.held.remove(at))?;
         state.computing = Some((assignment.assignment_id, weights_of(&assignment)));
         // Under the lock, as all that sets it: an order to stop meant the assignment before.
         self.stop.store(false, Ordering::Relaxed);
-        Some(Work::Compute(assignment))
+        Some(Work::Compute { assignment, received })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,7 +196,7 @@ mod tests {
         let desk = Desk::default();
         desk.put_weights(weights(4));
         desk.put_assignment(assignment(id, TaskKind::Train, 5, 0..8)).unwrap();
-        assert!(matches!(desk.try_next(), Some(Work::Load(taken)) if taken.step == 4));
+        assert!(matches!(desk.try_next(), Some(Work::Load { weights: taken, .. }) if taken.step == 4));
         assert_eq!(taken(&desk), Some(id));
         assert!(!desk.stop().load(Ordering::Relaxed));
         desk
@@ -195,8 +205,8 @@ mod tests {
     /// The assignment that is handed out next.
     fn taken(desk: &Desk) -> Option<u64> {
         match desk.try_next()? {
-            Work::Compute(assignment) => Some(assignment.assignment_id),
-            Work::Load(weights) => panic!("weights of step {}", weights.step),
+            Work::Compute { assignment, .. } => Some(assignment.assignment_id),
+            Work::Load { weights, .. } => panic!("weights of step {}", weights.step),
         }
     }
 
@@ -210,7 +220,7 @@ mod tests {
         let older = [weights(1), weights(2)];
         (0..1000).for_each(|i| desk.put_weights(older[i % 2].clone()));
         desk.put_weights(weights(9));
-        assert!(matches!(desk.try_next(), Some(Work::Load(taken)) if taken.step == 9));
+        assert!(matches!(desk.try_next(), Some(Work::Load { weights: taken, .. }) if taken.step == 9));
         assert!(desk.try_next().is_none());
     }
 
@@ -223,7 +233,7 @@ mod tests {
         for id in 10..40 {
             desk.put_assignment(assignment(id, TaskKind::Validate, 4, 0..8)).unwrap();
         }
-        assert!(matches!(desk.try_next(), Some(Work::Load(_))));
+        assert!(matches!(desk.try_next(), Some(Work::Load { .. })));
         assert_eq!(taken(&desk), Some(3));
         assert_eq!(taken(&desk), None);
     }
@@ -290,6 +300,20 @@ mod tests {
         // What a newer step makes worthless takes no place.
         desk.put_weights(weights(20));
         assert_eq!(desk.put_assignment(assignment(100, TaskKind::Train, 21, 0..8)), Ok(()));
+    }
+
+    #[test]
+    fn only_what_is_timed_has_its_time() {
+        let desk = Desk::default();
+        desk.put_weights(weights(4));
+        desk.put_assignment(assignment(1, TaskKind::Train, 5, 0..4)).unwrap();
+        assert!(matches!(desk.try_next(), Some(Work::Load { timed: false, .. })));
+        assert!(matches!(desk.try_next(), Some(Work::Compute { received: None, .. })));
+        let trace = Some(lockstep_proto::TraceId([1; 16]));
+        desk.put_assignment(Assignment { trace, ..assignment(2, TaskKind::Train, 6, 0..4) }).unwrap();
+        desk.put_weights(weights(5));
+        assert!(matches!(desk.try_next(), Some(Work::Load { timed: true, .. })));
+        assert!(matches!(desk.try_next(), Some(Work::Compute { received: Some(_), .. })));
     }
 
     #[test]

@@ -8,10 +8,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use lockstep_model::{Cpu, IMAGE_SIDE, Network, PARAMETERS, PIXELS, Workspace};
-use lockstep_proto::{Assignment, NodeResult, NodeValue, TaskKind, Weights};
+use lockstep_proto::{Assignment, NodeResult, NodeValue, SpanKind, TaskKind, Weights};
 use lockstep_reduction::{Buffer, Node, Pool, cover, sum_into};
 use ndarray::{ArrayView1, ArrayView3};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use crate::tracer::Tracer;
 
 /// Why the engine cannot compute what it is given.
 #[derive(Debug, thiserror::Error)]
@@ -85,21 +87,23 @@ impl Engine {
 
     /// Sends one message per maximal node of the assignment, each as soon as it is complete, until `stop` is set.
     ///
-    /// `emit` sends a node and says whether anybody still listens.
+    /// `emit` sends a node and says whether anybody still listens. The times of a timed assignment go to `tracer`.
     pub(crate) fn answer(
         &self,
         assignment: &Assignment,
         stop: &AtomicBool,
+        tracer: Option<&Tracer>,
         emit: &(impl Fn(NodeResult) -> bool + Sync),
     ) -> Result<Answer, ComputeError> {
         let start = Instant::now();
-        let leaves = Leaves::new(assignment, stop).ok_or(ComputeError::Interval)?;
+        let leaves = Leaves::new(assignment, stop, tracer).ok_or(ComputeError::Interval)?;
         let nodes: Vec<Node> = cover(leaves.interval.clone()).collect();
         let answer = nodes.into_par_iter().try_for_each(|node| {
             crate::crash::point("compute", assignment.step);
             let sum = self.sum(&leaves, node)?;
             leaves.wanted()?;
             crate::crash::point("computed", assignment.step);
+            let sending = tracer.map(|_| Instant::now());
             let heard = emit(NodeResult {
                 fence: assignment.fence,
                 assignment_id: assignment.assignment_id,
@@ -110,6 +114,9 @@ impl Engine {
                 compute_nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
                 value: sum.map(Sum::into_value),
             });
+            if let (Some(tracer), Some(begin)) = (tracer, sending) {
+                tracer.until_now(SpanKind::Send, node.leaves().start, begin);
+            }
             crate::crash::point("sent", assignment.step);
             if heard { Ok(()) } else { Err(Answer::Unheard) }
         });
@@ -124,7 +131,12 @@ impl Engine {
         }
         let Some((left, right)) = node.children() else {
             leaves.wanted()?;
-            return Ok(Some(self.leaf(leaves, examples)));
+            let begin = leaves.tracer.map(|_| Instant::now());
+            let sum = self.leaf(leaves, examples);
+            if let (Some(tracer), Some(begin)) = (leaves.tracer, begin) {
+                tracer.until_now(SpanKind::Leaf, node.leaves().start, begin);
+            }
+            return Ok(Some(sum));
         };
         let (left, right) = rayon::join(|| self.sum(leaves, left), || self.sum(leaves, right));
         Ok(match (left?, right?) {
@@ -195,6 +207,7 @@ impl Sum {
 struct Leaves<'a> {
     assignment: &'a Assignment,
     stop: &'a AtomicBool,
+    tracer: Option<&'a Tracer>,
     interval: Range<u32>,
     /// The first example of each leaf, and the end of the last.
     starts: Vec<usize>,
@@ -202,7 +215,7 @@ struct Leaves<'a> {
 
 impl<'a> Leaves<'a> {
     /// `None` if the interval does not fit into a tree.
-    fn new(assignment: &'a Assignment, stop: &'a AtomicBool) -> Option<Self> {
+    fn new(assignment: &'a Assignment, stop: &'a AtomicBool, tracer: Option<&'a Tracer>) -> Option<Self> {
         let first = assignment.first_leaf;
         let end = first.checked_add(u32::try_from(assignment.leaf_examples.len()).ok()?)?;
         let mut starts = vec![0];
@@ -213,6 +226,7 @@ impl<'a> Leaves<'a> {
         (end <= lockstep_reduction::MAX_LEAVES).then_some(Self {
             assignment,
             stop,
+            tracer,
             interval: first..end,
             starts,
         })

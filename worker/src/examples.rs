@@ -31,6 +31,7 @@ pub(crate) fn assignment(id: u64, kind: TaskKind, step: u64, leaves: Range<u32>)
             .flat_map(|i| (0..PIXELS as u32).map(move |p| (i * 31 + p * p * 7) as u8 & 0x9f))
             .collect::<Vec<_>>()
             .into(),
+        trace: None,
     }
 }
 

@@ -21,6 +21,7 @@ mod run;
 mod session;
 mod surroundings;
 mod tasks;
+mod tracer;
 
 pub use error::WorkerError;
 pub use join::LOCAL_SOCKET;

@@ -72,7 +72,7 @@ fn nodes(engine: &Engine, assignment: &Assignment) -> Vec<NodeResult> {
         true
     };
     engine
-        .answer(assignment, &AtomicBool::new(false), &emit)
+        .answer(assignment, &AtomicBool::new(false), None, &emit)
         .expect("the coordinator's own assignment fits the tree");
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_by_key(|result| u64::from(result.index) << result.level);

@@ -348,7 +348,17 @@ fn read_assignment(socket: &mut TcpStream, fence: Fence, step: u64) -> Result<As
     let labels = read_bytes(socket, examples)?;
     let pixels = read_bytes(socket, examples * PIXELS)?;
     let kind = WireKind::Train;
-    Ok(Assignment { fence, assignment_id: 1, kind, step, first_leaf, leaf_examples, labels, pixels })
+    Ok(Assignment {
+        fence,
+        assignment_id: 1,
+        kind,
+        step,
+        first_leaf,
+        leaf_examples,
+        labels,
+        pixels,
+        trace: None,
+    })
 }
 
 fn write_node(socket: &mut TcpStream, result: &NodeResult) -> Result<()> {
@@ -385,7 +395,16 @@ fn over_grpc(arguments: &Arguments) -> Result<Measured> {
     let text = |number: u32| number.to_string();
     let mut command = own_command(&[])?.into_std();
     command
-        .args(["--dataset", "digits", "--offline", "--json", "--no-progress", "--validation-split", "0"])
+        .args([
+            "--dataset",
+            "digits",
+            "--offline",
+            "--json",
+            "--no-progress",
+            "--no-dashboard",
+            "--validation-split",
+            "0",
+        ])
         .args([
             "--examples",
             &EXAMPLES.to_string(),

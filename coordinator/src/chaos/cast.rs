@@ -209,7 +209,7 @@ impl Cast {
     pub fn start_coordinator(&self, actor: &mut Actor) -> io::Result<()> {
         let mut command = own_command(&INHERITED)?;
         command.arg(if actor.started == 0 { "--run-dir" } else { "--resume" }).arg(&self.run_directory);
-        command.args(["--external", "--json", "--no-progress"]);
+        command.args(["--external", "--json", "--no-progress", "--no-dashboard"]);
         command.args(["--workers", &self.workers.to_string(), "--listen", &self.address.to_string()]);
         // A resumed run has its settings from its own config.toml.
         if actor.started == 0 {
@@ -251,7 +251,13 @@ impl Cast {
 pub fn start_undisturbed(plan: &Plan, run_directory: &Path, logs: &Path) -> io::Result<Actor> {
     let mut actor = Actor::new("undisturbed".to_string(), logs);
     let mut command = own_command(&INHERITED)?;
-    command.arg("--run-dir").arg(run_directory).args(["--workers", "1", "--json", "--no-progress"]);
+    command.arg("--run-dir").arg(run_directory).args([
+        "--workers",
+        "1",
+        "--json",
+        "--no-progress",
+        "--no-dashboard",
+    ]);
     command.args(flags(plan));
     actor.start(command)?;
     Ok(actor)

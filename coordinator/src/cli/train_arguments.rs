@@ -29,7 +29,7 @@ pub(crate) struct TrainArguments {
     #[arg(help_heading = "Workers")]
     pub listen: SocketAddr,
 
-    /// Allow --listen on an address that other machines reach, without encryption
+    /// Allow --listen and --dashboard on addresses that other machines reach, without encryption
     #[arg(long, env = "LOCKSTEP_INSECURE", help_heading = "Workers")]
     pub insecure: bool,
 
@@ -162,9 +162,35 @@ pub(crate) struct TrainArguments {
     #[arg(long, env = "LOCKSTEP_JSON", help_heading = "Output")]
     pub json: bool,
 
+    /// Where the page is served that shows the run live; port 0 takes a free one
+    #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    #[arg(help_heading = "Dashboard")]
+    pub dashboard: SocketAddr,
+
+    /// Serve no dashboard
+    #[arg(long, env = "LOCKSTEP_NO_DASHBOARD", help_heading = "Dashboard")]
+    pub no_dashboard: bool,
+
+    /// Keep the dashboard after the run, until Ctrl-C
+    #[arg(long, env = "LOCKSTEP_STAY", help_heading = "Dashboard")]
+    pub stay: bool,
+
     /// Write no metrics.jsonl and no events.jsonl
     #[arg(long, env = "LOCKSTEP_NO_METRICS", help_heading = "Output")]
     pub no_metrics: bool,
+
+    /// Write no event files for TensorBoard
+    #[arg(long, env = "LOCKSTEP_NO_TENSORBOARD", help_heading = "Output")]
+    pub no_tensorboard: bool,
+
+    /// Write a timeline of some steps, of all processes together, to a new file for Perfetto or chrome://tracing
+    #[arg(long, env = "LOCKSTEP_TIMELINE", value_name = "FILE.json", help_heading = "Output")]
+    pub timeline: Option<PathBuf>,
+
+    /// Of which steps: the first one and every N-th after it
+    #[arg(long, env = "LOCKSTEP_TIMELINE_EVERY", value_name = "N", default_value_t = 100)]
+    #[arg(help_heading = "Output")]
+    pub timeline_every: u64,
 
     /// Show no progress bar, only a line per epoch
     #[arg(long, env = "LOCKSTEP_NO_PROGRESS", help_heading = "Output")]

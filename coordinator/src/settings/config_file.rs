@@ -14,9 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
 use super::{DatasetChoice, Period, SettingsError, TokenText, nearest::nearest};
 
-/// Every key, in the order in which they are written. `run-dir` and `token` are read but never written: the one would
-/// make the next run collide with this one, the other is a secret.
-const KEYS: [&str; 26] = [
+/// Every key, in the order in which they are written. `run-dir`, `timeline` and `token` are read but never written: the
+/// first two would make the next run collide with this one, the other is a secret.
+const KEYS: [&str; 32] = [
     "workers",
     "external",
     "listen",
@@ -42,7 +42,13 @@ const KEYS: [&str; 26] = [
     "json",
     "token",
     "no-metrics",
+    "no-tensorboard",
+    "timeline",
+    "timeline-every",
     "no-progress",
+    "dashboard",
+    "no-dashboard",
+    "stay",
 ];
 
 /// The tables that `config.toml` has besides the keys.
@@ -80,7 +86,14 @@ pub(super) struct ConfigFile {
     #[serde(skip_serializing)]
     pub token: Option<TokenText>,
     pub no_metrics: Option<bool>,
+    pub no_tensorboard: Option<bool>,
+    #[serde(skip_serializing)]
+    pub timeline: Option<PathBuf>,
+    pub timeline_every: Option<u64>,
     pub no_progress: Option<bool>,
+    pub dashboard: Option<SocketAddr>,
+    pub no_dashboard: Option<bool>,
+    pub stay: Option<bool>,
     /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: a new
     /// run has another id, and its identity follows from its own settings and data. `StoredRun` is who reads it.
     #[serde(skip_serializing)]
@@ -191,7 +204,13 @@ mod tests {
             json = true
             token = "secret"
             no-metrics = true
+            no-tensorboard = true
+            timeline = "trace.json"
+            timeline-every = 7
             no-progress = true
+            dashboard = "127.0.0.1:8080"
+            no-dashboard = true
+            stay = true
             [run]
             id = "00"
             [identity]
@@ -224,7 +243,13 @@ mod tests {
             json: Some(true),
             token: Some(TokenText::from("secret".to_owned())),
             no_metrics: Some(true),
+            no_tensorboard: Some(true),
+            timeline: Some("trace.json".into()),
+            timeline_every: Some(7),
             no_progress: Some(true),
+            dashboard: Some("127.0.0.1:8080".parse().unwrap()),
+            no_dashboard: Some(true),
+            stay: Some(true),
             run: Some(IgnoredAny),
             identity: Some(IgnoredAny),
         };

@@ -70,6 +70,18 @@ pub enum SettingsError {
         /// The address given.
         address: SocketAddr,
     },
+    /// The same of the page.
+    #[error(
+        "--dashboard {address} can be reached from other machines, and whoever reaches it sees the run; add --insecure \
+         if you trust that network, or serve on 127.0.0.1"
+    )]
+    DashboardOffLoopback {
+        /// The address given.
+        address: SocketAddr,
+    },
+    /// A dashboard that is to stay, and not to be.
+    #[error("--stay keeps the dashboard after the run and --no-dashboard serves none; leave one of them out")]
+    NothingStays,
     /// A join token that is none. The message never holds what was given.
     #[error("--token (LOCKSTEP_TOKEN): {0}")]
     Token(#[from] TokenError),

@@ -64,7 +64,7 @@ fn defaults() {
     assert_eq!((settings.examples, settings.max_steps, settings.data_dir), (None, None, None));
     assert_eq!(settings.run_dir, None);
     assert!(!settings.external && !settings.insecure && !settings.offline && !settings.json);
-    assert!(settings.metrics && settings.progress && settings.token.is_none());
+    assert!(settings.metrics && settings.tensorboard && settings.progress && settings.token.is_none());
     assert_eq!((settings.deadline, settings.patience), (Duration::from_secs(1), Duration::from_secs(60)));
     assert_eq!((settings.checkpoint_every, settings.max_restarts), (Duration::from_secs(1), 10));
     assert!(settings.resume.is_none() && !settings.adopt_run_dir);
@@ -263,6 +263,30 @@ fn an_address_off_loopback_needs_consent() {
 }
 
 #[test]
+fn a_dashboard_is_served_on_loopback_unless_told_otherwise() {
+    assert_eq!(settings(&[]).unwrap().dashboard, "127.0.0.1:0".parse().ok());
+    assert_eq!(settings(&["--no-dashboard"]).unwrap().dashboard, None);
+    assert_eq!(with_file("no-dashboard = true", &[]).unwrap().dashboard, None);
+    let given = with_file("dashboard = '127.0.0.1:1'", &["--dashboard", "127.0.0.1:2"]).unwrap();
+    assert_eq!(given.dashboard, "127.0.0.1:2".parse().ok());
+    for address in ["0.0.0.0:8080", "[::]:0", "192.168.1.2:80"] {
+        assert_eq!(
+            refusal(&["--dashboard", address]),
+            format!(
+                "--dashboard {address} can be reached from other machines, and whoever reaches it sees the run; \
+                 add --insecure if you trust that network, or serve on 127.0.0.1"
+            )
+        );
+        assert!(settings(&["--dashboard", address, "--insecure"]).is_ok());
+    }
+    assert_eq!(
+        refusal(&["--stay", "--no-dashboard"]),
+        "--stay keeps the dashboard after the run and --no-dashboard serves none; leave one of them out"
+    );
+    assert!(settings(&["--stay"]).unwrap().stay);
+}
+
+#[test]
 fn a_micro_shard_must_fit_one_message() {
     // 64,116 examples of 785 bytes are the most that fit 48 MiB.
     assert!(settings(&["--batch-size", "64116", "--micro-shards", "1"]).is_ok());
@@ -357,9 +381,12 @@ fn what_is_written_reads_back_as_the_same_settings() {
         "--threads-per-worker=2",
         "--json",
         "--no-metrics",
+        "--no-tensorboard",
         "--no-progress",
+        "--dashboard=[::]:8080",
+        "--stay",
     ];
-    for arguments in [&arguments[..], &["--dataset=digits", "--seed=9223372036854775808"]] {
+    for arguments in [&arguments[..], &["--dataset=digits", "--seed=9223372036854775808", "--no-dashboard"]] {
         let original = settings(arguments).unwrap();
         let text = original.to_toml(&identity(), RUN_ID);
         let read = with_file(&text, &[]).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -378,7 +405,9 @@ fn the_written_file_is_plain_and_has_the_identity() {
          workers = 4\nexternal = false\nlisten = \"127.0.0.1:0\"\ninsecure = false\n\
          deadline = \"1s\"\npatience = \"60s\"\nmax-restarts = 10\ndataset = \"digits\"\nepochs = 10\n\
          batch-size = 64\nlearning-rate = 0.01\nseed = 42\nvalidation-split = 0.15\nmicro-shards = 16\n\
-         offline = false\ncheckpoint-every = \"1s\"\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-progress = false\n\n\
+         offline = false\ncheckpoint-every = \"1s\"\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-tensorboard = false\n\
+         timeline-every = 100\nno-progress = false\n\
+         dashboard = \"127.0.0.1:0\"\nno-dashboard = false\nstay = false\n\n\
          # Which run this is, for --resume.\n[run]\nid = \"000102030405060708090a0b0c0d0eff\"\n\n\
          # What decides the bits of this run. --config ignores it, --resume holds on to it.\n\
          [identity]\nseed = 42\ndataset = \"digits\"\ndataset-sha256 = \"{}\"\nexamples = 60000\n\

@@ -42,5 +42,5 @@ pub use error::Error;
 pub use examples::{CLASSES, Dataset, Examples, IMAGE_PIXELS, IMAGE_SIDE, Kind, validation_examples};
 pub use folder::{FileReport, verify};
 pub use order::{epoch_order, epoch_order_into};
-pub use sheet::contact_sheet;
+pub use sheet::{Picture, contact_sheet, prediction_sheet};
 pub use source::{Choice, Source, load};

@@ -6,6 +6,7 @@
 
 mod layers;
 mod prediction;
+mod probabilities;
 mod views;
 mod workspace;
 

@@ -5,7 +5,11 @@
 
 use std::io;
 
-use crate::{EpochRecord, EventRecord, StepRecord};
+use bytes::Bytes;
+
+use crate::{
+    EpochRecord, EvaluationRecord, EventRecord, NormsRecord, PictureRecord, StepRecord, WorkersRecord,
+};
 
 /// A sink failed and is switched off; the run goes on without it.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,21 @@ pub trait Sink {
 
     /// Takes the record of one event.
     fn event(&mut self, _record: &EventRecord) {}
+
+    /// Takes the norms of weights and gradient at a step; steps after it may have been recorded already.
+    fn norms(&mut self, _record: &NormsRecord) {}
+
+    /// Takes a picture of predictions; steps after it may have been recorded already.
+    fn picture(&mut self, _record: &PictureRecord) {}
+
+    /// Takes the state of the workers, a few times a second.
+    fn workers(&mut self, _record: &WorkersRecord) {}
+
+    /// Takes the result of an evaluation; that of a validation comes before its epoch's end.
+    fn evaluation(&mut self, _record: &EvaluationRecord) {}
+
+    /// Takes the weights after a step, little-endian f32 and shared: whoever keeps them keeps their buffer.
+    fn weights(&mut self, _step: u64, _weights: &Bytes) {}
 
     /// Hands on everything that is still buffered, and reports what went wrong since the last call.
     ///
@@ -68,6 +87,31 @@ impl Recorder {
     /// Records one event.
     pub fn event(&mut self, record: &EventRecord) {
         self.sinks.iter_mut().for_each(|sink| sink.event(record));
+    }
+
+    /// Records norms.
+    pub fn norms(&mut self, record: &NormsRecord) {
+        self.sinks.iter_mut().for_each(|sink| sink.norms(record));
+    }
+
+    /// Records a picture.
+    pub fn picture(&mut self, record: &PictureRecord) {
+        self.sinks.iter_mut().for_each(|sink| sink.picture(record));
+    }
+
+    /// Records the state of the workers.
+    pub fn workers(&mut self, record: &WorkersRecord) {
+        self.sinks.iter_mut().for_each(|sink| sink.workers(record));
+    }
+
+    /// Records the result of an evaluation.
+    pub fn evaluation(&mut self, record: &EvaluationRecord) {
+        self.sinks.iter_mut().for_each(|sink| sink.evaluation(record));
+    }
+
+    /// Shows the weights after a step.
+    pub fn weights(&mut self, step: u64, weights: &Bytes) {
+        self.sinks.iter_mut().for_each(|sink| sink.weights(step, weights));
     }
 
     /// Flushes all sinks and returns what went wrong since the last call, for a warning in the log. Call it at the end

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::spans::Spans;
 use super::{
     Fence, Heartbeat, MalformedMessage, TaskKind, fence, kind, length, run_and_term, text, wire_fence,
     wire_kind,
@@ -81,6 +82,8 @@ pub enum FromWorker {
     Node(NodeResult),
     /// A sign of life.
     Heartbeat(Heartbeat),
+    /// When it did what, if that was asked for.
+    Spans(Spans),
 }
 
 impl FromWorker {
@@ -95,6 +98,7 @@ impl FromWorker {
             Body::Hello(hello) => Hello::parse(hello).map(Self::Hello),
             Body::Node(node) => NodeResult::parse(node, gradient_bytes).map(Self::Node),
             Body::Heartbeat(heartbeat) => Heartbeat::parse(heartbeat).map(Self::Heartbeat),
+            Body::Spans(spans) => Spans::parse(spans).map(Self::Spans),
         }
     }
 }
@@ -106,6 +110,7 @@ impl From<FromWorker> for WorkerMessage {
             FromWorker::Hello(hello) => Body::Hello(hello.into_wire()),
             FromWorker::Node(node) => Body::Node(node.into_wire()),
             FromWorker::Heartbeat(heartbeat) => Body::Heartbeat(heartbeat.into_wire()),
+            FromWorker::Spans(spans) => Body::Spans(spans.into_wire()),
         };
         Self { body: Some(body) }
     }

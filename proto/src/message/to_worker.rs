@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::spans::{TraceId, parse_trace, wire_trace};
 use super::{Fence, Heartbeat, MalformedMessage, TaskKind, fence, kind, length, text, wire_fence, wire_kind};
 use crate::{CoordinatorMessage, wire};
 
@@ -42,6 +43,8 @@ pub struct Assignment {
     pub labels: Bytes,
     /// 784 bytes an example.
     pub pixels: Bytes,
+    /// The trace of the step, if it is timed: then [`crate::Spans`] are to follow the last node.
+    pub trace: Option<TraceId>,
 }
 
 /// The weights after a step.
@@ -199,6 +202,7 @@ impl Assignment {
             leaf_examples: assignment.leaf_examples,
             labels: assignment.labels,
             pixels: assignment.pixels,
+            trace: parse_trace(MESSAGE, &assignment.trace_id)?,
         })
     }
 }
@@ -217,6 +221,7 @@ impl From<ToWorker> for CoordinatorMessage {
                 leaf_examples: assignment.leaf_examples,
                 labels: assignment.labels,
                 pixels: assignment.pixels,
+                trace_id: wire_trace(assignment.trace),
             }),
             ToWorker::Weights(weights) => Body::Weights(wire::Weights {
                 fence: wire_fence(weights.fence),
@@ -254,6 +259,7 @@ mod tests {
             leaf_examples: vec![1, 0, 1],
             labels: Bytes::from_static(&[3, 9]),
             pixels: Bytes::from_static(&[0; 8]),
+            trace: None,
         }
     }
 
@@ -279,6 +285,10 @@ mod tests {
     fn messages_survive_the_wire() {
         assert!(
             matches!(parse_assignment(assignment()), Ok(ToWorker::Assignment(parsed)) if parsed == assignment())
+        );
+        let timed = Assignment { trace: Some(TraceId([5; 16])), ..assignment() };
+        assert!(
+            matches!(parse_assignment(timed.clone()), Ok(ToWorker::Assignment(parsed)) if parsed == timed)
         );
         let weights = Weights { fence: FENCE, step: 1, crc32c: 2, values: Bytes::from_static(&[0; 12]) };
         let parsed = parse(ToWorker::Weights(weights.clone()));

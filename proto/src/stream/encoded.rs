@@ -99,8 +99,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Assignment, Fence, Finish, Heartbeat, NodeResult, NodeValue, Revoke, RunId, TaskKind, Weights,
-        Welcome,
+        Assignment, Fence, Finish, Heartbeat, NodeResult, NodeValue, Revoke, RunId, TaskKind, TraceId,
+        Weights, Welcome,
     };
 
     const FENCE: Fence = Fence { run_id: RunId([7; 16]), term: 300 };
@@ -131,6 +131,7 @@ mod tests {
             leaf_examples: vec![examples as u32, 0],
             labels: vec![3; examples].into(),
             pixels: vec![200; examples * 784].into(),
+            trace: None,
         })
     }
 
@@ -178,6 +179,16 @@ mod tests {
             let plain = plain(&WorkerMessage::from(message.clone()));
             assert!(joined(&Encoded::from(message.clone())) == plain, "{message:?}");
         }
+    }
+
+    #[test]
+    fn a_trace_travels_before_the_pixels() {
+        let ToWorker::Assignment(assignment) = assignment(20) else { panic!() };
+        let timed = Assignment { trace: Some(TraceId([5; 16])), ..assignment };
+        let encoded = Encoded::from(ToWorker::Assignment(timed.clone()));
+        let message = CoordinatorMessage::decode(&joined(&encoded)[PREFIX_BYTES..]).unwrap();
+        let parsed = ToWorker::parse(message, 12, 784);
+        assert!(matches!(parsed, Ok(ToWorker::Assignment(parsed)) if parsed == timed));
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Peer {
                     assert_eq!(heartbeat.fence, FENCE);
                     heartbeats += 1;
                 }
-                FromWorker::Hello(hello) => panic!("a second {hello:?}"),
+                other => panic!("{other:?}"),
             }
         }
     }

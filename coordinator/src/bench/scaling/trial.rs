@@ -214,7 +214,9 @@ fn children_cpu_seconds() -> Result<f64> {
 /// What a run is started with, besides its directory.
 fn flags(plan: &Plan, point: Point, steps: u32) -> Vec<String> {
     let mut flags: Vec<String> =
-        ["--dataset=digits", "--offline", "--json", "--no-progress"].map(String::from).to_vec();
+        ["--dataset=digits", "--offline", "--json", "--no-progress", "--no-dashboard"]
+            .map(String::from)
+            .to_vec();
     let mut number = |flag: &str, value: u32| flags.push(format!("--{flag}={value}"));
     number("workers", point.workers);
     number("threads-per-worker", plan.threads_per_worker);

@@ -21,7 +21,7 @@ const DEFAULT_SHORTEST: Duration = Duration::from_millis(100);
 const DEFAULT_LONGEST: Duration = Duration::from_secs(3);
 
 /// Flags that the tool sets itself, and what to write in their place.
-const OWN_FLAGS: [(&str, &str); 11] = [
+const OWN_FLAGS: [(&str, &str); 15] = [
     ("workers", "write `workers` at the top of the plan"),
     ("threads-per-worker", "write `threads` at the top of the plan"),
     ("external", "the workers are always external; leave it out"),
@@ -32,6 +32,10 @@ const OWN_FLAGS: [(&str, &str); 11] = [
     ("resume", "the tool resumes what it killed; leave it out"),
     ("resume-or-start", "the tool resumes what it killed; leave it out"),
     ("json", "the tool reads summary.json; leave it out"),
+    ("timeline", "a coordinator that is started again would meet its file; leave it out"),
+    ("dashboard", "the tool serves none; leave it out"),
+    ("no-dashboard", "the tool serves none; leave it out"),
+    ("stay", "the tool serves no dashboard; leave it out"),
     ("no-metrics", "the figures come from metrics.jsonl; leave it out"),
 ];
 

@@ -29,15 +29,17 @@ fn forward(criterion: &mut Criterion) {
     let mut x = vec![0.0; t.pixels.len()];
     each(criterion, "pixels", |cpu| pixels::forward(cpu, &t.pixels, &mut x));
 
-    let (mut y, mut places) = (t.p1.clone(), t.places1.clone());
+    let (mut y, mut places, mut ink) = (t.p1.clone(), t.places1.clone(), t.ink1.clone());
     each(criterion, "conv1 forward", |cpu| {
         let (w, b, y, places) = (t.w1.view(), t.b1.view(), y.view_mut(), places.view_mut());
-        conv2d::forward_relu_pool(cpu, t.x.view(), w, b, Some(&t.background1), y, places);
+        let (background, ink) = (Some(&t.background1), ink.view_mut());
+        conv2d::forward_first_relu_pool(cpu, t.x.view(), w, b, background, y, places, ink);
     });
     let (mut y, mut places) = (t.p2.clone(), t.places2.clone());
     each(criterion, "conv2 forward", |cpu| {
-        let (w, b, y, places) = (t.w2.view(), t.b2.view(), y.view_mut(), places.view_mut());
-        conv2d::forward_relu_pool(cpu, t.p1.view(), w, b, Some(&t.background2), y, places);
+        let (w, b, y, places) = (t.w2_points.view(), t.b2.view(), y.view_mut(), places.view_mut());
+        let background = Some((&t.background2, t.ink1.view()));
+        conv2d::forward_relu_pool(cpu, t.p1.view(), w, b, background, y, places);
     });
     let mut y = t.a3.clone();
     each(criterion, "conv3 forward", |cpu| {

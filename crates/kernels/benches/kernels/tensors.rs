@@ -1,5 +1,6 @@
 //! What each layer of the network gets and gives for a group of drawings, forward and backward.
 
+use lockstep_kernels::reference::WINDOW_POINTS;
 use lockstep_kernels::{Cpu, conv2d, dense, layout, pixels, softmax_cross_entropy};
 use ndarray::{Array1, Array2, Array3, Array4, ArrayView2, ShapeBuilder, s};
 use rand_chacha::ChaCha8Rng;
@@ -24,7 +25,9 @@ pub struct Tensors {
     pub b1: Array1<f32>,
     pub p1: Array4<f32>,
     pub places1: Array4<u32>,
+    pub ink1: Array3<u8>,
     pub w2: Array4<f32>,
+    pub w2_points: Array3<f32>,
     pub w2_padded: Array3<f32>,
     pub b2: Array1<f32>,
     pub p2: Array4<f32>,
@@ -68,7 +71,9 @@ impl Tensors {
             b1: Array1::zeros(16),
             p1: Array4::zeros((EXAMPLES, 12, 12, 16)),
             places1: Array4::zeros((EXAMPLES, 12, 12, 16)),
+            ink1: Array3::zeros((EXAMPLES, 12, 12)),
             w2: weights(&mut random, (3, 3, 16, 32), 144 + 288),
+            w2_points: Array3::zeros((WINDOW_POINTS, 16, 32)),
             w2_padded: Array3::zeros((32, layout::PADDED_TAPS, 16)),
             b2: Array1::zeros(32),
             p2: Array4::zeros((EXAMPLES, 5, 5, 32)),
@@ -109,8 +114,15 @@ impl Tensors {
     }
 
     fn lay_out(&mut self, cpu: Cpu) {
-        self.background1.update(cpu, &[0.0], self.w1.view(), self.b1.view());
-        self.background2.update(cpu, self.background1.y(), self.w2.view(), self.b2.view());
+        conv2d::kernel_points(cpu, self.w2.view(), self.w2_points.view_mut());
+        let (w, b, mut ink) = (self.w1.view(), self.b1.view(), Array3::zeros((1, 1, 1)));
+        self.background1.update(&[0.0], |x, y, places| {
+            conv2d::forward_first_relu_pool(cpu, x, w, b, None, y, places, ink.view_mut());
+        });
+        let (w, b) = (self.w2_points.view(), self.b2.view());
+        self.background2.update(self.background1.y(), |x, y, places| {
+            conv2d::forward_relu_pool(cpu, x, w, b, None, y, places);
+        });
         layout::to_padded_filter_major(cpu, self.w2.view(), self.w2_padded.view_mut());
         layout::to_filter_major(cpu, self.w3.view(), self.w3_filter_major.view_mut());
         layout::transpose(cpu, self.w4.view(), self.w4_transposed.view_mut());
@@ -120,9 +132,11 @@ impl Tensors {
     fn forward(&mut self, cpu: Cpu) {
         pixels::forward(cpu, &self.pixels, self.x.as_slice_mut().expect("the standard layout"));
         let (w, b, y, places) = (self.w1.view(), self.b1.view(), self.p1.view_mut(), self.places1.view_mut());
-        conv2d::forward_relu_pool(cpu, self.x.view(), w, b, Some(&self.background1), y, places);
-        let (w, b, y, places) = (self.w2.view(), self.b2.view(), self.p2.view_mut(), self.places2.view_mut());
-        conv2d::forward_relu_pool(cpu, self.p1.view(), w, b, Some(&self.background2), y, places);
+        let (background, ink) = (Some(&self.background1), self.ink1.view_mut());
+        conv2d::forward_first_relu_pool(cpu, self.x.view(), w, b, background, y, places, ink);
+        let (w, b, y) = (self.w2_points.view(), self.b2.view(), self.p2.view_mut());
+        let (background, places) = (Some((&self.background2, self.ink1.view())), self.places2.view_mut());
+        conv2d::forward_relu_pool(cpu, self.p1.view(), w, b, background, y, places);
         conv2d::forward_relu(cpu, self.p2.view(), self.w3.view(), self.b3.view(), self.a3.view_mut());
         let x = self.a3.view().into_shape_with_order((EXAMPLES, 288)).expect("the standard layout");
         dense::forward_relu(cpu, x, self.w4.view(), self.b4.view(), self.a4.view_mut());

@@ -1,0 +1,75 @@
+//! What does not change in a run, as the page shows it.
+
+use lockstep_control::Plan;
+use serde::Serialize;
+
+use crate::batches::Batches;
+
+/// What does not change in a run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Facts {
+    /// The run's random id, 32 hex digits.
+    pub run_id: String,
+    /// Where it writes.
+    pub directory: String,
+    /// `mnist` or `digits`.
+    pub dataset: String,
+    /// Planned epochs.
+    pub epochs: u32,
+    /// Planned steps.
+    pub steps: u64,
+    /// Steps of an epoch.
+    pub steps_per_epoch: u64,
+    /// Examples of an epoch.
+    pub train_examples: u32,
+    /// Examples held back.
+    pub validation_examples: u32,
+    /// Examples of the test set.
+    pub test_examples: u32,
+    /// Leaves of a batch's tree.
+    pub micro_shards: u32,
+    /// Whether it is shown from its files, not while it runs.
+    pub from_files: bool,
+    /// Version of this program.
+    pub version: &'static str,
+    /// Keys and values of `config.toml`, as they are written there.
+    pub configuration: Vec<(String, String)>,
+    /// Names of the run's files that are served.
+    pub files: Vec<String>,
+}
+
+impl Facts {
+    /// Takes in how the data are cut.
+    pub fn with_data(self, batches: &Batches, plan: &Plan) -> Self {
+        Self {
+            steps: plan.steps,
+            steps_per_epoch: plan.steps_per_epoch,
+            train_examples: batches.train_examples(),
+            validation_examples: batches.validation_examples(),
+            test_examples: batches.test_examples(),
+            ..self
+        }
+    }
+
+    /// Takes in the text of a `config.toml`.
+    pub fn with_configuration(self, text: &str) -> Self {
+        let pairs =
+            text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
+        let configuration = pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        Self { configuration, version: env!("CARGO_PKG_VERSION"), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_keys_and_values() {
+        let text = "# Settings.\nworkers = 4\nlisten = \"127.0.0.1:0\"\n\n[run]\nid = \"ab\"\n";
+        let facts = Facts::default().with_configuration(text);
+        let expected = [("workers", "4"), ("listen", "\"127.0.0.1:0\""), ("id", "\"ab\"")];
+        let expected = expected.map(|(key, value)| (key.to_string(), value.to_string()));
+        assert_eq!(facts.configuration, expected);
+    }
+}

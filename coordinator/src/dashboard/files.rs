@@ -1,0 +1,114 @@
+//! The files of the run, read-only: those that are known by name, and nothing else of the disk.
+//!
+//! What a request names is compared with the list and never joined to a path.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path as Requested, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::site::Site;
+use crate::run_directory::RunDirectory;
+
+/// What is read of a file at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// The files of a run that anybody who sees the page may have. The join token is not among them.
+pub struct RunFiles(Vec<(String, PathBuf)>);
+
+impl RunFiles {
+    /// The files of `directory`, with the logs of `workers` local workers.
+    pub fn of(directory: &RunDirectory, workers: u32) -> Self {
+        let fixed = [
+            directory.config(),
+            directory.metrics(),
+            directory.events(),
+            directory.summary(),
+            directory.model(),
+            directory.steps_log(),
+        ];
+        let logs = (1..=workers).map(|number| directory.logs().join(format!("local-{number}.log")));
+        let named =
+            |path: PathBuf| Some((path.strip_prefix(directory.path()).ok()?.to_str()?.to_string(), path));
+        Self(fixed.into_iter().chain(logs).filter_map(named).collect())
+    }
+
+    /// Their names, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn path(&self, name: &str) -> Option<&Path> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, path)| path.as_path())
+    }
+}
+
+/// `GET /files/NAME`.
+pub async fn file(State(site): State<Arc<Site>>, Requested(name): Requested<String>) -> Response {
+    let files = site.files();
+    let Some(path) = files.as_ref().and_then(|files| files.path(&name)) else {
+        return (StatusCode::NOT_FOUND, "this is no file of the run that is shown here\n").into_response();
+    };
+    let file = match tokio::fs::File::open(path).await {
+        Ok(file) => file,
+        Err(error) => {
+            let sentence = format!("{name} cannot be read now: {error}\n");
+            return (StatusCode::NOT_FOUND, sentence).into_response();
+        }
+    };
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(read(file, sender));
+    let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<Bytes, Infallible>));
+    ([(header::CONTENT_TYPE, content_type(&name))], body).into_response()
+}
+
+/// Reads up to the end that the file has by then, at most as fast as it is taken.
+async fn read(mut file: tokio::fs::File, sender: mpsc::Sender<Bytes>) {
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        match file.read_buf(&mut chunk).await {
+            Ok(read) if read > 0 => {}
+            // The end, or a disk that fails: what is there was sent.
+            _ => return,
+        }
+        if sender.send(chunk.into()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.') {
+        Some((_, "json")) => "application/json",
+        Some((_, "safetensors")) => "application/octet-stream",
+        _ if name == "steps.log" => "application/octet-stream",
+        _ => "text/plain; charset=utf-8",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_the_list_are_files() {
+        let scratch = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(&scratch.path().join("run")).unwrap();
+        let files = RunFiles::of(&run, 2);
+        assert_eq!(files.path("config.toml"), Some(&*run.config()));
+        assert_eq!(files.path("logs/local-2.log"), Some(&*run.logs().join("local-2.log")));
+        for other in ["token", "lock", "term", "logs/local-3.log", "../x", "./config.toml", "", "/etc/passwd"]
+        {
+            assert_eq!(files.path(other), None, "{other}");
+        }
+    }
+}

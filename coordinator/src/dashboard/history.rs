@@ -1,0 +1,359 @@
+//! What the page shows of a run: small, bounded however long the run is, and shared with the loop.
+//!
+//! The loop's sink puts records in, each under a lock that nobody holds for long; the dashboard's thread takes out what
+//! a page does not know yet, and turns it into JSON elsewhere.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use lockstep_telemetry::{
+    EpochRecord, EvaluationKind, EvaluationRecord, EventRecord, Sink, StepRecord, WorkersRecord,
+};
+use serde::{Serialize, Serializer};
+
+use super::curve::{Curve, Known, Points};
+use super::ended::Ended;
+use super::facts::Facts;
+
+/// Events that a page can see; `events.jsonl` has all.
+const MAX_EVENTS: usize = 200;
+
+/// Epochs that a page can see; of more, every second goes.
+const MAX_EPOCHS: usize = 512;
+
+/// Rates and splits are renewed when the steps since the last time took this long.
+const RENEWAL_SECONDS: f64 = 0.25;
+
+/// Weight of the newest step in the moving averages.
+const SMOOTHING: f64 = 0.05;
+
+/// Where the run is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Progress {
+    /// The last step.
+    pub step: u64,
+    /// Its epoch.
+    pub epoch: u32,
+    /// Examples trained on in this process.
+    pub examples: u64,
+    /// Moving averages; absent before the first step.
+    pub loss: Option<f64>,
+    /// Share classified correctly, 0 to 1.
+    pub accuracy: Option<f64>,
+    /// Over the last quarter of a second of steps or more.
+    pub examples_per_second: Option<f64>,
+    /// Likewise.
+    pub steps_per_second: Option<f64>,
+    /// Where a step's time goes, as shares: sending, waiting for workers, adding, updating, other.
+    pub split: Option<[f64; 5]>,
+    /// Payload bytes of a step, to workers and from them.
+    pub bytes: Option<[u64; 2]>,
+}
+
+/// An event as the page shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventView {
+    /// Seconds since the run began.
+    pub seconds: f64,
+    /// Steps committed by then.
+    pub step: u64,
+    /// What happened, in snake_case.
+    pub kind: Cow<'static, str>,
+    /// To which worker.
+    pub worker: Option<String>,
+    /// The sentence.
+    pub reason: String,
+}
+
+/// What a page does not know yet.
+#[derive(Serialize)]
+pub struct View {
+    /// Absent if known, or not there yet.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
+    pub facts: Option<Arc<Facts>>,
+    /// Always.
+    pub progress: Progress,
+    /// Whether there are new points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub curve: Option<Points>,
+    /// All of them, if there is a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<Vec<EpochRecord>>,
+    /// New ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventView>,
+    /// The newest.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
+    pub workers: Option<Arc<WorkersRecord>>,
+    /// The last validation.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
+    pub validation: Option<Arc<EvaluationRecord>>,
+    /// The test.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
+    pub test: Option<Arc<EvaluationRecord>>,
+    /// How the run ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// What is shared is written like what is owned.
+pub fn shared<T: Serialize, S: Serializer>(value: &Option<Arc<T>>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_deref().serialize(serializer)
+}
+
+impl View {
+    /// Whether there is anything but what a page has heard already.
+    pub fn has_news(&self) -> bool {
+        let Self { facts, progress: _, curve, epochs, events, workers, validation, test, ended } = self;
+        facts.is_some()
+            || curve.is_some()
+            || epochs.is_some()
+            || !events.is_empty()
+            || workers.is_some()
+            || validation.is_some()
+            || test.is_some()
+            || ended.is_some()
+    }
+}
+
+/// What a page knows.
+#[derive(Default)]
+pub struct Cursor {
+    curve: Known,
+    facts: u64,
+    epochs: u64,
+    events: u64,
+    workers: u64,
+    evaluations: u64,
+    ended: bool,
+}
+
+/// Counts of changes, each beginning with 1 for the first.
+#[derive(Default)]
+struct Revisions {
+    facts: u64,
+    epochs: u64,
+    events: u64,
+    workers: u64,
+    evaluations: u64,
+}
+
+#[derive(Default)]
+struct History {
+    facts: Arc<Facts>,
+    progress: Progress,
+    renewal: Renewal,
+    curve: Curve,
+    epochs: Vec<EpochRecord>,
+    events: VecDeque<EventView>,
+    workers: Option<Arc<WorkersRecord>>,
+    validation: Option<Arc<EvaluationRecord>>,
+    test: Option<Arc<EvaluationRecord>>,
+    weights: Option<(u64, Bytes)>,
+    ended: Option<Ended>,
+    revisions: Revisions,
+}
+
+/// Sums since the last renewal.
+#[derive(Default)]
+struct Renewal {
+    steps: u64,
+    examples: u64,
+    seconds: f64,
+    parts: [f64; 4],
+}
+
+/// The history, shared by the loop's sink and the dashboard's thread.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<History>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, History> {
+        // A panic elsewhere leaves nothing half done here that a page could not bear.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what does not change.
+    pub fn set_facts(&self, facts: Facts) {
+        let mut history = self.lock();
+        history.facts = Arc::new(facts);
+        history.revisions.facts += 1;
+    }
+
+    /// The run is over.
+    pub fn end(&self, ended: Ended) {
+        self.lock().ended = Some(ended);
+    }
+
+    /// The newest weights and their step.
+    pub fn newest_weights(&self) -> Option<(u64, Bytes)> {
+        self.lock().weights.clone()
+    }
+
+    /// Adds an event.
+    pub fn add_event(&self, event: EventView) {
+        let mut history = self.lock();
+        if history.events.len() == MAX_EVENTS {
+            history.events.pop_front();
+        }
+        history.events.push_back(event);
+        history.revisions.events += 1;
+    }
+
+    /// What is new since `cursor`, which knows it then.
+    pub fn view(&self, cursor: &mut Cursor) -> View {
+        let history = self.lock();
+        let Revisions { facts, epochs, events, workers, evaluations } = history.revisions;
+        let curve = history.curve.since(&mut cursor.curve);
+        let new_events = events.saturating_sub(cursor.events).min(history.events.len() as u64) as usize;
+        let evaluated = cursor.evaluations != evaluations;
+        let view = View {
+            facts: (cursor.facts != facts).then(|| history.facts.clone()),
+            progress: history.progress.clone(),
+            curve: (curve.replace || !curve.points.is_empty()).then_some(curve),
+            epochs: (cursor.epochs != epochs).then(|| history.epochs.clone()),
+            events: history.events.range(history.events.len() - new_events..).cloned().collect(),
+            workers: history.workers.clone().filter(|_| cursor.workers != workers),
+            validation: history.validation.clone().filter(|_| evaluated),
+            test: history.test.clone().filter(|_| evaluated),
+            ended: history.ended.clone().filter(|_| !cursor.ended),
+        };
+        let ended = history.ended.is_some();
+        *cursor = Cursor { curve: cursor.curve, facts, epochs, events, workers, evaluations, ended };
+        view
+    }
+}
+
+impl Sink for Shared {
+    fn step(&mut self, record: &StepRecord) {
+        let mut history = self.lock();
+        history.curve.step(record);
+        let Renewal { steps, examples, seconds, parts } = &mut history.renewal;
+        *steps += 1;
+        *examples += u64::from(record.examples);
+        *seconds += record.seconds;
+        let of_step =
+            [record.send_seconds, record.wait_seconds, record.reduce_seconds, record.update_seconds];
+        parts.iter_mut().zip(of_step).for_each(|(part, seconds)| *part += seconds);
+        let renewed = (*seconds >= RENEWAL_SECONDS).then(|| std::mem::take(&mut history.renewal));
+        let progress = &mut history.progress;
+        (progress.step, progress.epoch) = (record.step, record.epoch);
+        progress.examples += u64::from(record.examples);
+        smooth(&mut progress.loss, record.loss.into());
+        smooth(&mut progress.accuracy, record.accuracy.into());
+        progress.bytes = Some([record.bytes_sent, record.bytes_received]);
+        if let Some(Renewal { steps, examples, seconds, parts }) = renewed {
+            progress.examples_per_second = Some(examples as f64 / seconds);
+            progress.steps_per_second = Some(steps as f64 / seconds);
+            let [send, wait, reduce, update] = parts.map(|part| part / seconds);
+            let other = (1.0 - send - wait - reduce - update).max(0.0);
+            progress.split = Some([send, wait, reduce, update, other]);
+        }
+    }
+
+    fn epoch(&mut self, record: &EpochRecord) {
+        let mut history = self.lock();
+        if history.epochs.len() == MAX_EPOCHS {
+            let mut index = 0;
+            history.epochs.retain(|_| {
+                index += 1;
+                index % 2 == 0
+            });
+        }
+        history.epochs.push(record.clone());
+        history.revisions.epochs += 1;
+    }
+
+    fn event(&mut self, record: &EventRecord) {
+        let EventRecord { seconds, step, kind, worker, reason } = record.clone();
+        self.add_event(EventView { seconds, step, kind: kind.into(), worker, reason });
+    }
+
+    fn workers(&mut self, record: &WorkersRecord) {
+        let record = Arc::new(record.clone());
+        let mut history = self.lock();
+        history.workers = Some(record);
+        history.revisions.workers += 1;
+    }
+
+    fn evaluation(&mut self, record: &EvaluationRecord) {
+        let record = Arc::new(record.clone());
+        let mut history = self.lock();
+        match record.of {
+            EvaluationKind::Validation => history.validation = Some(record),
+            EvaluationKind::Test => history.test = Some(record),
+        }
+        history.revisions.evaluations += 1;
+    }
+
+    fn weights(&mut self, step: u64, weights: &Bytes) {
+        let old = self.lock().weights.replace((step, weights.clone()));
+        // Their buffer goes back to its pool here, outside of the lock.
+        drop(old);
+    }
+}
+
+fn smooth(average: &mut Option<f64>, value: f64) {
+    *average = Some(average.map_or(value, |average| average + SMOOTHING * (value - average)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::curve::tests::step;
+    use super::*;
+
+    fn event(step: u64) -> EventRecord {
+        EventRecord { seconds: 1.0, step, kind: "copied", worker: None, reason: format!("event {step}") }
+    }
+
+    fn epoch(epoch: u32) -> EpochRecord {
+        EpochRecord { epoch, step: 1, val_loss: None, val_accuracy: None, weights_digest: String::new() }
+    }
+
+    #[test]
+    fn a_page_is_told_what_is_new_and_a_late_one_everything() {
+        let mut shared = Shared::default();
+        let mut cursor = Cursor::default();
+        shared.set_facts(Facts { run_id: "ab".to_string(), ..Facts::default() });
+        let first = shared.view(&mut cursor);
+        assert_eq!(first.facts.unwrap().run_id, "ab");
+        assert!(first.ended.is_none() && first.epochs.is_none() && first.events.is_empty());
+        (1..=4).for_each(|number| shared.step(&step(number, 2.0)));
+        shared.event(&event(1));
+        shared.epoch(&epoch(1));
+        let second = shared.view(&mut cursor);
+        assert!(second.facts.is_none());
+        assert_eq!(second.curve.unwrap().points.len(), 4);
+        assert_eq!((second.events.len(), second.epochs.unwrap().len()), (1, 1));
+        assert_eq!((second.progress.step, second.progress.examples), (4, 256));
+        let split = second.progress.split.unwrap();
+        for (share, expected) in split.iter().zip([0.1, 0.5, 0.2, 0.1, 0.1]) {
+            assert!((share - expected).abs() < 1e-9, "{split:?}");
+        }
+        let third = shared.view(&mut cursor);
+        assert!(third.curve.is_none() && third.epochs.is_none() && third.events.is_empty());
+        shared.end(Ended::unfinished());
+        assert_eq!(shared.view(&mut cursor).ended, Some(Ended::unfinished()));
+        assert_eq!(shared.view(&mut cursor).ended, None, "told once");
+        let late = shared.view(&mut Cursor::default());
+        assert!(late.facts.is_some() && late.curve.unwrap().replace && late.ended.is_some());
+    }
+
+    #[test]
+    fn nothing_grows_without_a_bound() {
+        let mut shared = Shared::default();
+        let mut cursor = Cursor::default();
+        for number in 0..5000 {
+            shared.event(&event(number));
+            shared.epoch(&epoch(number as u32));
+        }
+        let view = shared.view(&mut cursor);
+        assert_eq!(view.events.len(), MAX_EVENTS);
+        assert_eq!(view.events.last().unwrap().reason, "event 4999");
+        let epochs = view.epochs.unwrap();
+        assert!(epochs.len() <= MAX_EPOCHS);
+        assert_eq!(epochs.last().unwrap().epoch, 4999);
+    }
+}

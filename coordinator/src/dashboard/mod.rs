@@ -1,0 +1,127 @@
+//! The dashboard: a page that shows the run live, and the inside of the network, served by the coordinator itself.
+//!
+//! It runs on its own thread with its own runtime, so that no page can delay the loop; the loop only puts small records
+//! into a bounded [`history`]. It computes with copies of the weights, only while somebody looks, and changes nothing.
+
+mod connections;
+mod curve;
+mod digits;
+mod ended;
+mod facts;
+mod files;
+mod history;
+mod inside;
+mod picture;
+mod records;
+mod site;
+mod stream;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use axum::Router;
+use tokio::sync::watch;
+
+pub use digits::Digits;
+pub use ended::Ended;
+pub use facts::Facts;
+pub use files::RunFiles;
+pub use history::Shared;
+pub use records::restore;
+
+/// Whether the server goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The run is under way.
+    Runs,
+    /// The run is over, the server stays.
+    Stays,
+    /// The server ends: pages get what they do not know yet, and their streams end.
+    Ends,
+}
+
+/// A server that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot serve the dashboard on {address}: {source}; choose another address with --dashboard (port 0 takes a free \
+     one), or leave it out with --no-dashboard"
+)]
+pub struct DashboardError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// The dashboard of a run. Dropping it ends the server without waiting for anybody.
+pub struct Dashboard {
+    address: SocketAddr,
+    site: Arc<site::Site>,
+    phase: watch::Sender<Phase>,
+    thread: JoinHandle<()>,
+}
+
+impl Dashboard {
+    /// Serves on `address` from now on; `others` are routes beside those of the page.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be had, or the system gives no thread.
+    pub fn start(address: SocketAddr, others: Router) -> Result<Self, DashboardError> {
+        let refused = |source| DashboardError { address, source };
+        let listener = TcpListener::bind(address).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        let bound = listener.local_addr().map_err(refused)?;
+        let (phase, phases) = watch::channel(Phase::Runs);
+        let loopback = bound.ip().to_canonical().is_loopback();
+        let site = Arc::new(site::Site::new(Shared::default(), phases.clone(), loopback));
+        let routes = site::router(Arc::clone(&site), others);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+        let runtime = runtime.map_err(refused)?;
+        let thread = std::thread::Builder::new().name("dashboard".to_string());
+        let thread = thread.spawn(move || {
+            runtime.block_on(connections::serve(listener, routes, phases));
+            // A read of a slow disk is left alone.
+            runtime.shutdown_background();
+        });
+        Ok(Self { address: bound, site, phase, thread: thread.map_err(refused)? })
+    }
+
+    /// Where the page is.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// The sink of the run's recorder, and what the page knows.
+    pub fn shared(&self) -> Shared {
+        self.site.shared.clone()
+    }
+
+    /// Takes what there is once the data are loaded and the directory is made; without `digits` the page has none. `seed` is
+    /// that of the initial weights.
+    pub fn prepare(&self, facts: Facts, files: RunFiles, digits: Option<Digits>, seed: u64) {
+        let facts = Facts { files: files.names(), ..facts };
+        self.site.prepare(files, digits, lockstep_model::initial_weights(seed).into());
+        self.site.shared.set_facts(facts);
+    }
+
+    /// The run is over, and the server stays until [`Self::leave`].
+    pub fn stay(&self, ended: Ended) {
+        self.site.shared.end(ended);
+        self.phase.send_replace(Phase::Stays);
+    }
+
+    /// Tells the pages that the run is over, and ends the server: within a moment, whoever reads or does not.
+    pub fn end(self, ended: Ended) {
+        self.site.shared.end(ended);
+        self.leave();
+    }
+
+    /// Ends the server, as [`Self::end`] does, of a run whose end was told.
+    pub fn leave(self) {
+        self.phase.send_replace(Phase::Ends);
+        // A panic there was reported there.
+        let _ = self.thread.join();
+    }
+}

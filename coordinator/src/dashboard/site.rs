@@ -1,0 +1,178 @@
+//! The routes of the page, and what every answer has: its headers, and a refusal for who comes by a foreign name.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::{Semaphore, watch};
+
+use super::Phase;
+use super::digits::{Digits, Predictions};
+use super::files::{self, RunFiles};
+use super::history::Shared;
+use super::inside::{self, Turns};
+use super::stream::{self, MAX_PAGES};
+
+const PAGE: &str = include_str!("page/index.html");
+const STYLE: &str = include_str!("page/dashboard.css");
+const SCRIPT: &str = include_str!("page/dashboard.js");
+
+/// Four bars in step.
+const ICON: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="#1f5fbf"><rect x="1" y="3" width="2.6" height="10" rx="1"/><rect x="4.8" y="3" width="2.6" height="10" rx="1"/><rect x="8.6" y="3" width="2.6" height="10" rx="1"/><rect x="12.4" y="3" width="2.6" height="10" rx="1"/></g></svg>"##;
+
+/// Everything comes from here, nothing may be inserted, and nobody may frame it.
+const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What the routes share.
+pub struct Site {
+    /// The run, as the loop tells it.
+    pub shared: Shared,
+    /// Whether the server goes on.
+    pub phase: watch::Receiver<Phase>,
+    /// Places for pages.
+    pub places: Arc<Semaphore>,
+    /// For looks into the network.
+    pub turns: Turns,
+    /// Only this machine can reach the server.
+    loopback: bool,
+    /// Once they are there.
+    prepared: Mutex<Prepared>,
+}
+
+#[derive(Default)]
+struct Prepared {
+    files: Option<Arc<RunFiles>>,
+    digits: Option<Digits>,
+    /// The weights before the first step.
+    first_weights: Option<Arc<[f32]>>,
+}
+
+impl Site {
+    /// A site without a run yet.
+    pub fn new(shared: Shared, phase: watch::Receiver<Phase>, loopback: bool) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_PAGES));
+        Self { shared, phase, places, turns: Turns::default(), loopback, prepared: Mutex::default() }
+    }
+
+    /// Takes what there is once the data are loaded and the directory is made.
+    pub fn prepare(&self, files: RunFiles, digits: Option<Digits>, first_weights: Arc<[f32]>) {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        *prepared = Prepared { files: Some(Arc::new(files)), digits, first_weights: Some(first_weights) };
+    }
+
+    /// The files that are served.
+    pub fn files(&self) -> Option<Arc<RunFiles>> {
+        self.with_prepared(|prepared| prepared.files.clone())
+    }
+
+    /// The weights before the first step.
+    pub fn first_weights(&self) -> Option<Arc<[f32]>> {
+        self.with_prepared(|prepared| prepared.first_weights.clone())
+    }
+
+    /// What the newest weights make of test digits, not older than it has to be.
+    pub fn predictions(&self) -> Option<Arc<Predictions>> {
+        let weights = self.shared.newest_weights()?;
+        let ended = *self.phase.borrow() != Phase::Runs;
+        self.with_prepared(|prepared| prepared.digits.as_mut()?.predict(Instant::now(), weights, ended))
+    }
+
+    /// Uses the test digits.
+    pub fn with_digits<T>(&self, use_them: impl FnOnce(&mut Digits) -> T) -> Option<T> {
+        self.with_prepared(|prepared| prepared.digits.as_mut().map(use_them))
+    }
+
+    fn with_prepared<T>(&self, use_it: impl FnOnce(&mut Prepared) -> T) -> T {
+        use_it(&mut self.prepared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// All routes. Those of `others` (for probes and programs) stand beside them, with the same headers.
+pub fn router(site: Arc<Site>, others: Router) -> Router {
+    Router::new()
+        .route("/", get(|| async { text("text/html; charset=utf-8", PAGE) }))
+        .route("/dashboard.css", get(|| async { text("text/css; charset=utf-8", STYLE) }))
+        .route("/dashboard.js", get(|| async { text("text/javascript; charset=utf-8", SCRIPT) }))
+        .route("/icon.svg", get(|| async { text("image/svg+xml", ICON) }))
+        .route("/api/stream", get(stream::stream))
+        .route("/api/look", post(inside::look_at_drawing))
+        .route("/api/look/{index}", get(inside::look_at_digit))
+        .route("/api/filters", get(inside::filters))
+        .route("/api/digits", get(inside::digits))
+        .route("/files/{*name}", get(files::file))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing of this name here\n") })
+        .with_state(Arc::clone(&site))
+        .merge(others)
+        .layer(from_fn_with_state(site, guard))
+}
+
+fn text(content_type: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+/// Refuses a request that a page of another name made (a name that its owner lets point here), and sets the headers.
+async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let mut response = if site.loopback && !host.is_some_and(is_local_name) {
+        let sentence = "this server answers to localhost and to addresses only\n";
+        (StatusCode::MISDIRECTED_REQUEST, sentence).into_response()
+    } else {
+        next.run(request).await
+    };
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// `localhost`, or an address, with or without a port.
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_name_is_told_from_a_local_one() {
+        for host in ["localhost", "localhost:8080", "127.0.0.1:80", "127.0.0.1", "[::1]:8080", "[::1]"] {
+            assert!(is_local_name(host), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example:1", ""]
+        {
+            assert!(!is_local_name(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_nothing_inline_and_nothing_from_elsewhere() {
+        for (name, text) in [("page", PAGE), ("style", STYLE), ("script", SCRIPT)] {
+            for forbidden in ["http:", "https:", " style=", " onclick=", " onload=", "@import", "eval("] {
+                let allowed = text.replace("http://www.w3.org/2000/svg", "");
+                assert!(!allowed.contains(forbidden), "{name} has {forbidden}");
+            }
+        }
+        assert_eq!(PAGE.matches("<script").count(), 1);
+        assert!(PAGE.contains("<script src=\"/dashboard.js\" defer></script>"), "its only script is a file");
+        assert!(!PAGE.contains("<style"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Server-sent events: one bounded stream for each page, which tells it what it does not know yet.
+//!
+//! A page that does not read keeps one message and its place; what it missed meanwhile comes as one message, too. One
+//! that never reads loses its place.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Phase;
+use super::digits::Predictions;
+use super::history::{Cursor, View, shared};
+use super::site::Site;
+
+/// Pages at once: more than a team has, and a bound on the messages that wait.
+pub const MAX_PAGES: usize = 16;
+
+/// The time between two messages: fluent for the eye.
+const EVERY: Duration = Duration::from_millis(400);
+
+/// A sign of life, so that whoever is between keeps the connection.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// A page that takes nothing for so long is none.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The data of a message.
+#[derive(Serialize)]
+struct Message {
+    #[serde(flatten)]
+    view: View,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
+    predictions: Option<Arc<Predictions>>,
+    /// The server stays: the page may go on asking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stays: Option<bool>,
+}
+
+/// `GET /api/stream`.
+pub async fn stream(State(site): State<Arc<Site>>) -> Response {
+    let Ok(place) = site.places.clone().try_acquire_owned() else {
+        let sentence =
+            format!("{MAX_PAGES} pages look at this run already, and it takes no more; close one\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], sentence).into_response();
+    };
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(tell(site, sender, place));
+    let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<Bytes, Infallible>));
+    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
+
+/// Sends messages until the page or the server is gone.
+async fn tell(site: Arc<Site>, sender: mpsc::Sender<Bytes>, _place: OwnedSemaphorePermit) {
+    let mut phase = site.phase.clone();
+    let mut cursor = Cursor::default();
+    let mut predictions_of = None;
+    let mut silent_for = Duration::ZERO;
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // An error means that the server ends without a word.
+            changed = phase.changed() => if changed.is_err() { return },
+            () = sender.closed() => return,
+        }
+        let now = *phase.borrow_and_update();
+        // The message is made when there is room for it, and not before: it is never old.
+        let room = match timeout(PATIENCE, sender.reserve()).await {
+            Ok(Ok(room)) => room,
+            _ => return,
+        };
+        let first = predictions_of.is_none();
+        let view = site.shared.view(&mut cursor);
+        let predictions = site.predictions().filter(|new| predictions_of != Some(new.revision));
+        if let Some(predictions) = &predictions {
+            predictions_of = Some(predictions.revision);
+        } else if first {
+            predictions_of = Some(0);
+        }
+        let stays = view.ended.is_some().then_some(now == Phase::Stays);
+        if !first && !view.has_news() && predictions.is_none() {
+            silent_for += EVERY;
+            if silent_for >= SILENCE {
+                silent_for = Duration::ZERO;
+                room.send(Bytes::from_static(b": still here\n\n"));
+            }
+        } else {
+            silent_for = Duration::ZERO;
+            // Numbers, strings and lists: there is nothing in them that JSON could not express.
+            let data = serde_json::to_string(&Message { view, predictions, stays }).unwrap_or_default();
+            room.send(format!("data: {data}\n\n").into());
+        }
+        if now == Phase::Ends {
+            return;
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! Who the workers are and what each has done lately, for whoever watches. It decides nothing.
+//!
+//! The loop tells it what happens, each time a few integers; a few times a second it gives a [`WorkersRecord`]. It has
+//! no clock of its own: the time comes in.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use lockstep_control::{AssignmentId, Task, TaskKind, WorkerId};
+use lockstep_proto::Hello;
+use lockstep_reduction::Node;
+use lockstep_telemetry::{WorkerRecord, WorkerState, WorkersRecord};
+
+/// The time between two records.
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+
+/// Workers that left and are still shown.
+const MAX_GONE: usize = 32;
+
+/// Once late, a worker is shown as late for so long at least: a person has to see it.
+const LATE_FOR: Duration = Duration::from_secs(1);
+
+/// So many times the median time for an example make a straggler.
+const STRAGGLER_TIMES: f64 = 2.0;
+
+/// With fewer examples in the window than these a worker's speed is not judged.
+const FEWEST_EXAMPLES: u64 = 32;
+
+/// The workers of this process of the run.
+pub struct Roster {
+    members: BTreeMap<WorkerId, Entry>,
+    /// As they were when they left, the last ones.
+    gone: VecDeque<WorkerRecord>,
+    /// Somebody left in the window.
+    left: bool,
+    /// The beginning of the window.
+    since: Instant,
+}
+
+/// What is known of one member.
+struct Entry {
+    hello: Hello,
+    held: Vec<Held>,
+    total: Counts,
+    window: Counts,
+    /// Leaves of its last assignment.
+    share: u32,
+    /// When it was late last, and how.
+    late: Option<(Instant, String)>,
+}
+
+/// An assignment that is not answered whole.
+struct Held {
+    assignment: AssignmentId,
+    task: Task,
+    leaves_left: u32,
+    /// When it and its weights were handed over.
+    ready: Option<Instant>,
+}
+
+/// Sums over answers.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    examples: u64,
+    evaluated: u64,
+    answers: u64,
+    latency: Duration,
+    compute: Duration,
+}
+
+impl Counts {
+    fn all_examples(&self) -> u64 {
+        self.examples + self.evaluated
+    }
+
+    fn transfer(&self) -> Duration {
+        self.latency.saturating_sub(self.compute)
+    }
+}
+
+impl Roster {
+    /// Nobody, from `now` on.
+    pub fn new(now: Instant) -> Self {
+        Self { members: BTreeMap::new(), gone: VecDeque::new(), left: false, since: now }
+    }
+
+    /// A worker joined; one of the same name that left is no longer shown.
+    pub fn joined(&mut self, worker: WorkerId, hello: Hello) {
+        self.gone.retain(|gone| gone.name != hello.name || gone.host != hello.host);
+        let (total, window) = (Counts::default(), Counts::default());
+        self.members.insert(worker, Entry { hello, held: Vec::new(), total, window, share: 0, late: None });
+    }
+
+    /// A worker was given leaves; they wait for weights if `weights`, the newest, are not those that they need.
+    pub fn assigned(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        assignment: AssignmentId,
+        task: Task,
+        leaves: Range<u32>,
+        weights: u64,
+    ) {
+        let Some(entry) = self.members.get_mut(&worker) else { return };
+        let leaves_left = leaves.end - leaves.start;
+        if task.kind == TaskKind::Train {
+            entry.share = leaves_left;
+        }
+        let ready = (task.weights() <= weights).then_some(now);
+        entry.held.push(Held { assignment, task, leaves_left, ready });
+    }
+
+    /// An assignment was taken back.
+    pub fn revoked(&mut self, worker: WorkerId, assignment: AssignmentId) {
+        if let Some(entry) = self.members.get_mut(&worker) {
+            entry.held.retain(|held| held.assignment != assignment);
+        }
+    }
+
+    /// The weights after a step went out.
+    pub fn weights(&mut self, now: Instant, step: u64) {
+        for held in self.members.values_mut().flat_map(|entry| &mut entry.held) {
+            if held.ready.is_none() && held.task.weights() <= step {
+                held.ready = Some(now);
+            }
+        }
+    }
+
+    /// A node came, `compute` after the worker had begun with its assignment; whether it counts is not known yet.
+    pub fn answered(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        assignment: AssignmentId,
+        node: Node,
+        compute: Duration,
+    ) {
+        let Some(entry) = self.members.get_mut(&worker) else { return };
+        let Some(at) = entry.held.iter().position(|held| held.assignment == assignment) else { return };
+        let held = &mut entry.held[at];
+        held.leaves_left = held.leaves_left.saturating_sub(node.leaf_count());
+        if held.leaves_left > 0 {
+            return;
+        }
+        let held = entry.held.swap_remove(at);
+        let latency = held.ready.map_or(compute, |ready| now.saturating_duration_since(ready));
+        for counts in [&mut entry.total, &mut entry.window] {
+            counts.answers += 1;
+            counts.latency += latency;
+            // What a worker says is not believed beyond what is possible.
+            counts.compute += compute.min(latency);
+        }
+    }
+
+    /// A node of so many examples counts.
+    pub fn counted(&mut self, worker: WorkerId, kind: TaskKind, examples: u32) {
+        let Some(entry) = self.members.get_mut(&worker) else { return };
+        for counts in [&mut entry.total, &mut entry.window] {
+            match kind {
+                TaskKind::Train => counts.examples += u64::from(examples),
+                TaskKind::Validate | TaskKind::Test => counts.evaluated += u64::from(examples),
+            }
+        }
+    }
+
+    /// A worker's work was given to another one, too.
+    pub fn late(&mut self, now: Instant, worker: WorkerId, reason: String) {
+        if let Some(entry) = self.members.get_mut(&worker) {
+            entry.late = Some((now, reason));
+        }
+    }
+
+    /// A worker is a member no longer.
+    pub fn left(&mut self, now: Instant, worker: WorkerId, reason: String) {
+        let Some(entry) = self.members.remove(&worker) else { return };
+        self.left = true;
+        let gone =
+            WorkerRecord { state: WorkerState::Gone, reason, ..entry.record(now, worker, Duration::MAX) };
+        if self.gone.len() == MAX_GONE {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(WorkerRecord {
+            straggler: false,
+            examples_per_second: 0.0,
+            latency_seconds: None,
+            wait_share: 0.0,
+            ..gone
+        });
+    }
+
+    /// The record, if one is due: `seconds` after the run began, `step` steps committed.
+    pub fn sample(&mut self, now: Instant, seconds: f64, step: u64) -> Option<WorkersRecord> {
+        let window = now.saturating_duration_since(self.since);
+        // When the last one has left, nothing may happen for long.
+        let all_left = self.left && self.members.is_empty();
+        if window < SAMPLE_EVERY && !all_left {
+            return None;
+        }
+        self.left = false;
+        let mut workers: Vec<_> =
+            self.members.iter().map(|(worker, entry)| entry.record(now, *worker, window)).collect();
+        let all: u64 = self.members.values().map(|entry| entry.window.all_examples()).sum();
+        let median = median_seconds(self.members.values());
+        for (record, entry) in workers.iter_mut().zip(self.members.values_mut()) {
+            record.share = share(entry.window.all_examples(), all);
+            if let (Some(median), Some(own)) = (median, entry.seconds_per_example())
+                && own > STRAGGLER_TIMES * median
+                && record.state == WorkerState::Working
+            {
+                record.straggler = true;
+                record.reason = format!("needs {:.1} times the median time for an example", own / median);
+            }
+            let answered = entry.window.answers > 0;
+            entry.late.take_if(|(since, _)| answered && now.saturating_duration_since(*since) >= LATE_FOR);
+            entry.window = Counts::default();
+        }
+        self.since = now;
+        workers.extend(self.gone.iter().cloned());
+        Some(WorkersRecord { seconds, step, window_seconds: window.as_secs_f64(), workers })
+    }
+}
+
+impl Entry {
+    fn record(&self, now: Instant, worker: WorkerId, window: Duration) -> WorkerRecord {
+        let Self { hello, total, .. } = self;
+        let (state, reason) = self.state(now);
+        let part = |time: Duration| (time.as_secs_f64() / window.as_secs_f64()).min(1.0);
+        let compute_share = part(self.window.compute);
+        let transfer_share = part(self.window.transfer()).min(1.0 - compute_share);
+        let answers = u32::try_from(self.window.answers).unwrap_or(u32::MAX);
+        WorkerRecord {
+            worker: worker.0,
+            name: hello.name.clone(),
+            host: hello.host.clone(),
+            pid: hello.pid,
+            threads: hello.threads,
+            cpu: hello.cpu.split_whitespace().next().unwrap_or("unknown").to_string(),
+            state,
+            reason,
+            straggler: state == WorkerState::Late,
+            share: 0.0,
+            examples_per_second: self.window.all_examples() as f64 / window.as_secs_f64(),
+            latency_seconds: self.window.latency.checked_div(answers).map(|mean| mean.as_secs_f64()),
+            compute_share,
+            transfer_share,
+            wait_share: 1.0 - compute_share - transfer_share,
+            examples: total.examples,
+            evaluated: total.evaluated,
+            answers: total.answers,
+            compute_seconds: total.compute.as_secs_f64(),
+            transfer_seconds: total.transfer().as_secs_f64(),
+        }
+    }
+
+    fn state(&self, now: Instant) -> (WorkerState, String) {
+        if let Some((since, reason)) = &self.late {
+            let seconds = now.saturating_duration_since(*since).as_secs_f64();
+            return (WorkerState::Late, format!("late {seconds:.1} s ago: {reason}"));
+        }
+        if self.window.answers > 0 || self.held.iter().any(|held| held.ready.is_some()) {
+            let unit = if self.share == 1 { "micro-shard" } else { "micro-shards" };
+            return (WorkerState::Working, format!("has its share: {} {unit} of a batch", self.share));
+        }
+        let reason = if self.total.answers == 0 {
+            "joined, and has no work yet"
+        } else {
+            "has no work: others have all of it, or the run waits"
+        };
+        (WorkerState::Idle, reason.to_string())
+    }
+
+    /// Seconds of one thread for an example of the window.
+    fn seconds_per_example(&self) -> Option<f64> {
+        let examples = self.window.all_examples();
+        let seconds = self.window.compute.as_secs_f64() * f64::from(self.hello.threads);
+        (examples >= FEWEST_EXAMPLES && seconds > 0.0).then(|| seconds / examples as f64)
+    }
+}
+
+fn share(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { part as f64 / all as f64 }
+}
+
+/// The lower median; of fewer than three there is none to compare with but the faster one.
+fn median_seconds<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<f64> {
+    let mut seconds: Vec<f64> = entries.filter_map(Entry::seconds_per_example).collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len().saturating_sub(1) / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_proto::Token;
+
+    use super::*;
+
+    const ONE: WorkerId = WorkerId(1);
+    const TWO: WorkerId = WorkerId(2);
+    const THREE: WorkerId = WorkerId(3);
+
+    fn hello(name: &str) -> Hello {
+        Hello {
+            protocol_version: 2,
+            numerics_version: 1,
+            token: Token::new("t").unwrap(),
+            name: name.to_string(),
+            host: "here".to_string(),
+            pid: 7,
+            threads: 1,
+            cpu: "avx2 and more".to_string(),
+            join_test_digest: [0; 32],
+            known: None,
+        }
+    }
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn step(step: u64) -> Task {
+        Task { kind: TaskKind::Train, step }
+    }
+
+    fn close(left: f64, right: f64) -> bool {
+        (left - right).abs() < 1e-9
+    }
+
+    /// A worker answers an assignment of one leaf that could be begun at `ready`.
+    fn answer(
+        roster: &mut Roster,
+        worker: WorkerId,
+        id: u64,
+        ready: Instant,
+        took: u64,
+        computed: u64,
+        examples: u32,
+    ) {
+        let id = AssignmentId(id);
+        roster.assigned(ready, worker, id, step(1), 0..1, 0);
+        roster.answered(ready + ms(took), worker, id, Node::new(0, 0).unwrap(), ms(computed));
+        roster.counted(worker, TaskKind::Train, examples);
+    }
+
+    #[test]
+    fn a_record_has_shares_rates_and_where_the_time_went() {
+        let begin = Instant::now();
+        let mut roster = Roster::new(begin);
+        roster.joined(ONE, hello("a"));
+        roster.joined(TWO, hello("b"));
+        assert_eq!(roster.sample(begin + ms(249), 0.0, 0), None, "not yet");
+        answer(&mut roster, ONE, 1, begin, 100, 60, 96);
+        answer(&mut roster, TWO, 2, begin, 50, 40, 32);
+        let record = roster.sample(begin + ms(400), 1.5, 3).unwrap();
+        assert_eq!((record.seconds, record.step, record.window_seconds), (1.5, 3, 0.4));
+        let [one, two] = &record.workers[..] else { panic!("{record:?}") };
+        assert_eq!((one.worker, &*one.name, &*one.cpu, one.state), (1, "a", "avx2", WorkerState::Working));
+        assert!(close(one.share, 0.75) && close(two.share, 0.25), "{record:?}");
+        assert!(close(one.examples_per_second, 240.0), "{one:?}");
+        assert!(close(one.latency_seconds.unwrap(), 0.1), "{one:?}");
+        assert!(close(one.compute_share, 0.15) && close(one.transfer_share, 0.1), "{one:?}");
+        assert!(close(one.wait_share, 0.75), "{one:?}");
+        assert_eq!((one.examples, one.answers, one.compute_seconds), (96, 1, 0.06));
+
+        // The next window begins with nothing, the totals go on.
+        let record = roster.sample(begin + ms(800), 2.0, 3).unwrap();
+        let one = &record.workers[0];
+        assert_eq!((one.state, one.examples_per_second, one.latency_seconds), (WorkerState::Idle, 0.0, None));
+        assert_eq!((one.examples, one.share), (96, 0.0));
+    }
+
+    #[test]
+    fn work_that_is_sent_ahead_is_not_late_until_its_weights_are_there() {
+        let begin = Instant::now();
+        let mut roster = Roster::new(begin);
+        roster.joined(ONE, hello("a"));
+        roster.assigned(begin, ONE, AssignmentId(1), step(2), 0..3, 0);
+        roster.weights(begin + ms(100), 1);
+        let node = |level, index| Node::new(level, index).unwrap();
+        roster.answered(begin + ms(110), ONE, AssignmentId(1), node(1, 0), ms(8));
+        roster.answered(begin + ms(120), ONE, AssignmentId(1), node(0, 2), ms(12));
+        let record = roster.sample(begin + ms(300), 0.0, 2).unwrap();
+        assert!(close(record.workers[0].latency_seconds.unwrap(), 0.02), "{record:?}");
+        assert_eq!(record.workers[0].answers, 1);
+        assert!(close(record.workers[0].compute_seconds, 0.012));
+    }
+
+    #[test]
+    fn slow_and_late_workers_are_marked_with_the_reason() {
+        let begin = Instant::now();
+        let mut roster = Roster::new(begin);
+        for (worker, name) in [(ONE, "a"), (TWO, "b"), (THREE, "c")] {
+            roster.joined(worker, hello(name));
+        }
+        answer(&mut roster, ONE, 1, begin, 10, 10, 64);
+        answer(&mut roster, TWO, 2, begin, 50, 50, 64);
+        answer(&mut roster, THREE, 3, begin, 10, 10, 64);
+        roster.late(begin + ms(100), THREE, "its leaves went to worker 1".to_string());
+        let record = roster.sample(begin + ms(300), 0.0, 1).unwrap();
+        let stragglers: Vec<bool> = record.workers.iter().map(|worker| worker.straggler).collect();
+        assert_eq!(stragglers, [false, true, true]);
+        assert_eq!(record.workers[1].reason, "needs 5.0 times the median time for an example");
+        assert_eq!(record.workers[2].state, WorkerState::Late);
+        assert_eq!(record.workers[2].reason, "late 0.2 s ago: its leaves went to worker 1");
+        // It answers again, and a second later all is well.
+        answer(&mut roster, THREE, 4, begin + ms(1200), 10, 10, 64);
+        roster.sample(begin + ms(1300), 0.0, 1).unwrap();
+        answer(&mut roster, THREE, 5, begin + ms(1400), 10, 10, 64);
+        let record = roster.sample(begin + ms(1600), 0.0, 1).unwrap();
+        assert_eq!(record.workers[2].state, WorkerState::Working);
+    }
+
+    #[test]
+    fn who_left_is_shown_with_the_reason_until_its_name_comes_back() {
+        let begin = Instant::now();
+        let mut roster = Roster::new(begin);
+        roster.joined(ONE, hello("a"));
+        roster.joined(TWO, hello("b"));
+        roster.left(begin, ONE, "its stream was reset".to_string());
+        let record = roster.sample(begin + ms(300), 0.0, 1).unwrap();
+        let states: Vec<_> = record.workers.iter().map(|worker| (worker.worker, worker.state)).collect();
+        assert_eq!(states, [(2, WorkerState::Idle), (1, WorkerState::Gone)]);
+        assert_eq!(record.workers[1].reason, "its stream was reset");
+        roster.joined(THREE, hello("a"));
+        let record = roster.sample(begin + ms(600), 0.0, 1).unwrap();
+        let workers: Vec<u32> = record.workers.iter().map(|worker| worker.worker).collect();
+        assert_eq!(workers, [2, 3]);
+        roster.left(begin, TWO, String::new());
+        roster.left(begin, THREE, String::new());
+        assert!(
+            roster.sample(begin + ms(601), 0.0, 1).is_some(),
+            "after the last one nothing may happen for long"
+        );
+        for number in 10..100 {
+            roster.joined(WorkerId(number), hello(&format!("w{number}")));
+            roster.left(begin, WorkerId(number), String::new());
+        }
+        let record = roster.sample(begin + ms(900), 0.0, 1).unwrap();
+        assert_eq!(record.workers.len(), MAX_GONE, "however many leave");
+    }
+}

@@ -1,0 +1,87 @@
+//! The dashboard in a real browser: curves are drawn, a dead worker is marked, a drawn digit is read, and nothing is
+//! asked of anybody else.
+
+mod driver;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{coordinator, send_signal, start};
+use driver::Browser;
+
+/// WebDriver's names of keys.
+const LEFT: &str = "\u{e012}";
+const UP: &str = "\u{e013}";
+const RIGHT: &str = "\u{e014}";
+const DOWN: &str = "\u{e015}";
+const DELETE: &str = "\u{e017}";
+
+#[test]
+fn the_page_shows_a_run_and_reads_a_drawn_digit() {
+    let Some(browser) = Browser::start() else {
+        return eprintln!(
+            "skipped: the browser test needs chromedriver (apt-get install chromium chromium-driver)"
+        );
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args(["--json", "--run-dir", "run", "--dataset", "digits", "--examples", "6000"]);
+    command.args(["--epochs", "100000", "--max-restarts", "0"]);
+    let mut run = start(&mut command);
+    let url = run.wait_for(|line| line.strip_prefix("dashboard ").map(str::to_string));
+    let workers = run.wait_for_workers(4);
+    browser.open(&url);
+
+    browser.wait_for("['loss', 'accuracy', 'rate'].every((name) => document.getElementById('chart-' + name).dataset.points > 20)");
+    browser.wait_for("document.querySelectorAll('#worker-rows tr[data-state=working]').length === 4");
+    browser.wait_for("document.querySelectorAll('#digit-grid button').length === 100");
+    browser.wait_for("document.querySelectorAll('#epoch-rows .mono').length > 0");
+    browser.wait_for("document.querySelector('#confusion td') && document.querySelector('#figure-test').innerText.includes('%')");
+    // Ink of several colours, not an empty picture.
+    let colors = "(() => { const c = document.getElementById('chart-loss'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;\
+                  const s = new Set(); for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200) s.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]); return s.size; })()";
+    browser.wait_for(&format!("{colors} > 3"));
+
+    send_signal(workers[2], Signal::KILL);
+    browser.wait_for("document.querySelectorAll('#worker-rows tr[data-state=gone]').length === 1");
+    browser.wait_for("[...document.querySelectorAll('#worker-rows tr[data-state=gone] .worker-state')].some((state) => state.innerText === 'gone')");
+
+    // A one with the mouse; the answer follows the training until it is right.
+    browser.run("document.getElementById('inside').scrollIntoView();");
+    browser.drag("#pad", &[(8, -90), (4, -40), (0, 10), (-4, 90)]);
+    browser.wait_for("document.getElementById('verdict').dataset.predicted === '1'");
+    // The pictures of all layers are there.
+    browser.wait_for("['conv1', 'pool1', 'conv2', 'pool2', 'conv3', 'dense1'].every((name) => document.getElementById('layer-' + name).getAttribute('aria-label').includes('answer strongly'))");
+    browser.wait_for("document.getElementById('filters-sub').innerText.includes('changed by')");
+
+    // A seven with the keyboard: a bar, and a stroke down to the left.
+    browser.run("document.getElementById('pad').focus();");
+    let mut keys = vec![DELETE];
+    keys.extend([UP; 8]);
+    keys.extend([LEFT; 6]);
+    keys.push(" ");
+    keys.extend([RIGHT; 12]);
+    keys.extend([DOWN, DOWN, LEFT].repeat(8));
+    browser.keys(&keys);
+    browser.wait_for("document.getElementById('verdict').dataset.predicted === '7'");
+
+    run.signal(Signal::TERM);
+    browser.wait_for("document.getElementById('state').innerText.includes('SIGTERM')");
+    let finished = run.finish();
+    assert_eq!(finished.code(), Some(143), "{finished}");
+
+    let console = browser.log("browser");
+    assert!(console.is_empty(), "the console says: {console:?}");
+    let requests: Vec<String> = browser
+        .log("performance")
+        .iter()
+        .filter_map(|entry| {
+            let message: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
+            let event = &message["message"];
+            let asked = event["method"] == "Network.requestWillBeSent";
+            asked.then(|| event["params"]["request"]["url"].as_str().unwrap().to_string())
+        })
+        .collect();
+    assert!(requests.len() > 5, "{requests:?}");
+    assert!(requests.iter().all(|request| request.starts_with(&url)), "{requests:?}");
+}

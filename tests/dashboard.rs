@@ -1,0 +1,377 @@
+//! The dashboard over plain HTTP: what it serves, that it ends with the run, and that no page harms a run.
+
+pub mod client;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Running, SMALL, coordinator, run_small, start};
+use client::{Address, Events, request};
+
+/// Long enough to look at: some thousand steps.
+const EPOCHS: [&str; 2] = ["--epochs", "150"];
+
+/// A run that goes on until it is told to end.
+const ENDLESS: [&str; 2] = ["--epochs", "100000"];
+
+fn start_with(folder: &Path, arguments: &[&str]) -> (Running, Address) {
+    let mut command = coordinator(folder);
+    command.args(["--json", "--run-dir", "run"]).args(arguments).args(&SMALL[..6]);
+    let mut run = start(&mut command);
+    let address = dashboard_of(&mut run);
+    (run, address)
+}
+
+fn dashboard_of(run: &mut Running) -> Address {
+    let address =
+        |line: &str| line.strip_prefix("dashboard http://")?.strip_suffix('/')?.parse::<SocketAddr>().ok();
+    run.wait_for(address).into()
+}
+
+#[test]
+fn the_page_is_served_with_a_policy_that_lets_nothing_else_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, address) = start_with(folder.path(), &ENDLESS);
+    run.wait_for_line("epoch      1/100000");
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard.css", "text/css; charset=utf-8"),
+        ("/dashboard.js", "text/javascript; charset=utf-8"),
+        ("/icon.svg", "image/svg+xml"),
+        ("/api/filters", "application/json"),
+        ("/files/config.toml", "text/plain; charset=utf-8"),
+    ] {
+        let answer = address.get(path);
+        assert_eq!((answer.status, answer.header("content-type")), (200, content_type), "{path}");
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'self';") && !policy.contains("unsafe"), "{path}: {policy}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+    }
+    let nothing = address.get("/nothing");
+    assert_eq!(nothing.status, 404);
+    assert!(nothing.header("content-security-policy").starts_with("default-src 'self'"));
+    // A page elsewhere may have its own name point here.
+    let foreign =
+        request(address, "GET / HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n".as_bytes());
+    assert_eq!(foreign.status, 421);
+}
+
+#[test]
+fn events_tell_the_run_and_end_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, address) = start_with(folder.path(), &EPOCHS);
+    let events: Vec<Value> = Events::open(address).collect();
+    let finished = run.finish().done();
+    let summary = finished.summary();
+    let facts = events.iter().find_map(|event| event["facts"].as_object()).unwrap();
+    assert_eq!((&facts["steps"], &facts["epochs"]), (&2100.into(), &150.into()));
+    assert_eq!(facts["run_id"], summary["run_id"]);
+    let last = events.last().unwrap();
+    assert_eq!((&last["progress"]["step"], &last["progress"]["epoch"]), (&2100.into(), &150.into()));
+    assert_eq!((&last["ended"]["how"], &last["stays"]), (&"done".into(), &false.into()), "{last}");
+    assert_eq!(events.iter().filter(|event| event["ended"].is_object()).count(), 1);
+
+    // A page that follows has every step in its points, once.
+    let mut points = Vec::new();
+    for curve in events.iter().filter_map(|event| event["curve"].as_object()) {
+        if curve["replace"] == true {
+            points.clear();
+        }
+        let width = curve["width"].as_u64().unwrap();
+        points.extend(curve["points"].as_array().unwrap().iter().map(|point| (point[0].clone(), width)));
+    }
+    assert!((1000..2100).contains(&points.len()), "{}", points.len());
+    assert!(points.iter().enumerate().all(|(index, (step, width))| *step == (index as u64 + 1) * width));
+    let epochs = events.iter().rev().find_map(|event| event["epochs"].as_array()).unwrap();
+    assert_eq!(epochs.len(), 150);
+    assert_eq!(epochs[149]["weights_digest"], summary["weights_digest"]);
+    let test = events.iter().rev().find_map(|event| event["test"].as_object()).unwrap();
+    assert_eq!(test["accuracy"].to_string(), summary["test_accuracy"].to_string());
+    let workers = events.iter().rev().find_map(|event| event["workers"]["workers"].as_array()).unwrap();
+    let names: Vec<&str> = workers.iter().map(|worker| worker["name"].as_str().unwrap()).collect();
+    assert_eq!(workers.len(), 4, "{names:?}");
+    assert!(names.contains(&"local-3"));
+    assert!(workers.iter().all(|worker| worker["examples"].as_u64().unwrap() > 0), "{workers:?}");
+    let joined = events.iter().filter_map(|event| event["events"].as_array()).flatten();
+    assert_eq!(joined.filter(|event| event["kind"] == "worker_joined").count(), 4);
+    // The last predictions are those of the last weights.
+    let predictions = events.iter().rev().find_map(|event| event["predictions"].as_object()).unwrap();
+    assert_eq!((&predictions["step"], &predictions["examples"]), (&2100.into(), &1000.into()));
+    assert_eq!(predictions["shown"].as_array().unwrap().len(), 100);
+}
+
+#[test]
+fn a_worker_that_dies_is_marked_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [&ENDLESS[..], &["--max-restarts", "0"]].concat();
+    let (mut run, address) = start_with(folder.path(), &arguments);
+    let workers = run.wait_for_workers(4);
+    run.wait_for_line("epoch      1/100000");
+    crate::harness::send_signal(workers[1], Signal::KILL);
+    let gone = Events::open(address).find_map(|event| {
+        let workers = event["workers"]["workers"].as_array()?;
+        workers.iter().find(|worker| worker["state"] == "gone").cloned()
+    });
+    let gone = gone.unwrap();
+    assert_eq!(gone["pid"], workers[1]);
+    assert!(!gone["reason"].as_str().unwrap().is_empty(), "{gone}");
+}
+
+#[test]
+fn only_the_known_files_of_the_run_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, address) = start_with(folder.path(), &ENDLESS);
+    run.wait_for_line("epoch      1/100000");
+    let config = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
+    assert_eq!(address.get("/files/config.toml").text(), config);
+    let metrics = address.get("/files/metrics.jsonl").text();
+    assert!(metrics.starts_with("{\"kind\":\"header\"") && metrics.contains("\"kind\":\"epoch\""));
+    assert_eq!(address.get("/files/logs/local-1.log").status, 200);
+    assert_eq!(address.get("/files/summary.json").status, 404, "it is not there yet");
+
+    std::fs::write(folder.path().join("secret"), "SECRET").unwrap();
+    std::fs::write(folder.path().join("run/token"), "SECRET").unwrap();
+    std::fs::write(folder.path().join("run/logs/other.log"), "SECRET").unwrap();
+    let secret = folder.path().join("secret");
+    let absolute = format!("/files/{}", secret.display());
+    let encoded = format!("/files/{}", secret.to_str().unwrap().replace('/', "%2f"));
+    for path in [
+        "/files/token",
+        "/files/lock",
+        "/files/logs/other.log",
+        "/files/logs/local-5.log",
+        "/files/logs/../token",
+        "/files/../secret",
+        "/files/%2e%2e/secret",
+        "/files/..%2fsecret",
+        "/files/%2e%2e%2fsecret",
+        "/files/logs/..%2f..%2fsecret",
+        "/files//etc/passwd",
+        "/files/config.toml%00",
+        "/files/",
+        "/files",
+        "/../secret",
+        &absolute,
+        &encoded,
+    ] {
+        let answer = address.get(path);
+        assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
+        assert!(!answer.text().contains("SECRET"), "{path}");
+    }
+}
+
+#[test]
+fn pages_that_stall_or_vanish_or_read_change_neither_the_end_nor_a_bit() {
+    let quiet = run_small(&["--no-dashboard", EPOCHS[0], EPOCHS[1]]).0.done();
+    assert!(!quiet.stderr.contains("dashboard"), "{quiet}");
+    let folder = tempfile::tempdir().unwrap();
+    let (run, address) = start_with(folder.path(), &EPOCHS);
+    // These never read, or say only half of what they want.
+    let stalled: Vec<_> =
+        (0..3).map(|_| address.send(b"GET /api/stream HTTP/1.1\r\nhost: localhost\r\n\r\n")).collect();
+    let halves: Vec<_> = (0..3).map(|_| address.send(b"GET / HTTP/1.1\r\nho")).collect();
+    drop(address.send(b"GET /api/stream HTTP/1.1\r\nhost: localhost\r\n\r\n"));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut looks = 0;
+                for event in Events::open(address) {
+                    // Looks into the network while it is trained.
+                    if event["ended"].is_null()
+                        && address.try_get("/api/look/7").is_some_and(|answer| answer.status == 200)
+                    {
+                        looks += 1;
+                    }
+                }
+                looks
+            })
+        })
+        .collect();
+    let finished = run.finish().done();
+    let looks: usize = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+    assert!(looks > 0, "{finished}");
+    assert_eq!(finished.digest(), quiet.digest(), "{finished}");
+    drop((stalled, halves));
+}
+
+#[test]
+fn a_page_too_many_is_refused_until_another_one_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, address) = start_with(folder.path(), &ENDLESS);
+    let mut pages: Vec<Events> = (0..16).map(|_| Events::open(address)).collect();
+    pages.iter_mut().for_each(|page| drop(page.next().unwrap()));
+    let refused = address.get("/api/stream");
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.text(), "16 pages look at this run already, and it takes no more; close one\n");
+    assert_eq!(address.get("/").status, 200);
+    pages.pop();
+    crate::harness::wait_until(|| Events::try_open(address).is_some());
+}
+
+#[test]
+fn a_connection_too_many_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, address) = start_with(folder.path(), &ENDLESS);
+    let mut idle: Vec<_> = (0..64).map(|_| address.send(b"GET / HTTP/1.1\r\nho")).collect();
+    let refused = address.get("/");
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.text(), "the dashboard has 64 connections, and takes no more; close some pages\n");
+    idle.pop();
+    crate::harness::wait_until(|| address.get("/").status == 200);
+}
+
+#[test]
+fn an_address_in_use_is_one_clear_line_and_leaves_nothing() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args(["--run-dir", "run", "--dashboard", &address.to_string()]).args(SMALL);
+    let finished = start(&mut command).finish();
+    assert_eq!(finished.code(), Some(1), "{finished}");
+    assert_eq!(
+        finished.stderr,
+        format!(
+            "error: cannot serve the dashboard on {address}: Address already in use (os error 98); choose another \
+             address with --dashboard (port 0 takes a free one), or leave it out with --no-dashboard\n"
+        )
+    );
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn a_signal_ends_the_run_in_time_whoever_looks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, address) = start_with(folder.path(), &ENDLESS);
+    run.wait_for_line("epoch      1/100000");
+    let _stalled = address.send(b"GET /api/stream HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut page = Events::open(address);
+    page.next().unwrap();
+    let begin = Instant::now();
+    run.signal(Signal::TERM);
+    let finished = run.finish();
+    assert!(begin.elapsed() < Duration::from_secs(2), "{finished}");
+    assert_eq!(finished.code(), Some(143), "{finished}");
+    let last = page.last().unwrap();
+    assert_eq!(last["ended"]["how"], "ended: the operator sent SIGTERM", "{last}");
+}
+
+#[test]
+fn a_drawing_is_looked_at_layer_by_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, address) = start_with(folder.path(), &ENDLESS);
+    let mut events = Events::open(address);
+    events.find(|event| event["progress"]["step"].as_u64().is_some_and(|step| step > 0)).unwrap();
+    let mut drawing = vec![0; 140 * 140];
+    (20..120).for_each(|y| drawing[y * 140 + 65..y * 140 + 75].fill(255));
+    let answer = address.post("/api/look", &drawing);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let end = answer.body.iter().position(|byte| *byte == b'\n').unwrap();
+    let head: Value = serde_json::from_slice(&answer.body[..end]).unwrap();
+    let probabilities: f64 =
+        head["probabilities"].as_array().unwrap().iter().map(|share| share.as_f64().unwrap()).sum();
+    assert!((probabilities - 1.0).abs() < 1e-5, "{head}");
+    // 784 of the input, and all that the layers hold.
+    assert_eq!(answer.body.len() - end - 1, 784 + 10_816 + 2_704 + 3_872 + 800 + 288 + 64);
+    // The stroke stands in the middle, 20 pixels high.
+    let input = &answer.body[end + 1..end + 1 + 784];
+    assert_eq!((input[14 * 28 + 14], input[3 * 28 + 14], input[14 * 28 + 2]), (255, 0, 0));
+    assert_eq!(address.get("/api/look/999").status, 200);
+    for (path, status) in [("/api/look/1000", 404), ("/api/look/-1", 400), ("/api/look/x", 400)] {
+        assert_eq!(address.get(path).status, status, "{path}");
+    }
+    for (size, status) in
+        [(0, 400), (783, 400), (27 * 27, 400), (784, 200), (280 * 280, 200), (281 * 281, 413)]
+    {
+        assert_eq!(address.post("/api/look", &vec![0; size]).status, status, "{size}");
+    }
+    assert_eq!(address.get("/api/digits").body.len(), 784_000);
+}
+
+#[test]
+fn a_dashboard_that_stays_shows_the_end_until_it_is_told_to_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, address) = start_with(folder.path(), &["--stay", "--epochs", "2"]);
+    run.wait_for_line("the dashboard stays at http://");
+    let written = std::fs::read_to_string(folder.path().join("run/summary.json")).unwrap();
+    let summary: Value = serde_json::from_str(&written).unwrap();
+    let mut page = Events::open(address);
+    let told = page.next().unwrap();
+    assert_eq!((&told["ended"]["how"], &told["stays"]), (&"done".into(), &true.into()), "{told}");
+    assert_eq!(told["test"]["confusion"].as_array().unwrap().len(), 100);
+    assert_eq!(told["predictions"]["step"], summary["steps"]);
+    assert_eq!(address.get("/files/summary.json").text(), written);
+    run.signal(Signal::INT);
+    let finished = run.finish().done();
+    assert_eq!(finished.summary(), summary);
+    assert!(page.next().is_none(), "its stream ends with it");
+}
+
+#[test]
+fn a_finished_run_is_shown_from_its_files() {
+    let (finished, folder) = run_small(&["--no-dashboard"]);
+    let summary = finished.done().summary();
+    let (show, address) = show(folder.path(), &["--dashboard", "127.0.0.1:0"]);
+    let told =
+        Events::open(address).find(|told| told["facts"].is_object() && told["ended"].is_object()).unwrap();
+    assert_eq!((&told["ended"]["how"], &told["stays"]), (&"done".into(), &true.into()));
+    assert_eq!((&told["progress"]["step"], &told["facts"]["steps"]), (&28.into(), &28.into()));
+    assert_eq!(told["facts"]["run_id"], summary["run_id"]);
+    assert_eq!(told["curve"]["points"].as_array().unwrap().len(), 28);
+    assert_eq!(told["epochs"][1]["weights_digest"], summary["weights_digest"]);
+    assert_eq!(told["test"]["accuracy"].to_string(), summary["test_accuracy"].to_string());
+    assert_eq!(told["predictions"]["step"], 28);
+    assert!(told["events"].as_array().unwrap().iter().any(|event| event["kind"] == "finish"));
+    assert_eq!(address.get("/api/look/3").status, 200);
+    assert_eq!(address.get("/files/model.safetensors").status, 200);
+    show.signal(Signal::INT);
+    show.finish().done();
+}
+
+#[test]
+fn a_killed_run_is_shown_as_far_as_its_files_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, _) = start_with(folder.path(), &[ENDLESS[0], ENDLESS[1], "--checkpoint-every", "0"]);
+    run.wait_for_line("epoch      2/100000");
+    run.signal(Signal::KILL);
+    run.finish();
+    let (_show, address) = show(folder.path(), &[]);
+    let told =
+        Events::open(address).find(|told| told["facts"].is_object() && told["ended"].is_object()).unwrap();
+    assert_eq!((&told["ended"]["well"], &told["test"]), (&false.into(), &Value::Null));
+    assert!(told["epochs"].as_array().unwrap().len() >= 2, "{told}");
+    let filters: Value = serde_json::from_str(&address.get("/api/filters").text()).unwrap();
+    assert!(filters["step"].as_u64().unwrap() >= 28, "its newest checkpoint: {filters}");
+    assert_ne!(filters["now"], filters["start"]);
+
+    let nothing = start(coordinator(folder.path()).args(["show", "nowhere"])).finish();
+    assert_eq!(nothing.code(), Some(2), "{nothing}");
+    assert!(nothing.stderr.starts_with("error: there is no run directory nowhere"), "{nothing}");
+}
+
+/// `coordinator show run`, in `folder`.
+fn show(folder: &Path, arguments: &[&str]) -> (Running, Address) {
+    let mut show = start(coordinator(folder).args(["show", "run"]).args(arguments));
+    let address = dashboard_of(&mut show);
+    show.wait_for_line("shows the run in run until Ctrl-C");
+    (show, address)
+}
+
+#[test]
+fn a_resumed_run_shows_the_steps_before() {
+    let (finished, folder) = run_small(&["--max-steps", "10"]);
+    finished.done();
+    let mut command = coordinator(folder.path());
+    command.args(["--json", "--resume", "run", "--max-steps", "20", "--stay"]);
+    let mut run = start(&mut command);
+    let address = dashboard_of(&mut run);
+    run.wait_for_line("the dashboard stays at http://");
+    let told = Events::open(address).next().unwrap();
+    let steps: Vec<u64> =
+        told["curve"]["points"].as_array().unwrap().iter().map(|point| point[0].as_u64().unwrap()).collect();
+    assert_eq!(steps, (1..=20).collect::<Vec<u64>>());
+}
