@@ -23,6 +23,7 @@ use lockstep_worker::instruction_set::{self, ForcedCpuError};
 
 use crate::bench::Bench;
 use crate::model_commands::{evaluate, export, predict};
+use crate::report_command;
 use crate::settings::{Settings, SettingsError, nearest::nearest};
 pub(crate) use train_arguments::TrainArguments;
 
@@ -99,6 +100,8 @@ enum Command {
     Predict(predict::Arguments),
     /// Show a run that is over, or was interrupted, as the dashboard shows one that is under way
     Show(ShowArguments),
+    /// Write the report of a run that is over, or was interrupted, again: one page without a server
+    Report(report_command::Arguments),
     /// Train while processes are killed, stopped, slowed and cut off, and compare the bits
     Chaos(crate::chaos::Arguments),
     /// Measure how fast this program is on this machine
@@ -222,6 +225,8 @@ pub enum Invocation {
         /// Folder of the data.
         data_dir: Option<PathBuf>,
     },
+    /// Write the report of a run from its files.
+    Report(report_command::Arguments),
     /// Train under faults.
     Chaos(crate::chaos::Arguments),
     /// Measure.
@@ -273,6 +278,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Some(Command::Evaluate(arguments)) => Invocation::Evaluate(arguments),
         Some(Command::Predict(arguments)) => Invocation::Predict(arguments),
         Some(Command::Show(arguments)) => show(arguments)?,
+        Some(Command::Report(arguments)) => Invocation::Report(arguments),
         Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
         Some(Command::Bench(bench)) => Invocation::Bench(bench),
         Some(Command::Worker(worker)) => Invocation::Worker(worker),

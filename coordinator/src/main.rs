@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError};
 use lockstep_coordinator::model_commands::{evaluate, export, predict};
 use lockstep_coordinator::settings::SettingsError;
-use lockstep_coordinator::{bench, chaos, data_command, show_command, train, verify_command};
+use lockstep_coordinator::{bench, chaos, data_command, report_command, show_command, train, verify_command};
 use lockstep_telemetry::Terminal;
 use lockstep_worker::instruction_set;
 use tracing_subscriber::EnvFilter;
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Invocation::Show { run_dir, dashboard, data_dir } => {
             show_command::show(&run_dir, dashboard, data_dir, &terminal)
         }
+        Invocation::Report(arguments) => report_command::run(&arguments, &terminal),
         Invocation::Chaos(arguments) => chaos::run(arguments),
         Invocation::Bench(bench) => bench::run(bench),
         Invocation::Data(command) => data_command::run(&command, &terminal).map(|()| EXIT_DONE),
