@@ -214,10 +214,12 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
 
     let report =
         Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
-    let code = report.write(&trainer, &results)?;
+    let code = report.write(&trainer, &results);
+    // Whether or not that could be printed.
     if report.belongs_here() {
         html_report::write_at_end(directory, shown, outcome);
     }
+    let code = code?;
     if let Some(dashboard) = dashboard {
         if settings.stay && !matches!(outcome, Outcome::Interrupted { .. }) {
             dashboard.stay(Ended::of(outcome));

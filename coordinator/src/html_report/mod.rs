@@ -3,6 +3,9 @@
 //! Made of the run directory's files alone, so that `coordinator report` writes the same page again; all it is given
 //! besides are the first test digits. It never fails a run: what cannot be written is a warning.
 
+mod again;
+mod course;
+mod learning;
 mod records;
 mod sections;
 mod svg;
@@ -39,10 +42,17 @@ pub struct Story {
     /// What the run found out, if that is how it ended last.
     summary: Option<Summary>,
     /// Its newest weights, their step and digest.
-    weights: Option<(u64, Box<[f32]>, String)>,
+    weights: Option<Weights>,
     ended: Ended,
     /// It was begun with weights from a file.
     initialised: bool,
+}
+
+/// Weights of the run.
+struct Weights {
+    step: u64,
+    values: Box<[f32]>,
+    digest: String,
 }
 
 /// Test digits and what the newest weights take them for.
@@ -90,15 +100,15 @@ fn newest(
     run_id: &[u8; 16],
     records: &Records,
     summary: Option<Summary>,
-) -> Result<(Option<Summary>, Option<(u64, Box<[f32]>, String)>)> {
-    let digested = |(step, weights): (u64, Box<[f32]>)| {
-        let digest = digest(&weights).to_string();
-        (step, weights, digest)
+) -> Result<(Option<Summary>, Option<Weights>)> {
+    let digested = |(step, values): (u64, Box<[f32]>)| {
+        let digest = digest(&values).to_string();
+        Weights { step, values, digest }
     };
     let summary = summary.filter(|summary| summary.steps >= records.view.progress.step);
     let found = stored_weights(directory, run_id, summary.as_ref())?.map(digested);
     match (&summary, &found) {
-        (Some(summary), Some((.., digest))) if *digest != summary.weights_digest => {
+        (Some(summary), Some(found)) if found.digest != summary.weights_digest => {
             Ok((None, stored_weights(directory, run_id, None)?.map(digested)))
         }
         _ => Ok((summary, found)),
@@ -118,11 +128,11 @@ impl Story {
     }
 
     fn predict(&self, digits: &Examples) -> Result<Predicted, String> {
-        let Some((step, weights, _)) = &self.weights else {
+        let Some(Weights { step, values, .. }) = &self.weights else {
             return Err("The run has no weights yet to predict digits with.".to_string());
         };
         let mut network = Network::new(Cpu::detect());
-        network.load(weights);
+        network.load(values);
         let predicted = gauge::predictions(&network, &mut Workspace::new(), digits);
         Ok(Predicted {
             step: *step,

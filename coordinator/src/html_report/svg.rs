@@ -132,13 +132,12 @@ pub fn decimate(points: &[Place]) -> Vec<Place> {
     kept
 }
 
-/// The mean of each value and its neighbours, of fewer and fewer towards the ends: so that no line lags behind what it
-/// smooths.
+/// The mean of each value and those around it, on both sides as far as there are any: so that the line does not lag
+/// behind what it smooths.
 pub fn smooth(points: &[Place]) -> Vec<Place> {
     let reach = points.len() / 40;
     let around = |at: usize| {
-        let reach = reach.min(at).min(points.len() - 1 - at);
-        let values = &points[at - reach..=at + reach];
+        let values = &points[at.saturating_sub(reach)..points.len().min(at + reach + 1)];
         values.iter().map(|(_, y)| y).sum::<f64>() / values.len() as f64
     };
     points.iter().enumerate().map(|(at, (x, _))| (*x, around(at))).collect()
@@ -186,13 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_moves_no_end_and_keeps_a_straight_line() {
+    fn smoothing_does_not_lag_and_evens_out_what_goes_up_and_down() {
         let straight: Vec<Place> = (0..200).map(|at| (at as f64, 2.0 * at as f64)).collect();
-        assert_eq!(smooth(&straight), straight);
+        assert_eq!(smooth(&straight)[5..195], straight[5..195]);
         let noisy: Vec<Place> = (0..200).map(|at| (at as f64, f64::from(at % 2))).collect();
-        let smoothed = smooth(&noisy);
-        assert_eq!((smoothed[0], smoothed[199]), (noisy[0], noisy[199]));
-        assert!(smoothed[20..180].iter().all(|(_, y)| (y - 0.5).abs() < 0.06));
+        assert!(smooth(&noisy).iter().all(|(_, y)| (y - 0.5).abs() < 0.1));
+        assert_eq!(smooth(&noisy[..20]), noisy[..20], "a few points stay as they are");
     }
 
     #[test]
