@@ -27,7 +27,7 @@ pub fn reproduction(story: &Story) -> String {
         Some(Weights { step, digest, .. }) => {
             let _ = write!(
                 text,
-                "<p class=\"sub\">The weights after step {} have the SHA-256</p>\n<pre class=\"digest\">{}</pre>\n",
+                "<p class=\"sub\">The newest weights that are kept, after step {}, have the SHA-256</p>\n<pre class=\"digest\">{}</pre>\n",
                 grouped(*step),
                 escape(digest)
             );
@@ -40,7 +40,7 @@ pub fn reproduction(story: &Story) -> String {
     let _ = writeln!(text, "<pre>{}</pre>", unbroken(&command(story)));
     if !story.ended.well {
         if let Some(Weights { step, .. }) = &story.weights {
-            text.push_str(&sentence(&format!("With --max-steps {step} it ends where this run is now.")));
+            text.push_str(&sentence(&format!("With --max-steps {step} it ends with the weights above.")));
         }
         text.push_str(&sentence("And this one goes on with the run, in the folder where its directory is:"));
         let _ = writeln!(text, "<pre>coordinator --resume {}</pre>", escape(&quoted(&story.name)));

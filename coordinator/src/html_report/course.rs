@@ -62,7 +62,7 @@ pub fn workers(story: &Story) -> String {
         return text;
     }
     text.push_str(
-        "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">Worker</th><th scope=\"col\">Joined</th>\
+        "<div class=\"scroll\"><table class=\"members\"><thead><tr><th scope=\"col\">Worker</th><th scope=\"col\">Joined</th>\
          <th scope=\"col\">Left before the end</th></tr></thead>\n<tbody>\n",
     );
     for (name, member) in &records.members {

@@ -21,7 +21,7 @@ use lockstep_dataset::{Examples, contact_sheet};
 use lockstep_model::{Cpu, Network, Workspace, digest};
 use lockstep_telemetry::Summary;
 
-use crate::dashboard::{Ended, Facts};
+use crate::dashboard::{Ended, EventView, Facts};
 use crate::gauge::{self, COLUMNS};
 use crate::run_directory::RunDirectory;
 use crate::settings::StoredRun;
@@ -77,10 +77,9 @@ pub fn read(directory: &RunDirectory) -> Result<Story> {
         .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
     let summary = directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
     let (summary, weights) = newest(directory, &stored.run_id, &records, summary)?;
-    let ended = match (&summary, records.view.events.last()) {
-        (Some(summary), _) => Ended::of_summary(summary),
-        (None, Some(last)) if last.kind == "finish" => Ended { how: last.reason.clone(), well: false },
-        (None, _) => Ended::unfinished(),
+    let ended = match &summary {
+        Some(summary) => Ended::of_summary(summary),
+        None => last_words(&records.view.events).unwrap_or_else(Ended::unfinished),
     };
     Ok(Story {
         name: name(directory.path()),
@@ -113,6 +112,14 @@ fn newest(
         }
         _ => Ok((summary, found)),
     }
+}
+
+/// How a run without a summary ended by its own decision, unless it was taken up again since.
+fn last_words(events: &[EventView]) -> Option<Ended> {
+    let since = events.iter().rev().take_while(|event| event.kind != "worker_joined");
+    let finish = since.into_iter().find(|event| event.kind == "finish")?;
+    let how = finish.reason.strip_prefix("finish: ").unwrap_or(&finish.reason);
+    Some(Ended { how: format!("ended: {how}"), well: false })
 }
 
 fn name(path: &Path) -> String {

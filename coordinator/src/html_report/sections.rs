@@ -73,6 +73,7 @@ pub fn percent(share: impl Into<f64>) -> String {
 
 fn duration(seconds: f64) -> String {
     match seconds {
+        instant if instant < 10.0 => format!("{instant:.2} s"),
         short if short < 120.0 => format!("{short:.1} s"),
         long if long < 7200.0 => format!("{:.1} min", long / 60.0),
         long => format!("{:.1} h", long / 3600.0),

@@ -12,7 +12,7 @@ pub const MAX_POINTS: usize = 1000;
 /// Of the drawing, with room for the labels of the axes.
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 270.0;
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 64.0;
 const TOP: f64 = 12.0;
 const RIGHT: f64 = 14.0;
 const BOTTOM: f64 = 34.0;
@@ -67,7 +67,7 @@ impl Chart {
                 LEFT - 8.0
             );
         }
-        for step in ticks(last) {
+        for step in ticks(last).into_iter().filter(|step| step.fract() == 0.0) {
             // The label of the end would be cut off.
             let class = if step > 0.97 * last { "x end" } else { "x" };
             let at = if step > 0.97 * last { WIDTH - RIGHT } else { x(step) };

@@ -103,3 +103,19 @@ fn all_steps_and_workers_are_counted_and_what_is_not_finite_is_drawn_as_nothing(
     assert!(page.contains("From 1 to 3 workers") && page.contains("Others joined 36 times"));
     assert!(!page.contains("NaN"));
 }
+
+#[test]
+fn a_run_without_a_summary_ended_as_it_said_unless_it_went_on() {
+    let event = |kind: &'static str, reason: &str| EventView {
+        seconds: 1.0,
+        step: 1,
+        kind: kind.into(),
+        worker: None,
+        reason: reason.to_string(),
+    };
+    let mut events =
+        vec![event("finish", "finish: no worker is left"), event("process_ended", "local-1 ended")];
+    assert_eq!(last_words(&events).unwrap().how, "ended: no worker is left");
+    events.push(event("worker_joined", "worker 3 joined"));
+    assert_eq!(last_words(&events), None);
+}
