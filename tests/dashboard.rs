@@ -345,11 +345,11 @@ fn a_killed_run_is_shown_as_far_as_its_files_go() {
     assert_eq!((&told["ended"]["well"], &told["test"]), (&false.into(), &Value::Null));
     assert!(told["epochs"].as_array().unwrap().len() >= 2, "{told}");
     let filters: Value = serde_json::from_str(&address.get("/api/filters").text()).unwrap();
-    assert!(filters["step"].as_u64().unwrap() >= 28, "its newest checkpoint: {filters}");
+    assert!(filters["step"].as_u64().unwrap() > 0, "its newest checkpoint: {filters}");
     assert_ne!(filters["now"], filters["start"]);
 
     let nothing = start(coordinator(folder.path()).args(["show", "nowhere"])).finish();
-    assert_eq!(nothing.code(), Some(2), "{nothing}");
+    assert_eq!((nothing.code(), nothing.stderr.lines().count()), (Some(1), 1), "{nothing}");
     assert!(nothing.stderr.starts_with("error: there is no run directory nowhere"), "{nothing}");
 }
 
