@@ -97,7 +97,7 @@ fn events_tell_the_run_and_end_with_it() {
     assert!(names.contains(&"local-3"));
     assert!(workers.iter().all(|worker| worker["examples"].as_u64().unwrap() > 0), "{workers:?}");
     let joined = events.iter().filter_map(|event| event["events"].as_array()).flatten();
-    assert_eq!(joined.filter(|event| event["kind"] == "worker_joined").count(), 4);
+    assert!(joined.filter(|event| event["kind"] == "worker_joined").count() >= 4);
     // The last predictions are those of the last weights.
     let predictions = events.iter().rev().find_map(|event| event["predictions"].as_object()).unwrap();
     assert_eq!((&predictions["step"], &predictions["examples"]), (&2100.into(), &1000.into()));
