@@ -336,7 +336,8 @@ fn a_finished_run_is_shown_from_its_files() {
 fn a_killed_run_is_shown_as_far_as_its_files_go() {
     let folder = tempfile::tempdir().unwrap();
     let (mut run, _) = start_with(folder.path(), &[ENDLESS[0], ENDLESS[1], "--checkpoint-every", "0"]);
-    run.wait_for_line("epoch      2/100000");
+    // What stands before the line of an epoch is written.
+    run.wait_for_line("epoch      3/100000");
     run.signal(Signal::KILL);
     run.finish();
     let (_show, address) = show(folder.path(), &[]);
