@@ -28,7 +28,7 @@ pub struct Arguments {
     pub json: bool,
 }
 
-/// A run has nothing to tell about itself that it does not tell twice: most likely a slip.
+/// A run is named twice: most likely a slip, as every run is like itself.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{} and {} are the same run directory; name each once",

@@ -192,3 +192,78 @@ impl<'a> Column<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parting::tests::history;
+    use super::*;
+    use crate::settings::{RunIdentity, StoredRun};
+
+    /// A run that has only a log.
+    fn run(directory: &str, seed: u64, digests: &[u8]) -> Run {
+        let identity = RunIdentity {
+            seed,
+            dataset: "digits".to_string(),
+            dataset_sha256: "cd".repeat(32),
+            examples: 500,
+            validation_split: 0.15,
+            batch_size: 32,
+            micro_shards: 16,
+            learning_rate: 0.01,
+            numerics_version: 1,
+            initial_weights: None,
+        };
+        Run {
+            directory: directory.to_string(),
+            stored: StoredRun { run_id: [1; 16], identity },
+            fields: Vec::new(),
+            history: history(0, digests),
+            summary: None,
+            epochs: Vec::new(),
+            curve: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn other_bits_of_the_same_identity_are_a_broken_promise() {
+        let runs = [run("runs/x", 1, &[1, 2, 3]), run("runs/y", 1, &[1, 2, 9, 9])];
+        let report = Report::new(&runs);
+        assert!(report.has_broken_promise());
+        assert_eq!(
+            report.pairs[0].sentence,
+            "A and B: the same bits up to step 2, different from step 3 on; a broken promise: their identity is the \
+             same, and so must be every bit. One of them computed or recorded step 3 wrong: `coordinator verify \
+             runs/x --from 3 --to 3` and `coordinator verify runs/y --from 3 --to 3` tell which"
+        );
+        for others in
+            [[run("x", 1, &[1, 2]), run("y", 2, &[8, 9])], [run("x", 1, &[1, 2]), run("y", 1, &[1])]]
+        {
+            assert!(!Report::new(&others).has_broken_promise());
+        }
+    }
+
+    #[test]
+    fn pairs_without_the_first_run_are_shown_where_they_must_be_equal() {
+        let runs =
+            [run("a", 1, &[1, 2]), run("b", 2, &[5, 6]), run("c", 2, &[5, 6, 7]), run("d", 2, &[5, 6, 8])];
+        let report = Report::new(&runs);
+        let shown = report.pairs.iter().filter(|pair| pair.is_shown);
+        let shown: Vec<_> = shown.map(|pair| format!("{}{}", pair.first, pair.second)).collect();
+        // C and D agree with all that B has, and part behind it.
+        assert_eq!(shown, ["AB", "AC", "BC", "AD", "BD", "CD"]);
+        assert_eq!(report.pairs.iter().filter(|pair| pair.broken_promise).count(), 1);
+        let three = [run("a", 1, &[1]), run("b", 2, &[5]), run("c", 3, &[6])];
+        let report = Report::new(&three);
+        assert_eq!(report.pairs.iter().filter(|pair| pair.is_shown).count(), 2, "B and C tell nothing");
+    }
+
+    #[test]
+    fn a_run_without_an_end_shows_what_its_log_has() {
+        let runs = [run("a", 1, &[1, 2]), run("b", 1, &[])];
+        let report = Report::new(&runs);
+        let [first, second] = &report.runs[..] else { panic!("two runs") };
+        assert_eq!((first.status, first.steps, second.steps), ("unfinished", 2, 0));
+        assert_eq!(first.weights_digest.as_deref(), Some(&*"02".repeat(32)));
+        assert_eq!(second.weights_digest, None);
+    }
+}
