@@ -23,11 +23,12 @@ use std::thread::JoinHandle;
 use axum::Router;
 use tokio::sync::watch;
 
+pub use curve::Point;
 pub use digits::Digits;
 pub use ended::Ended;
 pub use facts::Facts;
 pub use files::RunFiles;
-pub use history::Shared;
+pub use history::{Cursor, Shared};
 pub use records::restore;
 
 /// Whether the server goes on.
