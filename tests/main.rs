@@ -13,6 +13,7 @@ mod ends;
 mod event_files;
 mod external;
 mod harness;
+mod html_report;
 mod instruction_sets;
 mod metrics;
 mod models;

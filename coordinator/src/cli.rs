@@ -24,6 +24,7 @@ use lockstep_worker::instruction_set::{self, ForcedCpuError};
 use crate::bench::Bench;
 use crate::compare_command;
 use crate::model_commands::{evaluate, export, predict};
+use crate::report_command;
 use crate::settings::{Settings, SettingsError, nearest::nearest};
 pub(crate) use train_arguments::TrainArguments;
 
@@ -103,6 +104,8 @@ enum Command {
     Show(ShowArguments),
     /// Put runs side by side: settings, results, curves, and the step at which their bits part
     Compare(compare_command::Arguments),
+    /// Write the report of a run that is over, or was interrupted, again: one page without a server
+    Report(report_command::Arguments),
     /// Train while processes are killed, stopped, slowed and cut off, and compare the bits
     Chaos(crate::chaos::Arguments),
     /// Measure how fast this program is on this machine
@@ -228,6 +231,8 @@ pub enum Invocation {
     },
     /// Put runs side by side.
     Compare(compare_command::Arguments),
+    /// Write the report of a run from its files.
+    Report(report_command::Arguments),
     /// Train under faults.
     Chaos(crate::chaos::Arguments),
     /// Measure.
@@ -280,6 +285,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Some(Command::Predict(arguments)) => Invocation::Predict(arguments),
         Some(Command::Show(arguments)) => show(arguments)?,
         Some(Command::Compare(arguments)) => Invocation::Compare(arguments),
+        Some(Command::Report(arguments)) => Invocation::Report(arguments),
         Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
         Some(Command::Bench(bench)) => Invocation::Bench(bench),
         Some(Command::Worker(worker)) => Invocation::Worker(worker),

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 /// Test images in the picture, and in a row of it.
 const SAMPLE: usize = 100;
-const COLUMNS: usize = 10;
+pub(crate) const COLUMNS: usize = 10;
 
 /// Steps of a run whose norms are taken: enough for a curve, and too few to cost a training anything.
 const MAX_NORMS: u64 = 500;
@@ -208,7 +208,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// The class that the network takes each example for.
-fn predictions(network: &Network, workspace: &mut Workspace, examples: &Examples) -> Vec<u8> {
+pub(crate) fn predictions(network: &Network, workspace: &mut Workspace, examples: &Examples) -> Vec<u8> {
     let one = |i: usize| {
         let image = ArrayView3::from_shape((1, IMAGE_SIDE, IMAGE_SIDE), examples.image(i));
         let image = image.expect("the shape of an image");

@@ -6,7 +6,7 @@ use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invoca
 use lockstep_coordinator::model_commands::{evaluate, export, predict};
 use lockstep_coordinator::settings::SettingsError;
 use lockstep_coordinator::{
-    bench, chaos, compare_command, data_command, show_command, train, verify_command,
+    bench, chaos, compare_command, data_command, report_command, show_command, train, verify_command,
 };
 use lockstep_telemetry::Terminal;
 use lockstep_worker::instruction_set;
@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             show_command::show(&run_dir, dashboard, data_dir, &terminal)
         }
         Invocation::Compare(arguments) => compare_command::run(&arguments),
+        Invocation::Report(arguments) => report_command::run(&arguments, &terminal),
         Invocation::Chaos(arguments) => chaos::run(arguments),
         Invocation::Bench(bench) => bench::run(bench),
         Invocation::Data(command) => data_command::run(&command, &terminal).map(|()| EXIT_DONE),

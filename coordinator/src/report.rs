@@ -97,6 +97,11 @@ impl Report<'_> {
         Ok(code)
     }
 
+    /// Whether the directory is this process' to write to.
+    pub fn belongs_here(&self) -> bool {
+        !matches!(self.outcome, Outcome::Superseded { .. } | Outcome::Contradicted { .. })
+    }
+
     /// Says how the workers ended.
     fn mourn(&self, results: &Results) {
         tracing::error!("{}, after {} steps", self.outcome, results.steps);

@@ -219,6 +219,11 @@ impl RunDirectory {
         self.path.join("summary.json")
     }
 
+    /// The run on one page, for people.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
     /// The final weights.
     pub fn model(&self) -> PathBuf {
         self.path.join("model.safetensors")
@@ -341,6 +346,7 @@ mod tests {
             (run.metrics(), "metrics.jsonl"),
             (run.events(), "events.jsonl"),
             (run.summary(), "summary.json"),
+            (run.report(), "report.html"),
             (run.model(), "model.safetensors"),
             (run.initial_weights(), "initial.safetensors"),
             (run.checkpoints(), "checkpoints"),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use axum::Router;
 use lockstep_checkpoint::{Disk, Files, list_checkpoints, load_checkpoint, read_model};
+use lockstep_dataset::Dataset;
 use lockstep_model::{digest, into_le_bytes};
 use lockstep_proto::RunId;
 use lockstep_telemetry::{EvaluationKind, EvaluationRecord, Sink, Summary, Terminal};
@@ -84,13 +85,7 @@ fn facts(directory: &RunDirectory, settings: &Settings) -> Result<Facts> {
 
 /// With the data of the run there are test digits, and it is known how many steps were planned.
 fn with_data(facts: Facts, settings: &Settings, terminal: &Terminal) -> (Facts, Option<Digits>) {
-    let loaded = train::load(settings, terminal).and_then(|dataset| {
-        if let Some(resume) = &settings.resume {
-            resume.stored.check(&train::identity(settings, &dataset, &Initial::find(settings)?))?;
-        }
-        Ok(dataset)
-    });
-    let dataset = match loaded {
+    let dataset = match data_of(settings, terminal) {
         Ok(dataset) => dataset,
         Err(error) => {
             tracing::warn!(
@@ -107,29 +102,58 @@ fn with_data(facts: Facts, settings: &Settings, terminal: &Terminal) -> (Facts, 
     (facts.with_data(&batches, &plan), Some(digits))
 }
 
+/// The data of a run that has been, if they are those of then.
+///
+/// # Errors
+///
+/// If they cannot be had, or are others.
+pub(crate) fn data_of(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
+    let dataset = train::load(settings, terminal)?;
+    if let Some(resume) = &settings.resume {
+        resume.stored.check(&train::identity(settings, &dataset, &Initial::find(settings)?))?;
+    }
+    Ok(dataset)
+}
+
 /// The final model, else the newest checkpoint, else the weights before the first step.
 fn newest_weights(
     directory: &RunDirectory,
     settings: &Settings,
     summary: Option<&Summary>,
 ) -> Result<(u64, Box<[f32]>)> {
+    let run_id = settings.resume.as_ref().map(|resume| resume.stored.run_id).unwrap_or_default();
+    match stored_weights(directory, &run_id, summary)? {
+        Some(newest) => Ok(newest),
+        None => Ok((0, Initial::find(settings)?.weights)),
+    }
+}
+
+/// The final model, else the newest checkpoint that is valid, with the step.
+///
+/// # Errors
+///
+/// If there is a final model and it cannot be read.
+pub(crate) fn stored_weights(
+    directory: &RunDirectory,
+    run_id: &[u8; 16],
+    summary: Option<&Summary>,
+) -> Result<Option<(u64, Box<[f32]>)>> {
     if let Some(summary) = summary
         && directory.model().exists()
     {
         let weights = weights_of(&read_model(&directory.model())?).map_err(anyhow::Error::msg)?;
-        return Ok((summary.steps, weights));
+        return Ok(Some((summary.steps, weights)));
     }
-    let run_id = settings.resume.as_ref().map(|resume| resume.stored.run_id).unwrap_or_default();
     let files: Arc<dyn Files> = Arc::new(Disk);
     let folder = directory.checkpoints();
     // A run that was ended early may have no folder of checkpoints.
     for name in list_checkpoints(&*files, &folder).unwrap_or_default().iter().rev() {
         let digest_of = |model: &_| Ok(digest(&weights_of(model)?).0);
-        if let Ok((manifest, model)) = load_checkpoint(&*files, &folder, name, &run_id, &digest_of) {
-            return Ok((manifest.step, weights_of(&model).map_err(anyhow::Error::msg)?));
+        if let Ok((manifest, model)) = load_checkpoint(&*files, &folder, name, run_id, &digest_of) {
+            return Ok(Some((manifest.step, weights_of(&model).map_err(anyhow::Error::msg)?)));
         }
     }
-    Ok((0, Initial::find(settings)?.weights))
+    Ok(None)
 }
 
 fn test_of(summary: &Summary) -> Option<EvaluationRecord> {

@@ -24,6 +24,7 @@ use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
 use crate::dashboard::{Dashboard, Digits, Ended, Facts, RunFiles, restore};
 use crate::gauge::{self, Gauge};
+use crate::html_report;
 use crate::initial::Initial;
 use crate::journal::Journal;
 use crate::local_socket::LocalSocket;
@@ -109,6 +110,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let Place { directory, run_id, .. } = &place;
 
     let sample = gauge::sample(&dataset.test);
+    let shown = sample.clone();
     let digits = dashboard.as_ref().map(|_| Digits::of(&dataset.test));
     let batches = Batches::new(
         dataset,
@@ -213,7 +215,12 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
 
     let report =
         Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
-    let code = report.write(&trainer, &results)?;
+    let code = report.write(&trainer, &results);
+    // Whether or not that could be printed.
+    if report.belongs_here() {
+        html_report::write_at_end(directory, shown, outcome);
+    }
+    let code = code?;
     if let Some(dashboard) = dashboard {
         if settings.stay && !matches!(outcome, Outcome::Interrupted { .. }) {
             dashboard.stay(Ended::of(outcome));

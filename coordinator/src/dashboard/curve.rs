@@ -28,7 +28,7 @@ struct Bucket {
 /// What is drawn of a bucket: last step, mean loss, least loss, greatest loss, mean accuracy, examples per second,
 /// seconds of training up to it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Point(u64, f32, f32, f32, f32, f32, f32);
+pub struct Point(pub u64, pub f32, pub f32, pub f32, pub f32, pub f32, pub f32);
 
 impl Point {
     /// The last step of it.
@@ -113,6 +113,12 @@ impl Curve {
         *known = Known { generation: Some(self.generation), points: self.buckets.len() };
         let points = self.buckets[from..].iter().map(Bucket::point).collect();
         Points { replace, width: self.width, points }
+    }
+
+    /// All points up to the last step: the last one may be of fewer steps than the others.
+    pub fn whole(&self) -> Vec<Point> {
+        let open = (self.open.steps > 0).then_some(&self.open);
+        self.buckets.iter().chain(open).map(Bucket::point).collect()
     }
 
     fn elapsed(&self) -> f64 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path as Requested, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
@@ -21,6 +21,11 @@ use crate::run_directory::RunDirectory;
 
 /// What is read of a file at once.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// The report has its style and pictures within, and can do nothing: not run, not ask for anything, not act for this
+/// server's page.
+const REPORT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'; sandbox";
 
 /// The files of a run that anybody who sees the page may have. The join token is not among them.
 pub struct RunFiles(Vec<(String, PathBuf)>);
@@ -35,6 +40,7 @@ impl RunFiles {
             directory.summary(),
             directory.model(),
             directory.steps_log(),
+            directory.report(),
         ];
         let logs = (1..=workers).map(|number| directory.logs().join(format!("local-{number}.log")));
         let named =
@@ -68,7 +74,12 @@ pub async fn file(State(site): State<Arc<Site>>, Requested(name): Requested<Stri
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(read(file, sender));
     let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<Bytes, Infallible>));
-    ([(header::CONTENT_TYPE, content_type(&name))], body).into_response()
+    let mut response = ([(header::CONTENT_TYPE, content_type(&name))], body).into_response();
+    if name.ends_with(".html") {
+        let policy = HeaderValue::from_static(REPORT_SECURITY_POLICY);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
 }
 
 /// Reads up to the end that the file has by then, at most as fast as it is taken.
@@ -88,6 +99,7 @@ async fn read(mut file: tokio::fs::File, sender: mpsc::Sender<Bytes>) {
 
 fn content_type(name: &str) -> &'static str {
     match name.rsplit_once('.') {
+        Some((_, "html")) => "text/html; charset=utf-8",
         Some((_, "json")) => "application/json",
         Some((_, "safetensors")) => "application/octet-stream",
         _ if name == "steps.log" => "application/octet-stream",

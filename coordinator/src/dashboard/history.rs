@@ -13,7 +13,7 @@ use lockstep_telemetry::{
 };
 use serde::{Serialize, Serializer};
 
-use super::curve::{Curve, Known, Points};
+use super::curve::{Curve, Known, Point, Points};
 use super::ended::Ended;
 use super::facts::Facts;
 
@@ -190,6 +190,11 @@ impl Shared {
     /// The newest weights and their step.
     pub fn newest_weights(&self) -> Option<(u64, Bytes)> {
         self.lock().weights.clone()
+    }
+
+    /// The whole curve, up to the last step.
+    pub fn curve(&self) -> Vec<Point> {
+        self.lock().curve.whole()
     }
 
     /// Adds an event.

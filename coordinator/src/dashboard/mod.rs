@@ -28,8 +28,8 @@ pub use digits::Digits;
 pub use ended::Ended;
 pub use facts::Facts;
 pub use files::RunFiles;
-pub use history::{Cursor, Shared};
-pub use records::restore;
+pub use history::{Cursor, EventView, Shared, View};
+pub use records::{Recorded, each_record, restore};
 
 /// Whether the server goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,22 +56,52 @@ struct EventLine {
     reason: String,
 }
 
+/// A line of either file.
+pub enum Recorded {
+    /// A step; without what workers say of their computing.
+    Step(StepRecord),
+    /// The end of an epoch.
+    Epoch(EpochRecord),
+    /// An event.
+    Event(EventView),
+}
+
 /// Puts what `metrics.jsonl` and `events.jsonl` have into the history.
 ///
 /// # Errors
 ///
 /// If a file that is there cannot be read.
 pub fn restore(shared: &mut Shared, metrics: &Path, events: &Path) -> io::Result<()> {
+    each_record(metrics, events, |record| shared.take(record))
+}
+
+/// Hands over what `metrics.jsonl` and then `events.jsonl` have, in order.
+///
+/// # Errors
+///
+/// If a file that is there cannot be read.
+pub fn each_record(metrics: &Path, events: &Path, mut take: impl FnMut(Recorded)) -> io::Result<()> {
     each_line(metrics, |line| match serde_json::from_str(line) {
-        Ok(Metric::Step(line)) => shared.step(&line.into()),
-        Ok(Metric::Epoch(line)) => shared.epoch(&line.into()),
+        Ok(Metric::Step(line)) => take(Recorded::Step(line.into())),
+        Ok(Metric::Epoch(line)) => take(Recorded::Epoch(line.into())),
         Ok(Metric::Other) | Err(_) => {}
     })?;
     each_line(events, |line| {
         if let Ok(EventLine { seconds, step, kind, worker, reason }) = serde_json::from_str(line) {
-            shared.add_event(EventView { seconds, step, kind: kind.into(), worker, reason });
+            take(Recorded::Event(EventView { seconds, step, kind: kind.into(), worker, reason }));
         }
     })
+}
+
+impl Shared {
+    /// Takes in what was recorded.
+    pub fn take(&mut self, record: Recorded) {
+        match record {
+            Recorded::Step(record) => self.step(&record),
+            Recorded::Epoch(record) => self.epoch(&record),
+            Recorded::Event(event) => self.add_event(event),
+        }
+    }
 }
 
 /// The lines of a file, none if it is not there.

@@ -132,7 +132,8 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
         (header::CACHE_CONTROL, "no-store"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // The report is allowed other things than the page.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

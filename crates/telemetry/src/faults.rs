@@ -27,7 +27,7 @@ pub struct FaultCounts {
 
 impl FaultCounts {
     /// What there was, as `3 workers lost, 1 copy equal`; absent if nothing was.
-    pub(crate) fn to_text(self) -> Option<String> {
+    pub fn to_text(self) -> Option<String> {
         let counts = [
             (self.workers_dropped, "worker lost", "workers lost"),
             (self.worker_restarts, "worker restarted", "workers restarted"),

@@ -1,0 +1,132 @@
+//! How the run went, as sections of the report: where its time went, its workers, its last events.
+
+use std::fmt::Write;
+
+use super::sections::{counted, grouped, sentence};
+use super::{Story, escape};
+
+/// Of the events that the history keeps, the ones that are shown.
+const SHOWN_EVENTS: usize = 40;
+
+/// Where a step's time goes.
+pub fn times(story: &Story) -> String {
+    let totals = story.records.totals;
+    if totals.steps == 0 || totals.seconds <= 0.0 {
+        return sentence("This is not known: metrics.jsonl has no steps.");
+    }
+    let steps = totals.steps as f64;
+    let rest = (totals.seconds - totals.parts.iter().sum::<f64>()).max(0.0);
+    let [sending, waiting, adding, updating] = totals.parts;
+    let rows = [
+        ("Sending weights and work", sending),
+        ("Waiting while workers compute", waiting),
+        ("Adding gradients", adding),
+        ("Updating the weights", updating),
+        ("Anything else", rest),
+    ];
+    let mut text = sentence(&format!(
+        "As the coordinator sees it, over {}: {:.2} ms each.",
+        counted(totals.steps, "step", "steps"),
+        totals.seconds / steps * 1e3
+    ));
+    text.push_str("<table class=\"times\"><tbody>\n");
+    for (name, seconds) in rows {
+        let share = seconds / totals.seconds * 100.0;
+        let _ = writeln!(
+            text,
+            "<tr><th scope=\"row\">{name}<span class=\"track\"><span class=\"fill\" style=\"width:{share:.1}%\"></span>\
+             </span></th><td>{:.2} ms</td><td>{share:.1} %</td></tr>",
+            seconds / steps * 1e3
+        );
+    }
+    text.push_str("</tbody></table>\n");
+    let [sent, received] = totals.bytes.map(|bytes| bytes as f64 / steps / 1e3);
+    text.push_str(&sentence(&format!(
+        "{sent:.0} kB go to the workers in a step, {received:.0} kB come back."
+    )));
+    text
+}
+
+/// Who took part.
+pub fn workers(story: &Story) -> String {
+    let records = &story.records;
+    let mut text = match records.totals.workers {
+        Some((least, most)) if least == most => {
+            sentence(&format!("{} at the end of every step.", counted(most.into(), "worker", "workers")))
+        }
+        Some((least, most)) => sentence(&format!("From {least} to {most} workers at the end of a step.")),
+        None => String::new(),
+    };
+    if records.members.is_empty() {
+        text.push_str(&sentence("Who they were is not known: events.jsonl has nobody that joined."));
+        return text;
+    }
+    text.push_str(
+        "<div class=\"scroll\"><table><thead><tr><th scope=\"col\">Worker</th><th scope=\"col\">Joined</th>\
+         <th scope=\"col\">Left before the end</th></tr></thead>\n<tbody>\n",
+    );
+    for (name, member) in &records.members {
+        let again = if member.joined > 1 {
+            format!(", {} times in all", grouped(member.joined))
+        } else {
+            String::new()
+        };
+        let left = match &member.last {
+            None => "no".to_string(),
+            Some((step, reason)) => {
+                let times = if member.left > 1 {
+                    format!("{} times; last ", grouped(member.left))
+                } else {
+                    String::new()
+                };
+                format!("{times}after step {}: {}", grouped(*step), escape(reason))
+            }
+        };
+        let _ = writeln!(
+            text,
+            "<tr><td><bdi>{}</bdi></td><td>after step {}{again}</td><td>{left}</td></tr>",
+            escape(name),
+            grouped(member.first)
+        );
+    }
+    text.push_str("</tbody></table></div>\n");
+    if records.joined_besides > 0 {
+        text.push_str(&sentence(&format!(
+            "Others joined {}; events.jsonl names them.",
+            counted(records.joined_besides, "time", "times")
+        )));
+    }
+    if let Some(faults) = story.summary.as_ref().and_then(|summary| summary.faults.to_text()) {
+        text.push_str(&sentence(&format!("What went wrong and was made good: {faults}.")));
+    }
+    text
+}
+
+/// The last events in words.
+pub fn events(story: &Story) -> String {
+    let events = &story.records.view.events;
+    if events.is_empty() {
+        return sentence("There are none: events.jsonl is not there, because the run had --no-metrics.");
+    }
+    let shown = &events[events.len().saturating_sub(SHOWN_EVENTS)..];
+    let mut text = String::new();
+    if (shown.len() as u64) < story.records.events {
+        text.push_str(&sentence(&format!(
+            "The last {} of {}; events.jsonl has all.",
+            shown.len(),
+            grouped(story.records.events)
+        )));
+    }
+    text.push_str("<ol class=\"events\">\n");
+    for event in shown {
+        let _ = writeln!(
+            text,
+            "<li><span class=\"when\">{:.1} s<br>step {}</span><span>{}</span></li>",
+            event.seconds,
+            grouped(event.step),
+            escape(&event.reason)
+        );
+    }
+    text.push_str("</ol>\n");
+    text
+}

@@ -1,0 +1,198 @@
+//! `report.html`: a run on one page that needs no server, no network and no script, to keep and to send.
+//!
+//! Made of the run directory's files alone, so that `coordinator report` writes the same page again; all it is given
+//! besides are the first test digits. It never fails a run: what cannot be written is a warning.
+
+mod again;
+mod course;
+mod learning;
+mod records;
+mod sections;
+mod svg;
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lockstep_control::Outcome;
+use lockstep_dataset::{Examples, contact_sheet};
+use lockstep_model::{Cpu, Network, Workspace, digest};
+use lockstep_telemetry::Summary;
+
+use crate::dashboard::{Ended, Facts};
+use crate::gauge::{self, COLUMNS};
+use crate::run_directory::RunDirectory;
+use crate::settings::StoredRun;
+use crate::show_command::stored_weights;
+use records::Records;
+
+/// What reading and drawing may take at an end by signal, which is promised within 2 seconds, and at any other.
+const IN_HASTE: Duration = Duration::from_millis(250);
+const AT_LEISURE: Duration = Duration::from_secs(30);
+
+/// What is known of a run from its files.
+pub struct Story {
+    /// The last part of its path: wherever it is called from.
+    name: String,
+    dataset: String,
+    facts: Facts,
+    records: Records,
+    /// What the run found out, if that is how it ended last.
+    summary: Option<Summary>,
+    /// Its newest weights, their step and digest.
+    weights: Option<Weights>,
+    ended: Ended,
+    /// It was begun with weights from a file.
+    initialised: bool,
+}
+
+/// Weights of the run.
+struct Weights {
+    step: u64,
+    values: Box<[f32]>,
+    digest: String,
+}
+
+/// Test digits and what the newest weights take them for.
+struct Predicted {
+    step: u64,
+    /// A PNG.
+    sheet: Vec<u8>,
+    /// For each its label and what it was taken for.
+    digits: Vec<(u8, u8)>,
+}
+
+/// Reads what the files of a run tell.
+///
+/// # Errors
+///
+/// If one of them is there and cannot be read.
+pub fn read(directory: &RunDirectory) -> Result<Story> {
+    let path = directory.config();
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let stored = StoredRun::read(&path)?;
+    let records = Records::read(directory)
+        .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
+    let summary = directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
+    let (summary, weights) = newest(directory, &stored.run_id, &records, summary)?;
+    let ended = match (&summary, records.view.events.last()) {
+        (Some(summary), _) => Ended::of_summary(summary),
+        (None, Some(last)) if last.kind == "finish" => Ended { how: last.reason.clone(), well: false },
+        (None, _) => Ended::unfinished(),
+    };
+    Ok(Story {
+        name: name(directory.path()),
+        dataset: stored.identity.dataset,
+        facts: Facts::default().with_configuration(&text),
+        records,
+        summary,
+        weights,
+        ended,
+        initialised: directory.initial_weights().exists(),
+    })
+}
+
+/// The newest weights, and the summary if it is about them: a run that was taken up again has gone on since.
+fn newest(
+    directory: &RunDirectory,
+    run_id: &[u8; 16],
+    records: &Records,
+    summary: Option<Summary>,
+) -> Result<(Option<Summary>, Option<Weights>)> {
+    let digested = |(step, values): (u64, Box<[f32]>)| {
+        let digest = digest(&values).to_string();
+        Weights { step, values, digest }
+    };
+    let summary = summary.filter(|summary| summary.steps >= records.view.progress.step);
+    let found = stored_weights(directory, run_id, summary.as_ref())?.map(digested);
+    match (&summary, &found) {
+        (Some(summary), Some(found)) if found.digest != summary.weights_digest => {
+            Ok((None, stored_weights(directory, run_id, None)?.map(digested)))
+        }
+        _ => Ok((summary, found)),
+    }
+}
+
+fn name(path: &Path) -> String {
+    let whole = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    whole.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+impl Story {
+    /// The page. `digits` are the first of the test set, or the sentence that says why there are none.
+    pub fn page(&self, digits: Result<Examples, String>) -> String {
+        let predicted = digits.and_then(|digits| self.predict(&digits));
+        sections::page(self, predicted)
+    }
+
+    fn predict(&self, digits: &Examples) -> Result<Predicted, String> {
+        let Some(Weights { step, values, .. }) = &self.weights else {
+            return Err("The run has no weights yet to predict digits with.".to_string());
+        };
+        let mut network = Network::new(Cpu::detect());
+        network.load(values);
+        let predicted = gauge::predictions(&network, &mut Workspace::new(), digits);
+        Ok(Predicted {
+            step: *step,
+            sheet: contact_sheet(digits, COLUMNS, COLUMNS),
+            digits: digits.labels.iter().copied().zip(predicted).collect(),
+        })
+    }
+}
+
+/// Writes the report at the end of a run, which it neither fails nor holds up.
+pub fn write_at_end(directory: &RunDirectory, digits: Examples, outcome: Outcome) {
+    let limit = if matches!(outcome, Outcome::Interrupted { .. }) { IN_HASTE } else { AT_LEISURE };
+    let written = page_within(limit, directory, digits)
+        .and_then(|page| Ok(lockstep_checkpoint::write_atomically(&directory.report(), page.as_bytes())?));
+    if let Err(error) = written {
+        tracing::warn!(
+            "there is no report of this run: {error:#}; write it with `coordinator report {}`",
+            directory.path().display()
+        );
+    }
+}
+
+/// Makes the page on a thread of its own, which is left alone if it takes too long: only its end writes anything.
+fn page_within(limit: Duration, directory: &RunDirectory, digits: Examples) -> Result<String> {
+    let path = directory.path().to_path_buf();
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let make = move || {
+        let story = RunDirectory::open(&path).map_err(anyhow::Error::from).and_then(|found| read(&found));
+        // Nobody waits for it any longer, perhaps.
+        let _ = sender.send(story.map(|story| story.page(Ok(digits))));
+    };
+    std::thread::Builder::new().name("report".to_string()).spawn(make)?;
+    match receiver.recv_timeout(limit) {
+        Ok(page) => page,
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            anyhow::bail!("reading its records takes longer than {limit:?}")
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("it could not be drawn"),
+    }
+}
+
+/// Text as HTML shows it, in elements and in quoted attributes; what controls a terminal or the direction of writing
+/// becomes visible.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\n' | '\t' => escaped.push(' '),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => escaped.push('\u{fffd}'),
+            control if control.is_control() => escaped.push('\u{fffd}'),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests;

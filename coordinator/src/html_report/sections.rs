@@ -1,0 +1,126 @@
+//! The page of the report, its sections in order. A section that cannot be drawn says why in one sentence.
+//!
+//! Whatever comes from the run's files is escaped where it is written: names of workers and events are other people's words.
+
+use std::fmt::Write;
+
+use super::again::{configuration, reproduction};
+use super::course::{events, times, workers};
+use super::learning::{confusion, curves, digits};
+use super::{Predicted, Story, escape};
+
+const STYLE: &str = include_str!("report.css");
+
+/// The whole page.
+pub fn page(story: &Story, predicted: Result<Predicted, String>) -> String {
+    let Story { name, dataset, ended, .. } = story;
+    let (glyph, class) = if ended.well { ("✓", "well") } else { ("▲", "ill") };
+    let (name, dataset, how) = (escape(name), escape(dataset), escape(&ended.how));
+    // Nothing of it may run, and nothing be fetched, whatever is in it.
+    let mut text = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>Run {name} · Lockstep</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
+         <h1>Run {name}</h1>\n<p class=\"state {class}\"><span aria-hidden=\"true\">{glyph}</span> {how}</p>\n\
+         <p class=\"sub\">trained on {dataset} by Lockstep</p>\n</header>\n<main>\n"
+    );
+    text.push_str(&figures(story));
+    section(&mut text, "Training", "", &curves(story));
+    section(&mut text, "Digits of the test set", "", &digits(predicted));
+    section(&mut text, "Confusion matrix", "", &confusion(story));
+    section(&mut text, "Where a step’s time goes", "half", &times(story));
+    section(&mut text, "Workers", "half", &workers(story));
+    section(&mut text, "The same again", "", &reproduction(story));
+    section(&mut text, "Last events", "", &events(story));
+    section(&mut text, "Configuration", "", &configuration(story));
+    let _ = write!(
+        text,
+        "</main>\n<footer>Written by coordinator {}. This page needs no network; <code>coordinator show</code> shows \
+         the run in a browser with more.</footer>\n</body>\n</html>\n",
+        story.facts.version
+    );
+    text
+}
+
+fn section(text: &mut String, title: &str, class: &str, content: &str) {
+    let _ = write!(text, "<section class=\"{class}\">\n<h2>{title}</h2>\n{content}</section>\n");
+}
+
+/// A paragraph that explains.
+pub fn sentence(text: &str) -> String {
+    format!("<p class=\"sub\">{}</p>\n", escape(text))
+}
+
+/// With narrow spaces: `12 345`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A share, 0 to 1.
+pub fn percent(share: impl Into<f64>) -> String {
+    format!("{:.2} %", share.into() * 100.0)
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        short if short < 120.0 => format!("{short:.1} s"),
+        long if long < 7200.0 => format!("{:.1} min", long / 60.0),
+        long => format!("{:.1} h", long / 3600.0),
+    }
+}
+
+/// A number and what it is of.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+fn figures(story: &Story) -> String {
+    let Story { records, summary, .. } = story;
+    let summary = summary.as_ref();
+    let last = records.view.epochs.as_ref().and_then(|epochs| epochs.last());
+    let (steps, seconds) = match summary {
+        Some(summary) => (summary.steps, summary.train_seconds),
+        None => (records.totals.steps, records.totals.seconds),
+    };
+    let rate = match summary {
+        Some(summary) => summary.examples_per_second,
+        None => Some(records.totals.examples as f64 / seconds).filter(|rate| rate.is_finite()),
+    };
+    let validation = summary.and_then(|summary| summary.val_accuracy.zip(summary.val_loss));
+    let validation = validation.or_else(|| last.and_then(|epoch| epoch.val_accuracy.zip(epoch.val_loss)));
+    let test = summary.and_then(|summary| summary.test_accuracy.zip(summary.test_loss));
+    let evaluated = |means: Option<(f32, f32)>| {
+        means.map_or(("–".to_string(), "not evaluated".to_string()), |(accuracy, loss)| {
+            (percent(accuracy), format!("loss {loss:.4}"))
+        })
+    };
+    let ((tested, test_loss), (validated, validation_loss)) = (evaluated(test), evaluated(validation));
+    let epochs = summary.map_or(last.map_or(0, |epoch| epoch.epoch), |summary| summary.epochs);
+    let cells = [
+        ("Test accuracy", tested, test_loss),
+        ("Validation accuracy", validated, validation_loss),
+        ("Steps", grouped(steps), counted(epochs.into(), "whole epoch", "whole epochs")),
+        ("Time of the steps", duration(seconds), "without evaluations and start".to_string()),
+        (
+            "Examples a second",
+            rate.map_or("–".to_string(), |rate| grouped(rate.round() as u64)),
+            "mean over the run".to_string(),
+        ),
+    ];
+    let mut text = String::from("<section class=\"figures\" aria-label=\"In short\">\n<dl>\n");
+    for (term, value, more) in cells {
+        let _ = writeln!(text, "<div><dt>{term}</dt><dd>{value}</dd><dd class=\"sub\">{more}</dd></div>");
+    }
+    text.push_str("</dl>\n</section>\n");
+    text
+}
