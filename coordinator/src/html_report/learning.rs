@@ -35,7 +35,11 @@ pub fn curves(story: &Story) -> String {
             values(epochs, accuracy),
         ),
     ] {
-        let said = |value: f64| if shares { percent(value) } else { format!("{value:.4}") };
+        let said = |value: f64| match value {
+            beyond if !beyond.is_finite() => "not finite".to_string(),
+            share if shares => percent(share),
+            loss => format!("{loss:.4}"),
+        };
         let smoothed = smooth(&training);
         let (end, smooth_end) = (training[training.len() - 1], smoothed[smoothed.len() - 1]);
         let mut description = format!(

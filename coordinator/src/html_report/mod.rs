@@ -29,7 +29,7 @@ use crate::show_command::stored_weights;
 use records::Records;
 
 /// What reading and drawing may take at an end by signal, which is promised within 2 seconds, and at any other.
-const IN_HASTE: Duration = Duration::from_millis(250);
+const IN_HASTE: Duration = Duration::from_millis(400);
 const AT_LEISURE: Duration = Duration::from_secs(30);
 
 /// What is known of a run from its files.

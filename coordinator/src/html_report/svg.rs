@@ -138,7 +138,9 @@ pub fn smooth(points: &[Place]) -> Vec<Place> {
     let reach = points.len() / 40;
     let around = |at: usize| {
         let values = &points[at.saturating_sub(reach)..points.len().min(at + reach + 1)];
-        values.iter().map(|(_, y)| y).sum::<f64>() / values.len() as f64
+        let values = || values.iter().map(|(_, y)| *y).filter(|value| value.is_finite());
+        // Of none it is not finite either.
+        values().sum::<f64>() / values().count() as f64
     };
     points.iter().enumerate().map(|(at, (x, _))| (*x, around(at))).collect()
 }
