@@ -47,7 +47,9 @@ fn the_page_shows_a_run_and_reads_a_drawn_digit() {
     browser.wait_for("[...document.querySelectorAll('#worker-rows tr[data-state=gone] .worker-state')].some((state) => state.innerText === 'gone')");
 
     // A one with the mouse; the answer follows the training until it is right.
-    browser.run("document.getElementById('inside').scrollIntoView();");
+    browser.run("document.getElementById('inside').scrollIntoView({ behavior: 'instant' });");
+    // It begins with a test digit.
+    browser.wait_for("document.getElementById('verdict').innerText.startsWith('Test digit 0: it reads a')");
     browser.drag("#pad", &[(8, -90), (4, -40), (0, 10), (-4, 90)]);
     browser.wait_for("document.getElementById('verdict').dataset.predicted === '1'");
     // The pictures of all layers are there.

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bench_step;
 mod browser;
+mod compare;
 mod crash_sweep;
 mod dashboard;
 mod digits;

@@ -22,6 +22,7 @@ use clap::{
 use lockstep_worker::instruction_set::{self, ForcedCpuError};
 
 use crate::bench::Bench;
+use crate::compare_command;
 use crate::model_commands::{evaluate, export, predict};
 use crate::report_command;
 use crate::settings::{Settings, SettingsError, nearest::nearest};
@@ -58,6 +59,7 @@ Examples:
   coordinator predict seven.png                which digit it is, by the newest finished run
   coordinator export runs/OLD --format onnx    the model for other programs
   coordinator show runs/OLD                    look at that run in a browser
+  coordinator compare runs/OLD runs/NEW        what differs, and from which step on
   coordinator --external --workers 2 --listen 0.0.0.0:29400 --insecure
                                                wait for two workers on other machines, each:
                                                worker --coordinator http://HOST:29400
@@ -100,6 +102,8 @@ enum Command {
     Predict(predict::Arguments),
     /// Show a run that is over, or was interrupted, as the dashboard shows one that is under way
     Show(ShowArguments),
+    /// Put runs side by side: settings, results, curves, and the step at which their bits part
+    Compare(compare_command::Arguments),
     /// Write the report of a run that is over, or was interrupted, again: one page without a server
     Report(report_command::Arguments),
     /// Train while processes are killed, stopped, slowed and cut off, and compare the bits
@@ -225,6 +229,8 @@ pub enum Invocation {
         /// Folder of the data.
         data_dir: Option<PathBuf>,
     },
+    /// Put runs side by side.
+    Compare(compare_command::Arguments),
     /// Write the report of a run from its files.
     Report(report_command::Arguments),
     /// Train under faults.
@@ -278,6 +284,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Some(Command::Evaluate(arguments)) => Invocation::Evaluate(arguments),
         Some(Command::Predict(arguments)) => Invocation::Predict(arguments),
         Some(Command::Show(arguments)) => show(arguments)?,
+        Some(Command::Compare(arguments)) => Invocation::Compare(arguments),
         Some(Command::Report(arguments)) => Invocation::Report(arguments),
         Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
         Some(Command::Bench(bench)) => Invocation::Bench(bench),

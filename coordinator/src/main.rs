@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError};
 use lockstep_coordinator::model_commands::{evaluate, export, predict};
 use lockstep_coordinator::settings::SettingsError;
-use lockstep_coordinator::{bench, chaos, data_command, report_command, show_command, train, verify_command};
+use lockstep_coordinator::{
+    bench, chaos, compare_command, data_command, report_command, show_command, train, verify_command,
+};
 use lockstep_telemetry::Terminal;
 use lockstep_worker::instruction_set;
 use tracing_subscriber::EnvFilter;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Invocation::Show { run_dir, dashboard, data_dir } => {
             show_command::show(&run_dir, dashboard, data_dir, &terminal)
         }
+        Invocation::Compare(arguments) => compare_command::run(&arguments),
         Invocation::Report(arguments) => report_command::run(&arguments, &terminal),
         Invocation::Chaos(arguments) => chaos::run(arguments),
         Invocation::Bench(bench) => bench::run(bench),
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
             // The settings may turn out to be wrong only when the data are there.
             let usage = error.downcast_ref::<SettingsError>().is_some()
                 || error.downcast_ref::<chaos::plan::PlanError>().is_some()
+                || error.downcast_ref::<compare_command::SameRun>().is_some()
                 || error.downcast_ref::<bench::scaling::PlanError>().is_some();
             (if usage { EXIT_USAGE } else { EXIT_FAILED }).into()
         }

@@ -108,6 +108,8 @@ impl Roster {
             entry.share = leaves_left;
         }
         let ready = (task.weights() <= weights).then_some(now);
+        // Two tasks are under way at most: what is older will not be answered any more, whoever forgot to say so.
+        entry.held.retain(|held| held.task.weights() + 1 >= task.weights());
         entry.held.push(Held { assignment, task, leaves_left, ready });
     }
 
@@ -379,6 +381,11 @@ mod tests {
         let node = |level, index| Node::new(level, index).unwrap();
         roster.answered(begin + ms(110), ONE, AssignmentId(1), node(1, 0), ms(8));
         roster.answered(begin + ms(120), ONE, AssignmentId(1), node(0, 2), ms(12));
+        // What was never answered is forgotten with its task.
+        for number in 3..100 {
+            roster.assigned(begin, ONE, AssignmentId(number), step(number), 0..1, number);
+        }
+        assert_eq!(roster.members[&ONE].held.len(), 2);
         let record = roster.sample(begin + ms(300), 0.0, 2).unwrap();
         assert!(close(record.workers[0].latency_seconds.unwrap(), 0.02), "{record:?}");
         assert_eq!(record.workers[0].answers, 1);

@@ -42,8 +42,6 @@ pub fn show(
     settings.data_dir = data_dir.or(settings.data_dir);
     let directory = RunDirectory::open(run_dir)?;
     let dashboard = Dashboard::start(address, Router::new())?;
-    terminal.print_line(&format!("dashboard {}", dashboard.url()));
-
     let summary = directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
     let mut shared = dashboard.shared();
     restore(&mut shared, &directory.metrics(), &directory.events())
@@ -61,6 +59,7 @@ pub fn show(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
+        terminal.print_line(&format!("dashboard {}", dashboard.url()));
         terminal.print_line(&format!("shows the run in {} until Ctrl-C", run_dir.display()));
         anyhow::Ok(signals.next().await)
     })?;

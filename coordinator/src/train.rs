@@ -86,9 +86,6 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let readiness = Readiness::default();
     let routes = metrics_routes::router(MetricsState { exposition, readiness: readiness.clone() });
     let dashboard = settings.dashboard.map(|address| Dashboard::start(address, routes)).transpose()?;
-    if let Some(dashboard) = &dashboard {
-        terminal.print_line(&format!("dashboard {}", dashboard.url()));
-    }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
@@ -124,6 +121,10 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     );
     let plan = batches.plan(settings.epochs.get(), settings.max_steps.map(|steps| steps.get()));
     warn_of_spares(settings);
+    // First of all, but not before an error that keeps the run from starting: that is one line.
+    if let Some(dashboard) = &dashboard {
+        terminal.print_line(&format!("dashboard {}", dashboard.url()));
+    }
     terminal.print_line(&format!(
         "training on {} {} examples in batches of {}, validating on {}, testing on {}; everything is written to {}",
         batches.train_examples(),

@@ -59,7 +59,7 @@ pub fn run(workers: u32, steps: u32) -> Counted {
     }
     command
         .args(["--workers", &workers.to_string(), "--max-steps", &steps.to_string()])
-        .args(["--dataset", "digits", "--offline", "--examples", "6400", "--validation-split", "0"])
+        .args(["--dataset", "digits", "--offline", "--validation-split", "0"])
         .args(["--epochs", "1000000", "--checkpoint-every", "1h", "--threads-per-worker", "1"])
         .args(["--no-progress", "--json", "--run-dir", "run"])
         .env(FOLDER, folder.path())

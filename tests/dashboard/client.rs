@@ -29,8 +29,8 @@ impl Answer {
     /// A header's value; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
         let value = self.head.lines().find_map(|line| {
-            let (found, value) = line.split_once(": ")?;
-            found.eq_ignore_ascii_case(name).then_some(value)
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then_some(value.trim())
         });
         value.unwrap_or_default()
     }

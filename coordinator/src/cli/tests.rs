@@ -107,6 +107,15 @@ fn verify_takes_a_run_and_a_range_of_steps() {
 }
 
 #[test]
+fn compare_takes_two_to_sixteen_runs() {
+    let parsed_runs = |count: usize| match parsed(&[&["compare"], &vec!["run"; count][..]].concat()) {
+        Ok(Invocation::Compare(arguments)) => Some(arguments.run_dirs.len()),
+        _ => None,
+    };
+    assert_eq!([0, 1, 2, 16, 17].map(parsed_runs), [None, None, Some(2), Some(16), None]);
+}
+
+#[test]
 fn bench_kernels_refuses_what_it_cannot_measure() {
     assert!(matches!(parsed(&["bench", "kernels"]), Ok(Invocation::Bench(_))));
     let all =

@@ -30,6 +30,23 @@ struct Bucket {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point(pub u64, pub f32, pub f32, pub f32, pub f32, pub f32, pub f32);
 
+impl Point {
+    /// The last step of it.
+    pub fn step(&self) -> u64 {
+        self.0
+    }
+
+    /// The mean loss of its steps.
+    pub fn loss(&self) -> f32 {
+        self.1
+    }
+
+    /// The mean accuracy of its steps, 0 to 1.
+    pub fn accuracy(&self) -> f32 {
+        self.4
+    }
+}
+
 /// Loss, accuracy and throughput over all steps so far.
 #[derive(Debug)]
 pub struct Curve {

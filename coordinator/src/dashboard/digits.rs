@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lockstep_dataset::{Examples, IMAGE_PIXELS, IMAGE_SIDE};
 use lockstep_model::{CLASSES, Cpu, Network, PARAMETERS, Workspace, copy_from_le_bytes};
-use ndarray::{Array2, ArrayView3};
+use ndarray::ArrayView3;
 use serde::Serialize;
 
 /// Test digits that are predicted: enough for a confusion matrix, and some 10 ms of work.
@@ -99,8 +99,6 @@ impl Digits {
     fn predictions(&mut self, step: u64, revision: u64) -> Option<Predictions> {
         let count = self.examples.len();
         let images = ArrayView3::from_shape((count, IMAGE_SIDE, IMAGE_SIDE), &self.examples.images).ok()?;
-        let mut probabilities = Array2::zeros((count, CLASSES));
-        self.network.probabilities(images, &mut self.workspace, probabilities.view_mut());
         let mut predictions = Predictions {
             revision,
             step,
@@ -111,13 +109,9 @@ impl Digits {
             confusion: vec![0; CLASSES * CLASSES],
         };
         let mut wrong = Vec::new();
-        for (index, (row, &label)) in probabilities.outer_iter().zip(&self.examples.labels).enumerate() {
-            let mut predicted = 0;
-            for class in 1..CLASSES {
-                if row[class] > row[predicted] {
-                    predicted = class;
-                }
-            }
+        for (index, (image, &label)) in images.outer_iter().zip(&self.examples.labels).enumerate() {
+            let prediction = self.network.predict(image, &mut self.workspace);
+            let (predicted, row) = (prediction.class, prediction.probabilities);
             let (true_class, probability) = (usize::from(label), row[predicted]);
             predictions.confusion[true_class * CLASSES + predicted] += 1;
             predictions.correct += u32::from(predicted == true_class);

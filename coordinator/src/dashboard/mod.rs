@@ -11,7 +11,6 @@ mod facts;
 mod files;
 mod history;
 mod inside;
-mod picture;
 mod records;
 mod site;
 mod stream;

@@ -13,7 +13,7 @@ use std::io::{ErrorKind, Write};
 use anyhow::{Context, Result};
 
 /// Prints a result on standard output.
-fn say(text: &str) -> Result<()> {
+pub(crate) fn say(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // Who closed the pipe wants no more.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -24,6 +24,6 @@ fn say(text: &str) -> Result<()> {
 }
 
 /// A share of 0 to 1 in percent, as the summary of a run shows it.
-fn percent(share: f32) -> String {
+pub(crate) fn percent(share: f32) -> String {
     format!("{:.1} %", share * 100.0)
 }

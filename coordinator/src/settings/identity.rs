@@ -41,7 +41,7 @@ pub struct RunIdentity {
 
 impl RunIdentity {
     /// Every field under its key, with its value in the shortest form that has all of its bits.
-    fn fields(&self) -> [(&'static str, String); 10] {
+    pub(crate) fn fields(&self) -> [(&'static str, String); 10] {
         [
             ("numerics-version", self.numerics_version.to_string()),
             ("seed", self.seed.to_string()),

@@ -6,7 +6,6 @@
 
 mod layers;
 mod prediction;
-mod probabilities;
 mod views;
 mod workspace;
 

@@ -64,6 +64,8 @@ pub struct TensorBoardSink<W: Write> {
     steps: u64,
     /// Time the steps took whose points are still pending.
     pending_seconds: f64,
+    /// The points of a step, whose memory each step uses again.
+    points: Vec<Value>,
 }
 
 impl TensorBoardSink<File> {
@@ -97,8 +99,17 @@ impl<W: Write> TensorBoardSink<W> {
     fn begin(train: EventFile<W>, validation: EventFile<W>, session: Session) -> Self {
         let Session { began, earlier_seconds, steps, restored, .. } = session;
         let stride = steps.div_ceil(MAX_POINTS).max(1);
-        let mut sink =
-            Self { train, validation, began, seconds: earlier_seconds, stride, steps, pending_seconds: 0.0 };
+        let points = STEP_TAGS.map(|tag| scalar(tag, 0.0)).into();
+        let mut sink = Self {
+            train,
+            validation,
+            began,
+            seconds: earlier_seconds,
+            stride,
+            steps,
+            pending_seconds: 0.0,
+            points,
+        };
         let version = sink.stamped(0, What::FileVersion(FILE_VERSION.to_owned()));
         sink.train.push(&version);
         sink.validation.push(&version);
@@ -120,6 +131,18 @@ impl<W: Write> TensorBoardSink<W> {
         self.stamped(step, What::Summary(Summary { values }))
     }
 
+    fn push_step(&mut self, record: &StepRecord) {
+        for (point, value) in self.points.iter_mut().zip(step_values(record)) {
+            point.content = Some(Content::Scalar(value));
+        }
+        let points = std::mem::take(&mut self.points);
+        let event = self.summary(record.step, points);
+        self.train.push(&event);
+        if let Some(What::Summary(Summary { values })) = event.what {
+            self.points = values;
+        }
+    }
+
     fn write_out(&mut self) {
         self.train.write_out();
         self.validation.write_out();
@@ -137,7 +160,7 @@ impl<W: Write> Sink for TensorBoardSink<W> {
         self.seconds += record.seconds;
         self.pending_seconds += record.seconds;
         if record.step.is_multiple_of(self.stride) || record.step == 1 || record.step == self.steps {
-            self.train.push(&self.summary(record.step, step_values(record)));
+            self.push_step(record);
         }
         if self.pending_seconds >= MAX_PENDING_SECONDS {
             self.write_out();
@@ -202,22 +225,39 @@ impl<W: Write> Sink for TensorBoardSink<W> {
     }
 }
 
-/// The points of a step. Names that validation has too get into one chart with it.
-fn step_values(record: &StepRecord) -> Vec<Value> {
-    vec![
-        scalar("loss", record.loss),
-        scalar("accuracy", record.accuracy),
-        scalar("speed/examples_per_second", record.examples_per_second as f32),
-        scalar("speed/step_seconds", record.seconds as f32),
-        scalar("time/send_seconds", record.send_seconds as f32),
-        scalar("time/compute_seconds_median", record.compute_seconds_median as f32),
-        scalar("time/compute_seconds_max", record.compute_seconds_max as f32),
-        scalar("time/wait_seconds", record.wait_seconds as f32),
-        scalar("time/reduce_seconds", record.reduce_seconds as f32),
-        scalar("time/update_seconds", record.update_seconds as f32),
-        scalar("traffic/bytes_sent", record.bytes_sent as f32),
-        scalar("traffic/bytes_received", record.bytes_received as f32),
-        scalar("workers", record.workers as f32),
+/// The names of a step's points. Those that validation has too get into one chart with it.
+const STEP_TAGS: [&str; 13] = [
+    "loss",
+    "accuracy",
+    "speed/examples_per_second",
+    "speed/step_seconds",
+    "time/send_seconds",
+    "time/compute_seconds_median",
+    "time/compute_seconds_max",
+    "time/wait_seconds",
+    "time/reduce_seconds",
+    "time/update_seconds",
+    "traffic/bytes_sent",
+    "traffic/bytes_received",
+    "workers",
+];
+
+/// The values of a step's points, in the order of [`STEP_TAGS`].
+fn step_values(record: &StepRecord) -> [f32; STEP_TAGS.len()] {
+    [
+        record.loss,
+        record.accuracy,
+        record.examples_per_second as f32,
+        record.seconds as f32,
+        record.send_seconds as f32,
+        record.compute_seconds_median as f32,
+        record.compute_seconds_max as f32,
+        record.wait_seconds as f32,
+        record.reduce_seconds as f32,
+        record.update_seconds as f32,
+        record.bytes_sent as f32,
+        record.bytes_received as f32,
+        record.workers as f32,
     ]
 }
 

@@ -88,7 +88,7 @@ function showProgress() {
   $('where').textContent = steps > 0
     ? `step ${count(progress.step)} of ${count(steps)}, epoch ${Math.max(1, progress.epoch)} of ${facts.epochs}` : '';
   const left = progress.steps_per_second ? (steps - progress.step) / progress.steps_per_second : null;
-  $('left').textContent = ended ? '' : left === null ? 'time left is not known yet' : `${clock(left)} left`;
+  $('left').textContent = ended ? (ended.stays || !facts ? '' : `the server has ended; coordinator show ${facts.directory} shows this again`) : left === null ? 'time left is not known yet' : `${clock(left)} left`;
   document.title = `${Math.floor(share * 100)} % · Lockstep`;
   if (ended) setState(ended.well ? 'done' : 'trouble', ended.how);
   else if (!steps) setState('connecting', 'preparing the data');

@@ -1,0 +1,121 @@
+//! A run as its directory has it: what it is, what it was told, its log, its curves and its summary.
+//!
+//! Reads only, and may do so beside the coordinator that trains: then it finds what is written by now.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use lockstep_checkpoint::{Disk, History, LogHeader};
+use lockstep_proto::RunId;
+use lockstep_telemetry::{EpochRecord, Summary};
+
+use super::curves::CurvePoint;
+use super::differences::Fields;
+use crate::dashboard::{Cursor, Facts, Shared, restore};
+use crate::run_directory::{RunDirectory, RunDirectoryError};
+use crate::settings::{SettingsError, StoredRun};
+
+/// Everything that is compared of a run.
+#[derive(Debug)]
+pub struct Run {
+    /// Its folder, as it was named.
+    pub directory: String,
+    /// What it is.
+    pub stored: StoredRun,
+    /// Its identity and its settings.
+    pub fields: Fields,
+    /// Its steps.
+    pub history: History,
+    /// Its end; absent if it has not ended, or goes on after an end.
+    pub summary: Option<Summary>,
+    /// Its epochs.
+    pub epochs: Vec<EpochRecord>,
+    /// Its steps, gathered into points.
+    pub curve: Vec<CurvePoint>,
+}
+
+impl Run {
+    /// Reads the run in `path`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or a file of it is of another version of this program, of another run, or damaged. Torn ends
+    /// of logs are not: they are left out.
+    pub fn read(path: &Path) -> Result<Self> {
+        let directory = match RunDirectory::open(path) {
+            // Their own words tell how to go on with a run, or start one.
+            Err(RunDirectoryError::Absent { path }) => bail!("there is no run directory {}", path.display()),
+            Err(RunDirectoryError::NoRun { path }) => {
+                bail!("{} is no run directory, it has no config.toml", path.display())
+            }
+            opened => opened?,
+        };
+        let stored = StoredRun::read(&directory.config()).map_err(|error| match error {
+            SettingsError::NotResumable { path, message } => {
+                anyhow!("{} does not say which run it is: {message}", path.display())
+            }
+            SettingsError::ConfigUnreadable { path, source } => {
+                anyhow!("cannot read {}: {source}", path.display())
+            }
+            other => other.into(),
+        })?;
+        let header = LogHeader::new(stored.run_id, &serde_json::to_string(&stored.identity)?);
+        let history = History::read(&Disk, &directory.steps_log(), &header)?;
+        let summary =
+            directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
+        if let Some(summary) = &summary
+            && summary.run_id != RunId(stored.run_id).to_string()
+        {
+            bail!("{} is the summary of another run, {}", directory.summary().display(), summary.run_id);
+        }
+        // A coordinator that has begun since has not come to its end yet.
+        let summary = summary.filter(|summary| summary.terms >= history.last_term());
+        let mut shared = Shared::default();
+        restore(&mut shared, &directory.metrics(), &directory.events())
+            .with_context(|| format!("cannot read the records in {}", path.display()))?;
+        let view = shared.view(&mut Cursor::default());
+        Ok(Self {
+            directory: path.display().to_string(),
+            fields: fields(&directory.config(), &stored, summary.as_ref())?,
+            stored,
+            history,
+            summary,
+            epochs: view.epochs.unwrap_or_default(),
+            curve: view
+                .curve
+                .map(|points| points.points.iter().map(CurvePoint::of).collect())
+                .unwrap_or_default(),
+        })
+    }
+
+    /// The keys of the identity in which two runs differ; if in none, they must have the same bits.
+    pub fn identity_differences(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = self.stored.identity.fields().into_iter().zip(other.stored.identity.fields());
+        pairs.filter(|((_, here), (_, there))| here != there).map(|((key, _), _)| key).collect()
+    }
+}
+
+/// The identity, then what else `config.toml` has; what a resumed run was told later is in its summary.
+fn fields(config: &Path, stored: &StoredRun, summary: Option<&Summary>) -> Result<Fields> {
+    let text = fs::read_to_string(config).with_context(|| format!("cannot read {}", config.display()))?;
+    let mut fields: Fields =
+        stored.identity.fields().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
+    for (key, value) in Facts::default().with_configuration(&text).configuration {
+        if key != "id" && !fields.iter().any(|(known, _)| *known == key) {
+            fields.push((key, value.trim_matches('"').to_string()));
+        }
+    }
+    let later = summary.map(|summary| {
+        let threads = summary.threads_per_worker.map(|threads| threads.to_string());
+        [("workers", Some(summary.workers.to_string())), ("threads-per-worker", threads)]
+    });
+    for (key, value) in later.into_iter().flatten() {
+        let Some(value) = value else { continue };
+        match fields.iter_mut().find(|(known, _)| known == key) {
+            Some(field) => field.1 = value,
+            None => fields.push((key.to_string(), value)),
+        }
+    }
+    Ok(fields)
+}
