@@ -11,14 +11,11 @@ use serde::Deserialize;
 
 use super::history::{EventView, Shared};
 
-/// What the page needs of a line of `metrics.jsonl`.
+/// Of which kind a line of `metrics.jsonl` is. An enum with that tag would hold every field of every step in memory
+/// of its own.
 #[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum Metric {
-    Step(StepLine),
-    Epoch(EpochLine),
-    #[serde(other)]
-    Other,
+struct Metric<'a> {
+    kind: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -81,10 +78,19 @@ pub fn restore(shared: &mut Shared, metrics: &Path, events: &Path) -> io::Result
 ///
 /// If a file that is there cannot be read.
 pub fn each_record(metrics: &Path, events: &Path, mut take: impl FnMut(Recorded)) -> io::Result<()> {
-    each_line(metrics, |line| match serde_json::from_str(line) {
-        Ok(Metric::Step(line)) => take(Recorded::Step(line.into())),
-        Ok(Metric::Epoch(line)) => take(Recorded::Epoch(line.into())),
-        Ok(Metric::Other) | Err(_) => {}
+    each_line(metrics, |line| {
+        let recorded = match serde_json::from_str(line) {
+            Ok(Metric { kind: "step" }) => {
+                serde_json::from_str::<StepLine>(line).map(|line| Recorded::Step(line.into()))
+            }
+            Ok(Metric { kind: "epoch" }) => {
+                serde_json::from_str::<EpochLine>(line).map(|line| Recorded::Epoch(line.into()))
+            }
+            _ => return,
+        };
+        if let Ok(recorded) = recorded {
+            take(recorded);
+        }
     })?;
     each_line(events, |line| {
         if let Ok(EventLine { seconds, step, kind, worker, reason }) = serde_json::from_str(line) {
