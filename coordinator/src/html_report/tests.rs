@@ -74,7 +74,7 @@ fn what_a_run_without_records_lacks_is_said() {
 fn all_steps_and_workers_are_counted_and_what_is_not_finite_is_drawn_as_nothing() {
     let (_folder, directory) = run();
     let mut metrics = String::new();
-    for step in 1..=3000 {
+    for step in 1..=3001 {
         let loss = (step != 2999).then(|| 1.0 / f64::from(step));
         let line = serde_json::json!({
             "kind": "step", "step": step, "epoch": 1, "loss": loss, "accuracy": 0.5, "examples": 10, "seconds": 0.01,
@@ -94,11 +94,11 @@ fn all_steps_and_workers_are_counted_and_what_is_not_finite_is_drawn_as_nothing(
         .collect();
     fs::write(directory.events(), events).unwrap();
     let records = Records::read(&directory).unwrap();
-    assert_eq!((records.totals.steps, records.totals.workers), (3000, Some((1, 3))));
+    assert_eq!((records.totals.steps, records.totals.workers), (3001, Some((1, 3))));
     assert_eq!((records.members.len(), records.joined_besides, records.events), (64, 36, 100));
-    assert_eq!(records.curve.last().unwrap().0, 3000, "the last step is in the curve");
+    assert_eq!(records.curve.last().unwrap().0, 3001, "the last step is in the curve");
     let page = read(&directory).unwrap().page(Err(String::new()));
-    assert!(page.contains("<title>training, step 3000: 50.00 %, smoothed 50.00 %</title>"));
+    assert!(page.contains("<title>training, step 3001: 50.00 %, smoothed 50.00 %</title>"));
     assert!(page.contains("<td>5.00 ms</td><td>50.0 %</td>"), "waiting");
     assert!(page.contains("From 1 to 3 workers") && page.contains("Others joined 36 times"));
     assert!(!page.contains("NaN"));
