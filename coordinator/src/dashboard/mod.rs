@@ -1,7 +1,7 @@
 //! The dashboard: a page that shows the run live, and the inside of the network, served by the coordinator itself.
 //!
 //! It runs on its own thread with its own runtime, so that no page can delay the loop; the loop only puts small records
-//! into a bounded [`history`]. It computes with copies of the weights, only while somebody looks, and changes nothing.
+//! into a bounded `history`. It computes with copies of the weights, only while somebody looks, and changes nothing.
 
 mod connections;
 mod curve;
