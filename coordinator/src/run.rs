@@ -685,10 +685,12 @@ impl Run {
 
     /// Ends recording and, within `limit`, what is still being saved; gives the trainer and the results to report them.
     pub async fn into_results(mut self, limit: Duration) -> (Trainer, Results) {
+        let end = Instant::now() + limit;
         for news in self.journal.close(limit).await {
             self.journal_says(news);
         }
-        for measured in self.gauge.close(limit).await {
+        // Both have the one limit, which a signal makes short.
+        for measured in self.gauge.close(end.saturating_duration_since(Instant::now())).await {
             self.record_measured(measured);
         }
         if let Some(timeline) = &mut self.timeline {
