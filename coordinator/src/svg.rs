@@ -34,7 +34,8 @@ pub fn label(text: &mut String, (x, y): (f64, f64), anchor: &str, content: &str)
     let _ = writeln!(text, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{content}</text>");
 }
 
-/// `words` as markup that shows them; characters that no XML may have are shown as the replacement character.
+/// `words` as markup that shows them, in elements and in quoted attributes; characters that no XML may have, and those
+/// that control a terminal or the direction of writing, are shown as the replacement character.
 pub fn escaped(words: &str) -> String {
     let mut markup = String::with_capacity(words.len());
     for character in words.chars() {
@@ -43,7 +44,11 @@ pub fn escaped(words: &str) -> String {
             '<' => markup.push_str("&lt;"),
             '>' => markup.push_str("&gt;"),
             '"' => markup.push_str("&quot;"),
-            '\u{fffe}' | '\u{ffff}' => markup.push(char::REPLACEMENT_CHARACTER),
+            '\'' => markup.push_str("&#39;"),
+            '\n' | '\t' => markup.push(' '),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
+                markup.push(char::REPLACEMENT_CHARACTER)
+            }
             other if other.is_control() => markup.push(char::REPLACEMENT_CHARACTER),
             other => markup.push(other),
         }

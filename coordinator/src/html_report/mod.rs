@@ -26,6 +26,7 @@ use crate::gauge::{self, COLUMNS};
 use crate::run_directory::RunDirectory;
 use crate::settings::StoredRun;
 use crate::show_command::stored_weights;
+use crate::svg::escaped as escape;
 use records::Records;
 
 /// What reading and drawing may take at an end by signal, which is promised within 2 seconds, and at any other.
@@ -179,26 +180,6 @@ fn page_within(limit: Duration, directory: &RunDirectory, digits: Examples) -> R
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("it could not be drawn"),
     }
-}
-
-/// Text as HTML shows it, in elements and in quoted attributes; what controls a terminal or the direction of writing
-/// becomes visible.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            '\n' | '\t' => escaped.push(' '),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => escaped.push('\u{fffd}'),
-            control if control.is_control() => escaped.push('\u{fffd}'),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

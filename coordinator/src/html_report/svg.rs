@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use super::escape;
+use crate::svg::tick;
 
 /// More than a chart has pixels for: a line of a long run is thinned out to so many points.
 pub const MAX_POINTS: usize = 1000;
@@ -147,11 +148,7 @@ pub fn smooth(points: &[Place]) -> Vec<Place> {
 
 /// Round numbers from 0 to `most`, at most 6.
 fn ticks(most: f64) -> Vec<f64> {
-    let rough = most / 5.0;
-    let unit = 10_f64.powf(rough.log10().floor());
-    let step =
-        [1.0, 2.0, 5.0, 10.0].map(|factor| factor * unit).into_iter().find(|step| *step >= rough * 0.999);
-    let step = step.unwrap_or(rough);
+    let step = tick(most);
     (0..=5).map(|index| f64::from(index) * step).filter(|value| *value <= most * 1.0001).collect()
 }
 
