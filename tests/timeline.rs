@@ -31,6 +31,22 @@ fn taken(event: &Value) -> Taken {
 /// Times are written in microseconds with three digits behind the point, and added up here.
 const ROUNDING: f64 = 0.002;
 
+/// What a shard of the default batch is made of.
+const PARTS: [&str; 12] = [
+    "pixels",
+    "conv1 forward",
+    "conv2 forward",
+    "conv3 forward",
+    "dense1 forward",
+    "dense2 forward",
+    "loss",
+    "dense2 backward",
+    "dense1 backward",
+    "conv3 backward",
+    "conv2 backward",
+    "conv1 backward",
+];
+
 #[test]
 fn the_timeline_is_a_trace_of_all_processes_on_one_clock() {
     let arguments = ["--workers", "2", "--timeline", "trace.json", "--timeline-every", "10"];
@@ -101,6 +117,15 @@ fn the_timeline_is_a_trace_of_all_processes_on_one_clock() {
                 step.name,
                 step.start
             );
+        }
+        for shard in of_workers.iter().filter(|span| span.name.starts_with("shard ")) {
+            let layers: Vec<&str> = spans
+                .iter()
+                .filter(|span| span.track == shard.track && span.args.is_null())
+                .filter(|span| shard.start <= span.start + ROUNDING && span.end <= shard.end + ROUNDING)
+                .map(|span| &*span.name)
+                .collect();
+            assert_eq!(layers, PARTS, "of {} in {}", shard.name, step.name);
         }
         // A second copy, or the thread that has sent the last node, may end later.
         for shard in 0..16 {

@@ -218,16 +218,12 @@ impl Timeline {
                 SpanKind::Load => "load weights".to_string(),
                 SpanKind::Leaf => format!("shard {leaf}"),
                 SpanKind::Send => "send node".to_string(),
+                SpanKind::Part(place) => lockstep_model::Part::ALL[usize::from(place)].to_string(),
             };
+            // What lies within a shard needs no arguments of its own.
+            let args = if matches!(kind, SpanKind::Part(_)) { Value::Null } else { args.clone() };
             let start = here(start);
-            self.complete(
-                &name,
-                "worker",
-                worker.0,
-                thread,
-                start..start + nanoseconds(duration),
-                args.clone(),
-            );
+            self.complete(&name, "worker", worker.0, thread, start..start + nanoseconds(duration), args);
         }
     }
 

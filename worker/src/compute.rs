@@ -110,8 +110,8 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use bytes::Bytes;
-    use lockstep_model::{PARAMETERS, copy_from_le_bytes};
-    use lockstep_proto::{Assignment, NodeResult, Span, Spans, TaskKind, TraceId, Weights};
+    use lockstep_model::{GROUP, PARAMETERS, copy_from_le_bytes};
+    use lockstep_proto::{Assignment, NodeResult, SPAN_PARTS, Span, Spans, TaskKind, TraceId, Weights};
     use lockstep_reduction::{Node, Tree, sum_into};
 
     use super::*;
@@ -283,6 +283,18 @@ mod tests {
         let count = |kind| spans.iter().filter(|span| span.kind == kind).count();
         assert_eq!((count(SpanKind::Load), count(SpanKind::Send)), (1, 2));
         let end = |span: &Span| span.start + span.duration;
+        let (parts, whole): (Vec<Span>, Vec<Span>) =
+            spans.iter().partition(|span| matches!(span.kind, SpanKind::Part(_)));
+        // In their order, group after group, and within their leaf.
+        for leaf in whole.iter().filter(|span| span.kind == SpanKind::Leaf) {
+            let parts: Vec<_> = parts.iter().filter(|part| part.leaf == leaf.leaf).collect();
+            let groups = plain.leaf_examples[leaf.leaf as usize].div_ceil(GROUP as u32);
+            let order = (0..groups).flat_map(|_| (0..SPAN_PARTS).map(SpanKind::Part));
+            assert!(parts.iter().map(|part| part.kind).eq(order), "{parts:?}");
+            assert!(leaf.start <= parts[0].start && end(parts[parts.len() - 1]) <= end(leaf), "{parts:?}");
+            assert!(parts.windows(2).all(|pair| end(pair[0]) == pair[1].start), "{parts:?}");
+        }
+        let spans = whole;
         assert!(spans.windows(2).all(|pair| end(&pair[0]) <= pair[1].start), "{spans:?}");
         assert!(spans.iter().all(|span| span.thread == 0 && end(span) <= *sent), "{spans:?}");
         assert!(received <= sent);

@@ -132,7 +132,7 @@ impl Engine {
         let Some((left, right)) = node.children() else {
             leaves.wanted()?;
             let begin = leaves.tracer.map(|_| Instant::now());
-            let sum = self.leaf(leaves, examples);
+            let sum = self.leaf(leaves, node.leaves().start, examples);
             if let (Some(tracer), Some(begin)) = (leaves.tracer, begin) {
                 tracer.until_now(SpanKind::Leaf, node.leaves().start, begin);
             }
@@ -145,8 +145,8 @@ impl Engine {
         })
     }
 
-    /// The sum over one leaf's examples, one after the other, by this thread.
-    fn leaf(&self, leaves: &Leaves, examples: Range<usize>) -> Sum {
+    /// The sum over a leaf's examples, one after the other, by this thread.
+    fn leaf(&self, leaves: &Leaves, leaf: u32, examples: Range<usize>) -> Sum {
         let count = examples.len();
         let pixels = &leaves.assignment.pixels[examples.start * PIXELS..examples.end * PIXELS];
         let images = ArrayView3::from_shape((count, IMAGE_SIDE, IMAGE_SIDE), pixels)
@@ -157,7 +157,13 @@ impl Engine {
         let (result, payload) = match leaves.assignment.kind {
             TaskKind::Train => {
                 let mut gradient = self.gradients.take();
-                let result = self.network.shard_gradient(images, labels, &mut workspace, &mut gradient);
+                let ws = &mut workspace;
+                let result = match leaves.tracer.map(|tracer| tracer.parts(leaf)) {
+                    None => self.network.shard_gradient(images, labels, ws, &mut gradient),
+                    Some(done) => {
+                        self.network.shard_gradient_in_parts(images, labels, ws, &mut gradient, done)
+                    }
+                };
                 (result, Payload::Gradient(gradient))
             }
             TaskKind::Validate | TaskKind::Test => {

@@ -4,7 +4,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use lockstep_proto::{Assignment, MAX_SPANS, Span, SpanKind, Spans, TraceId};
+use lockstep_model::Part;
+use lockstep_proto::{Assignment, MAX_SPANS, SPAN_PARTS, Span, SpanKind, Spans, TraceId};
+
+const _: () = assert!(Part::ALL.len() == SPAN_PARTS as usize);
 
 /// The times of one assignment; the threads of the pool share it.
 pub(crate) struct Tracer {
@@ -31,6 +34,16 @@ impl Tracer {
     /// Notes what this thread did from `start` until now.
     pub(crate) fn until_now(&self, kind: SpanKind, leaf: u32, start: Instant) {
         self.note(kind, leaf, start, Instant::now());
+    }
+
+    /// What notes each part of a leaf's sum as it is done, one after the other from now on.
+    pub(crate) fn parts(&self, leaf: u32) -> impl FnMut(Part) {
+        let mut start = Instant::now();
+        move |part| {
+            let (end, place) = (Instant::now(), Part::ALL.iter().position(|other| *other == part));
+            self.note(SpanKind::Part(place.unwrap_or_default() as u8), leaf, start, end);
+            start = end;
+        }
     }
 
     /// Notes what this thread did from `start` until `end`.

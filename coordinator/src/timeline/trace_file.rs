@@ -25,6 +25,7 @@ pub(super) struct TraceEvent<'a> {
     /// 0 is the coordinator, others are workers by number.
     pub pid: u32,
     pub tid: u32,
+    #[serde(skip_serializing_if = "Value::is_null")]
     pub args: Value,
 }
 
@@ -153,7 +154,7 @@ mod tests {
         }
         file.finish();
         let events: Vec<Value> = serde_json::from_str(&text(&disk)).unwrap();
-        let expected = r#"{"name":"a","cat":"step","ph":"X","ts":1.5,"dur":2.0,"pid":0,"tid":0,"args":null}"#;
+        let expected = r#"{"name":"a","cat":"step","ph":"X","ts":1.5,"dur":2.0,"pid":0,"tid":0}"#;
         assert_eq!((events.len(), text(&disk).lines().nth(1).unwrap()), (3, &format!("{expected},")[..]));
     }
 

@@ -9,6 +9,8 @@ mod prediction;
 mod views;
 mod workspace;
 
+use std::fmt;
+
 use lockstep_kernels::reference::WINDOW_POINTS;
 use lockstep_kernels::{AlignedBuffer, Cpu, conv2d, layout, pixels, softmax_cross_entropy};
 use ndarray::{ArrayView1, ArrayView3, Axis, s};
@@ -102,6 +104,17 @@ impl Part {
     ];
 }
 
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pixels => f.write_str("pixels"),
+            Self::Forward(layer) => write!(f, "{layer} forward"),
+            Self::Loss => f.write_str("loss"),
+            Self::Backward(layer) => write!(f, "{layer} backward"),
+        }
+    }
+}
+
 impl Network {
     /// A network of zero weights on the instruction set `cpu`.
     pub fn new(cpu: Cpu) -> Self {
@@ -161,6 +174,22 @@ impl Network {
         ws: &mut Workspace,
         gradient: &mut [f32],
     ) -> ShardResult {
+        self.shard_gradient_in_parts(images, labels, ws, gradient, |_| {})
+    }
+
+    /// Does what [`Self::shard_gradient`] does, and calls `done` after each part of each group of examples: for
+    /// whoever measures them.
+    ///
+    /// # Panics
+    /// As it does.
+    pub fn shard_gradient_in_parts(
+        &self,
+        images: ArrayView3<u8>,
+        labels: ArrayView1<u8>,
+        ws: &mut Workspace,
+        gradient: &mut [f32],
+        mut done: impl FnMut(Part),
+    ) -> ShardResult {
         assert_eq!(gradient.len(), PARAMETERS, "number of gradient elements");
         assert_shapes(images, labels);
         let mut total = ShardResult::default();
@@ -170,6 +199,7 @@ impl Network {
         {
             for part in Part::ALL {
                 self.compute(part, images, labels, ws, &mut total);
+                done(part);
             }
         }
         ws.sums.write(self.cpu, gradient);

@@ -10,7 +10,10 @@ use super::{Fence, MalformedMessage, fence, length, wire_fence};
 use crate::wire;
 
 /// The most spans of one assignment that are told; a few times more than the default run has.
-pub const MAX_SPANS: usize = 1024;
+pub const MAX_SPANS: usize = 4096;
+
+/// The parts of a leaf's sum that are told apart.
+pub const SPAN_PARTS: u8 = 12;
 
 /// The highest thread that a span may name.
 const MAX_THREAD: u32 = 1 << 16;
@@ -37,6 +40,9 @@ pub enum SpanKind {
     Leaf,
     /// Handing a node to the stream.
     Send,
+    /// A part of a leaf's sum for some of its examples, by its place in the order of computation, below
+    /// [`SPAN_PARTS`].
+    Part(u8),
 }
 
 /// Something that a worker's thread did, in the time of the worker's own clock.
@@ -130,6 +136,10 @@ impl Span {
             Ok(wire::SpanKind::Load) => SpanKind::Load,
             Ok(wire::SpanKind::Leaf) => SpanKind::Leaf,
             Ok(wire::SpanKind::Send) => SpanKind::Send,
+            Ok(wire::SpanKind::Part) => match u8::try_from(span.part) {
+                Ok(part) if part < SPAN_PARTS => SpanKind::Part(part),
+                _ => return range("part", span.part.into()),
+            },
             // Negative values become huge ones: they are as far out of range.
             _ => return range("kind", span.kind as u64),
         };
@@ -146,10 +156,11 @@ impl Span {
     }
 
     fn into_wire(self) -> wire::Span {
-        let kind = match self.kind {
-            SpanKind::Load => wire::SpanKind::Load,
-            SpanKind::Leaf => wire::SpanKind::Leaf,
-            SpanKind::Send => wire::SpanKind::Send,
+        let (kind, part) = match self.kind {
+            SpanKind::Load => (wire::SpanKind::Load, 0),
+            SpanKind::Leaf => (wire::SpanKind::Leaf, 0),
+            SpanKind::Send => (wire::SpanKind::Send, 0),
+            SpanKind::Part(part) => (wire::SpanKind::Part, part),
         };
         wire::Span {
             kind: kind.into(),
@@ -157,6 +168,7 @@ impl Span {
             leaf: self.leaf,
             start_nanoseconds: nanoseconds(self.start),
             duration_nanoseconds: nanoseconds(self.duration),
+            part: part.into(),
         }
     }
 }
@@ -193,7 +205,13 @@ mod tests {
             trace: TraceId([0xab; 16]),
             received: Duration::from_nanos(900),
             sent: Duration::from_nanos(2_000),
-            spans: vec![span(SpanKind::Load, 0), span(SpanKind::Leaf, 4), span(SpanKind::Send, 4)],
+            spans: vec![
+                span(SpanKind::Load, 0),
+                span(SpanKind::Part(0), 4),
+                span(SpanKind::Part(11), 4),
+                span(SpanKind::Leaf, 4),
+                span(SpanKind::Send, 4),
+            ],
             omitted: 2,
         }
     }
@@ -225,12 +243,13 @@ mod tests {
             "Spans.trace_id has 3 bytes instead of 16"
         );
         assert_eq!(refused(|spans| spans.spans[0].kind = 9), "Span.kind is 9, which is out of range");
+        assert_eq!(refused(|spans| spans.spans[1].part = 12), "Span.part is 12, which is out of range");
         assert_eq!(
             refused(|spans| spans.spans[0].thread = 70_000),
             "Span.thread is 70000, which is out of range"
         );
         let many = refused(|spans| spans.spans = vec![spans.spans[0]; MAX_SPANS + 1]);
-        assert_eq!(many, "Spans.spans is 1025, which is out of range");
+        assert_eq!(many, "Spans.spans is 4097, which is out of range");
         let late = refused(|spans| spans.sent_nanoseconds = u64::MAX);
         assert!(late.starts_with("Spans.sent_nanoseconds is 18446744073709551615"), "{late}");
     }
