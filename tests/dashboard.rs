@@ -326,6 +326,12 @@ fn a_finished_run_is_shown_from_its_files() {
     assert_eq!(told["test"]["accuracy"].to_string(), summary["test_accuracy"].to_string());
     assert_eq!(told["predictions"]["step"], 28);
     assert!(told["events"].as_array().unwrap().iter().any(|event| event["kind"] == "finish"));
+    // What each worker did: all examples of two epochs, and of the evaluations.
+    let workers = told["workers"]["workers"].as_array().unwrap();
+    assert_eq!(workers.iter().map(|worker| worker["examples"].as_u64().unwrap()).sum::<u64>(), 2 * 425);
+    assert!(workers.iter().all(|worker| worker["examples_per_second"].as_f64().unwrap() > 0.0), "{told}");
+    let shares: f64 = workers.iter().map(|worker| worker["share"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-9, "{told}");
     assert_eq!(address.get("/api/look/3").status, 200);
     assert_eq!(address.get("/files/model.safetensors").status, 200);
     show.signal(Signal::INT);

@@ -30,7 +30,11 @@ fn a_run_leaves_a_page_that_its_files_give_again() {
         page.matches("<li class=\"right\">").count() + page.matches("<li class=\"wrong\">").count(),
         100
     );
-    assert!(page.contains("local-1</bdi>") && page.contains("local-2</bdi>"));
+    // Who joined, and what each did.
+    for worker in ["local-1", "local-2"] {
+        assert_eq!(page.matches(&format!("<td><bdi>{worker}</bdi>")).count(), 2, "{worker}");
+    }
+    assert_eq!(page.matches("</td><td>computed ").count(), 2);
     // What the page itself says trains the same again, with another number of workers.
     let (_, command) = page.split_once("<pre><span>coordinator</span> ").unwrap();
     let command = command.split_once("</pre>").unwrap().0.replace("<span>", "").replace("</span>", "");
@@ -69,6 +73,12 @@ fn a_run_that_is_interrupted_or_keeps_no_records_has_a_page_too() {
     assert!(page.contains(&finished.digest()));
     start(coordinator(folder.path()).args(["report", "run"])).finish().done();
     assert_eq!(fs::read_to_string(&path).unwrap(), page);
+    // A run that goes on has none until it ends again.
+    let mut run = start(coordinator(folder.path()).args(["--json", "--resume", "run"]));
+    run.wait_for_line("epoch ");
+    assert!(!path.exists());
+    run.signal(Signal::KILL);
+    run.finish();
 
     let (finished, folder) = run_small(&["--no-metrics"]);
     let digest = finished.done().digest();

@@ -123,6 +123,16 @@ impl Place {
         }
     }
 
+    /// Removes the page about an earlier end of a run that goes on; `coordinator report` makes one at any time.
+    pub fn discard_report(&self) {
+        let path = self.directory.report();
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("{} is of an earlier end of this run, and stays: {error}", path.display());
+        }
+    }
+
     /// The summary of a run that is finished: there is nothing to go on with.
     ///
     /// # Errors

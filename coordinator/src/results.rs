@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_checkpoint::{Manifest, Progress};
 use lockstep_control::RejectReason;
-use lockstep_telemetry::FaultCounts;
+use lockstep_telemetry::{FaultCounts, WorkersRecord};
 
 use crate::local_workers::Exit;
 use crate::trainer::{Confusion, Means};
@@ -33,6 +33,8 @@ pub struct Results {
     pub exits: Vec<Exit>,
     /// What went wrong, and did no harm.
     pub faults: FaultCounts,
+    /// The workers of this process over their whole time, once it is over.
+    pub workers: Option<WorkersRecord>,
 }
 
 impl Results {

@@ -29,9 +29,11 @@ const FEWEST_EXAMPLES: u64 = 32;
 
 /// The workers of this process of the run.
 pub struct Roster {
+    /// When it was made.
+    begin: Instant,
     members: BTreeMap<WorkerId, Entry>,
-    /// As they were when they left, the last ones.
-    gone: VecDeque<WorkerRecord>,
+    /// As they were when they left, the last ones, and how long each was a member.
+    gone: VecDeque<(WorkerRecord, Duration)>,
     /// Somebody left in the window.
     left: bool,
     /// The beginning of the window.
@@ -41,6 +43,8 @@ pub struct Roster {
 /// What is known of one member.
 struct Entry {
     hello: Hello,
+    /// When it was given work for the first time.
+    begun: Option<Instant>,
     held: Vec<Held>,
     total: Counts,
     window: Counts,
@@ -82,14 +86,15 @@ impl Counts {
 impl Roster {
     /// Nobody, from `now` on.
     pub fn new(now: Instant) -> Self {
-        Self { members: BTreeMap::new(), gone: VecDeque::new(), left: false, since: now }
+        Self { begin: now, members: BTreeMap::new(), gone: VecDeque::new(), left: false, since: now }
     }
 
     /// A worker joined; one of the same name that left is no longer shown.
     pub fn joined(&mut self, worker: WorkerId, hello: Hello) {
-        self.gone.retain(|gone| gone.name != hello.name || gone.host != hello.host);
+        self.gone.retain(|(gone, _)| gone.name != hello.name || gone.host != hello.host);
         let (total, window) = (Counts::default(), Counts::default());
-        self.members.insert(worker, Entry { hello, held: Vec::new(), total, window, share: 0, late: None });
+        let entry = Entry { hello, begun: None, held: Vec::new(), total, window, share: 0, late: None };
+        self.members.insert(worker, entry);
     }
 
     /// A worker was given leaves; they wait for weights if `weights`, the newest, are not those that they need.
@@ -107,6 +112,7 @@ impl Roster {
         if task.kind == TaskKind::Train {
             entry.share = leaves_left;
         }
+        entry.begun.get_or_insert(now);
         let ready = (task.weights() <= weights).then_some(now);
         // Two tasks are under way at most: what is older will not be answered any more, whoever forgot to say so.
         entry.held.retain(|held| held.task.weights() + 1 >= task.weights());
@@ -182,13 +188,28 @@ impl Roster {
         if self.gone.len() == MAX_GONE {
             self.gone.pop_front();
         }
-        self.gone.push_back(WorkerRecord {
+        let gone = WorkerRecord {
             straggler: false,
             examples_per_second: 0.0,
             latency_seconds: None,
             wait_share: 0.0,
             ..gone
+        };
+        self.gone.push_back((gone, entry.age(now)));
+    }
+
+    /// All of them over their whole time, from the first assignment of each on, instead of over a window.
+    pub fn whole(&self, now: Instant, seconds: f64, step: u64) -> WorkersRecord {
+        let members = self.members.iter().map(|(worker, entry)| {
+            let age = entry.age(now);
+            over_all(entry.record(now, *worker, Duration::MAX), age)
         });
+        let gone = self.gone.iter().map(|(gone, age)| over_all(gone.clone(), *age));
+        let mut workers: Vec<_> = members.chain(gone).collect();
+        let all: u64 = workers.iter().map(|worker| worker.examples + worker.evaluated).sum();
+        workers.iter_mut().for_each(|worker| worker.share = share(worker.examples + worker.evaluated, all));
+        let window_seconds = now.saturating_duration_since(self.begin).as_secs_f64();
+        WorkersRecord { seconds, step, window_seconds, workers }
     }
 
     /// The record, if one is due: `seconds` after the run began, `step` steps committed.
@@ -218,12 +239,33 @@ impl Roster {
             entry.window = Counts::default();
         }
         self.since = now;
-        workers.extend(self.gone.iter().cloned());
+        workers.extend(self.gone.iter().map(|(gone, _)| gone.clone()));
         Some(WorkersRecord { seconds, step, window_seconds: window.as_secs_f64(), workers })
     }
 }
 
+/// A worker's record with rates and shares over `age` instead of a window.
+fn over_all(record: WorkerRecord, age: Duration) -> WorkerRecord {
+    let (seconds, answers) = (age.as_secs_f64(), record.answers as f64);
+    let of_age = |part: f64| if seconds > 0.0 { part / seconds } else { 0.0 };
+    let latency = (record.compute_seconds + record.transfer_seconds) / answers;
+    let compute_share = of_age(record.compute_seconds).min(1.0);
+    let transfer_share = of_age(record.transfer_seconds).min(1.0 - compute_share);
+    WorkerRecord {
+        examples_per_second: of_age((record.examples + record.evaluated) as f64),
+        latency_seconds: latency.is_finite().then_some(latency),
+        compute_share,
+        transfer_share,
+        wait_share: 1.0 - compute_share - transfer_share,
+        ..record
+    }
+}
+
 impl Entry {
+    fn age(&self, now: Instant) -> Duration {
+        self.begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun))
+    }
+
     fn record(&self, now: Instant, worker: WorkerId, window: Duration) -> WorkerRecord {
         let Self { hello, total, .. } = self;
         let (state, reason) = self.state(now);
@@ -415,6 +457,34 @@ mod tests {
         answer(&mut roster, THREE, 5, begin + ms(1400), 10, 10, 64);
         let record = roster.sample(begin + ms(1600), 0.0, 1).unwrap();
         assert_eq!(record.workers[2].state, WorkerState::Working);
+    }
+
+    #[test]
+    fn the_whole_time_has_everybody_s_part() {
+        let begin = Instant::now();
+        let mut roster = Roster::new(begin);
+        roster.joined(ONE, hello("a"));
+        roster.joined(TWO, hello("b"));
+        answer(&mut roster, ONE, 1, begin + ms(1000), 100, 60, 96);
+        roster.sample(begin + ms(1100), 0.0, 1).unwrap();
+        answer(&mut roster, TWO, 2, begin + ms(1500), 100, 50, 32);
+        roster.left(begin + ms(2000), TWO, "it was killed".to_string());
+        let record = roster.whole(begin + ms(3000), 3.5, 7);
+        assert_eq!((record.seconds, record.step, record.window_seconds), (3.5, 7, 3.0));
+        let [one, two] = &record.workers[..] else { panic!("{record:?}") };
+        assert!(close(one.share, 0.75) && close(two.share, 0.25), "{record:?}");
+        // Two seconds since it had its first work, and half of one.
+        assert!(close(one.examples_per_second, 48.0) && close(two.examples_per_second, 64.0), "{record:?}");
+        assert!(close(one.compute_share, 0.03) && close(two.compute_share, 0.1), "{record:?}");
+        assert!(close(one.transfer_share, 0.02) && close(two.wait_share, 0.8), "{record:?}");
+        assert!(close(one.latency_seconds.unwrap(), 0.1), "{record:?}");
+        assert_eq!((two.state, &*two.reason), (WorkerState::Gone, "it was killed"));
+        // One that never had work has nothing to divide by.
+        let mut idle = Roster::new(begin);
+        idle.joined(ONE, hello("a"));
+        let record = idle.whole(begin + ms(1), 0.0, 0);
+        let one = &record.workers[0];
+        assert_eq!((one.examples_per_second, one.latency_seconds, one.wait_share), (0.0, None, 1.0));
     }
 
     #[test]

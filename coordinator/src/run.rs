@@ -183,6 +183,9 @@ impl Run {
                 for command in commands.drain(..) {
                     if let Command::Finish { outcome } = command {
                         self.record("finish", None, command.to_string());
+                        let now = Instant::now();
+                        let workers = self.roster.whole(now, self.seconds(now), self.results.steps);
+                        self.results.workers = Some(workers);
                         return outcome;
                     }
                     self.execute(command, &mut events);
@@ -582,8 +585,7 @@ impl Run {
 
     /// Has the state of the workers recorded, a few times a second.
     fn sample_workers(&mut self, now: Instant) {
-        let seconds = self.results.earlier_seconds + now.saturating_duration_since(self.start).as_secs_f64();
-        if let Some(record) = self.roster.sample(now, seconds, self.results.steps) {
+        if let Some(record) = self.roster.sample(now, self.seconds(now), self.results.steps) {
             self.recorder.workers(&record);
         }
     }
@@ -625,7 +627,7 @@ impl Run {
             _ => reason,
         };
         let worker = worker.and_then(|worker| self.members.get(&worker)).map(|member| member.name.clone());
-        let seconds = self.results.earlier_seconds + self.start.elapsed().as_secs_f64();
+        let seconds = self.seconds(Instant::now());
         self.times.decided(&reason);
         self.recorder.event(&EventRecord { seconds, step: self.results.steps, kind, worker, reason });
     }
@@ -646,6 +648,11 @@ impl Run {
 
     fn finish_message(&self, reason: &str) -> Encoded {
         ToWorker::Finish(proto::Finish { fence: self.fence, reason: reason.to_string() }).into()
+    }
+
+    /// Seconds since the run began, those of earlier processes included.
+    fn seconds(&self, now: Instant) -> f64 {
+        self.results.earlier_seconds + now.saturating_duration_since(self.start).as_secs_f64()
     }
 
     fn now(&self) -> Time {

@@ -219,6 +219,11 @@ impl RunDirectory {
         self.path.join("summary.json")
     }
 
+    /// What each worker did, at the end.
+    pub fn workers(&self) -> PathBuf {
+        self.path.join("workers.json")
+    }
+
     /// The run on one page, for people.
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")

@@ -4,13 +4,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use lockstep_checkpoint::{Disk, Files, list_checkpoints, load_checkpoint, read_model};
 use lockstep_dataset::Dataset;
-use lockstep_model::{digest, into_le_bytes};
+use lockstep_model::into_le_bytes;
 use lockstep_proto::RunId;
 use lockstep_telemetry::{EvaluationKind, EvaluationRecord, Sink, Summary, Terminal};
 
@@ -18,12 +16,13 @@ use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
 use crate::dashboard::{Dashboard, Digits, Ended, Facts, RunFiles, restore};
 use crate::initial::Initial;
-use crate::prepare::weights_of;
+use crate::latest::Latest;
 use crate::run::Signals;
 use crate::run_directory::RunDirectory;
 use crate::settings::Settings;
 use crate::train;
 use crate::verify_command::settings_of;
+use crate::workers_file;
 
 /// Serves the page of the run in `run_dir` on `address`; the data, for its test digits, are looked for in `data_dir`,
 /// else where the run had them. Returns the exit code.
@@ -42,11 +41,18 @@ pub fn show(
     settings.data_dir = data_dir.or(settings.data_dir);
     let directory = RunDirectory::open(run_dir)?;
     let dashboard = Dashboard::start(address, Router::new())?;
-    let summary = directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
     let mut shared = dashboard.shared();
     restore(&mut shared, &directory.metrics(), &directory.events())
         .with_context(|| format!("cannot read the records in {}", run_dir.display()))?;
-    let (step, weights) = newest_weights(&directory, &settings, summary.as_ref())?;
+    let run_id = settings.resume.as_ref().map(|resume| resume.stored.run_id).unwrap_or_default();
+    if let Some(workers) = workers_file::read(&directory, RunId(run_id), shared.newest_step()) {
+        shared.workers(&workers);
+    }
+    let Latest { summary, weights } = Latest::read(&directory, &run_id, shared.newest_step())?;
+    let (step, weights) = match weights {
+        Some(latest) => latest,
+        None => (0, Initial::find(&settings)?.weights),
+    };
     shared.weights(step, &into_le_bytes(weights));
     if let Some(test) = summary.as_ref().and_then(test_of) {
         shared.evaluation(&test);
@@ -113,47 +119,6 @@ pub(crate) fn data_of(settings: &Settings, terminal: &Terminal) -> Result<Datase
         resume.stored.check(&train::identity(settings, &dataset, &Initial::find(settings)?))?;
     }
     Ok(dataset)
-}
-
-/// The final model, else the newest checkpoint, else the weights before the first step.
-fn newest_weights(
-    directory: &RunDirectory,
-    settings: &Settings,
-    summary: Option<&Summary>,
-) -> Result<(u64, Box<[f32]>)> {
-    let run_id = settings.resume.as_ref().map(|resume| resume.stored.run_id).unwrap_or_default();
-    match stored_weights(directory, &run_id, summary)? {
-        Some(newest) => Ok(newest),
-        None => Ok((0, Initial::find(settings)?.weights)),
-    }
-}
-
-/// The final model, else the newest checkpoint that is valid, with the step.
-///
-/// # Errors
-///
-/// If there is a final model and it cannot be read.
-pub(crate) fn stored_weights(
-    directory: &RunDirectory,
-    run_id: &[u8; 16],
-    summary: Option<&Summary>,
-) -> Result<Option<(u64, Box<[f32]>)>> {
-    if let Some(summary) = summary
-        && directory.model().exists()
-    {
-        let weights = weights_of(&read_model(&directory.model())?).map_err(anyhow::Error::msg)?;
-        return Ok(Some((summary.steps, weights)));
-    }
-    let files: Arc<dyn Files> = Arc::new(Disk);
-    let folder = directory.checkpoints();
-    // A run that was ended early may have no folder of checkpoints.
-    for name in list_checkpoints(&*files, &folder).unwrap_or_default().iter().rev() {
-        let digest_of = |model: &_| Ok(digest(&weights_of(model)?).0);
-        if let Ok((manifest, model)) = load_checkpoint(&*files, &folder, name, run_id, &digest_of) {
-            return Ok(Some((manifest.step, weights_of(&model).map_err(anyhow::Error::msg)?)));
-        }
-    }
-    Ok(None)
 }
 
 fn test_of(summary: &Summary) -> Option<EvaluationRecord> {

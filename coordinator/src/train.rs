@@ -38,6 +38,7 @@ use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
 use crate::settings::{DatasetChoice, RunIdentity, Settings, SettingsError};
 use crate::timeline::Timeline;
 use crate::trainer::Trainer;
+use crate::workers_file;
 
 /// Local workers start within a moment; one that hangs there is not waited for longer.
 const LOCAL_JOIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -141,6 +142,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let standing = place.standing(settings, &identity, &plan, initial.weights)?;
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
+        place.discard_report();
     }
     let mut recorder = recorder(settings, terminal, &place, &standing, &plan, start)?;
     if let Some(dashboard) = &dashboard {
@@ -218,6 +220,9 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let code = report.write(&trainer, &results);
     // Whether or not that could be printed.
     if report.belongs_here() {
+        if let Some(workers) = results.workers {
+            workers_file::write(directory, *run_id, workers);
+        }
         html_report::write_at_end(directory, shown, outcome);
     }
     let code = code?;

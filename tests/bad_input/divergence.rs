@@ -31,8 +31,8 @@ fn assert_json(run: &Path) {
     let of_kind = |extension: &str| {
         files.iter().filter(|path| path.extension().is_some_and(|e| e == extension)).count()
     };
-    // The summary and the manifest of the last checkpoint.
-    assert_eq!((of_kind("json"), of_kind("jsonl")), (2, 2), "{files:?}");
+    // The summary, what the workers did, and the manifest of the last checkpoint.
+    assert_eq!((of_kind("json"), of_kind("jsonl")), (3, 2), "{files:?}");
     for path in files {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => drop(serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap()),

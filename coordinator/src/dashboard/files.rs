@@ -38,6 +38,7 @@ impl RunFiles {
             directory.metrics(),
             directory.events(),
             directory.summary(),
+            directory.workers(),
             directory.model(),
             directory.steps_log(),
             directory.report(),

@@ -192,6 +192,11 @@ impl Shared {
         self.lock().weights.clone()
     }
 
+    /// The last step.
+    pub fn newest_step(&self) -> u64 {
+        self.lock().progress.step
+    }
+
     /// The whole curve, up to the last step.
     pub fn curve(&self) -> Vec<Point> {
         self.lock().curve.whole()

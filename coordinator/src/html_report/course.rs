@@ -2,11 +2,16 @@
 
 use std::fmt::Write;
 
+use lockstep_telemetry::{WorkerRecord, WorkerState, WorkersRecord};
+
 use super::sections::{counted, grouped, sentence};
 use super::{Story, escape};
 
 /// Of the events that the history keeps, the ones that are shown.
 const SHOWN_EVENTS: usize = 40;
+
+/// Of the workers that there were, the ones that are shown.
+const SHOWN_WORKERS: usize = 64;
 
 /// Where a step's time goes.
 pub fn times(story: &Story) -> String {
@@ -57,6 +62,9 @@ pub fn workers(story: &Story) -> String {
         Some((least, most)) => sentence(&format!("From {least} to {most} workers at the end of a step.")),
         None => String::new(),
     };
+    if let Some(record) = &story.workers {
+        text.push_str(&done(record));
+    }
     if records.members.is_empty() {
         text.push_str(&sentence("Who they were is not known: events.jsonl has nobody that joined."));
         return text;
@@ -98,6 +106,48 @@ pub fn workers(story: &Story) -> String {
     }
     if let Some(faults) = story.summary.as_ref().and_then(|summary| summary.faults.to_text()) {
         text.push_str(&sentence(&format!("What went wrong and was made good: {faults}.")));
+    }
+    text
+}
+
+/// What each worker did.
+fn done(record: &WorkersRecord) -> String {
+    let mut text = sentence(
+        "What each did from its first assignment on, in the process that ended the run; of its time it \
+         computed, had work on the way or in a queue, and waited.",
+    );
+    text.push_str("<div class=\"scroll\"><table class=\"done\"><thead><tr>");
+    for title in ["Worker", "On", "Threads", "Share", "Examples", "Examples/s", "Latency", "Its time"] {
+        let _ = write!(text, "<th scope=\"col\">{title}</th>");
+    }
+    text.push_str("</tr></thead>\n<tbody>\n");
+    for worker in record.workers.iter().take(SHOWN_WORKERS) {
+        let WorkerRecord {
+            name, host, cpu, threads, share, compute_share, transfer_share, wait_share, ..
+        } = worker;
+        let gone = if worker.state == WorkerState::Gone { " (left)" } else { "" };
+        let latency =
+            worker.latency_seconds.map_or("–".to_string(), |seconds| format!("{:.2} ms", seconds * 1e3));
+        let [computed, moved, waited] = [compute_share, transfer_share, wait_share].map(|part| part * 100.0);
+        let _ = writeln!(
+            text,
+            "<tr><td><bdi>{}</bdi> #{}{gone}</td><td><bdi>{}</bdi>, {}</td><td>{threads}</td><td>{:.1} %</td><td>{}</td>\
+             <td>{}</td><td>{latency}</td><td>computed {computed:.0} %, on the way {moved:.0} %, waited {waited:.0} %\
+             <span class=\"track\"><span class=\"fill\" style=\"width:{computed:.1}%\"></span>\
+             <span class=\"fill moved\" style=\"width:{moved:.1}%\"></span></span></td></tr>",
+            escape(name),
+            worker.worker,
+            escape(host),
+            escape(cpu),
+            share * 100.0,
+            grouped(worker.examples + worker.evaluated),
+            grouped(worker.examples_per_second.round() as u64),
+        );
+    }
+    text.push_str("</tbody></table></div>\n");
+    let more = record.workers.len().saturating_sub(SHOWN_WORKERS);
+    if more > 0 {
+        text.push_str(&sentence(&format!("And {}.", counted(more as u64, "other", "others"))));
     }
     text
 }

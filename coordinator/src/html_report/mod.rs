@@ -19,14 +19,16 @@ use anyhow::{Context, Result};
 use lockstep_control::Outcome;
 use lockstep_dataset::{Examples, contact_sheet};
 use lockstep_model::{Cpu, Network, Workspace, digest};
-use lockstep_telemetry::Summary;
+use lockstep_proto::RunId;
+use lockstep_telemetry::{Summary, WorkersRecord};
 
 use crate::dashboard::{Ended, EventView, Facts};
 use crate::gauge::{self, COLUMNS};
+use crate::latest::Latest;
 use crate::run_directory::RunDirectory;
 use crate::settings::StoredRun;
-use crate::show_command::stored_weights;
 use crate::svg::escaped as escape;
+use crate::workers_file;
 use records::Records;
 
 /// What reading and drawing may take at an end by signal, which is promised within 2 seconds, and at any other.
@@ -40,6 +42,8 @@ pub struct Story {
     dataset: String,
     facts: Facts,
     records: Records,
+    /// What each worker did, of the process that ended the run.
+    workers: Option<WorkersRecord>,
     /// What the run found out, if that is how it ended last.
     summary: Option<Summary>,
     /// Its newest weights, their step and digest.
@@ -76,43 +80,27 @@ pub fn read(directory: &RunDirectory) -> Result<Story> {
     let stored = StoredRun::read(&path)?;
     let records = Records::read(directory)
         .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
-    let summary = directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
-    let (summary, weights) = newest(directory, &stored.run_id, &records, summary)?;
+    let Latest { summary, weights } = Latest::read(directory, &stored.run_id, records.view.progress.step)?;
+    let weights = weights.map(|(step, values)| {
+        let digest = digest(&values).to_string();
+        Weights { step, values, digest }
+    });
     let ended = match &summary {
         Some(summary) => Ended::of_summary(summary),
         None => last_words(&records.view.events).unwrap_or_else(Ended::unfinished),
     };
+    let workers = workers_file::read(directory, RunId(stored.run_id), records.view.progress.step);
     Ok(Story {
         name: name(directory.path()),
         dataset: stored.identity.dataset,
         facts: Facts::default().with_configuration(&text),
         records,
+        workers,
         summary,
         weights,
         ended,
         initialised: directory.initial_weights().exists(),
     })
-}
-
-/// The newest weights, and the summary if it is about them: a run that was taken up again has gone on since.
-fn newest(
-    directory: &RunDirectory,
-    run_id: &[u8; 16],
-    records: &Records,
-    summary: Option<Summary>,
-) -> Result<(Option<Summary>, Option<Weights>)> {
-    let digested = |(step, values): (u64, Box<[f32]>)| {
-        let digest = digest(&values).to_string();
-        Weights { step, values, digest }
-    };
-    let summary = summary.filter(|summary| summary.steps >= records.view.progress.step);
-    let found = stored_weights(directory, run_id, summary.as_ref())?.map(digested);
-    match (&summary, &found) {
-        (Some(summary), Some(found)) if found.digest != summary.weights_digest => {
-            Ok((None, stored_weights(directory, run_id, None)?.map(digested)))
-        }
-        _ => Ok((summary, found)),
-    }
 }
 
 /// How a run without a summary ended by its own decision, unless it was taken up again since.

@@ -31,8 +31,8 @@ pub fn page(story: &Story, predicted: Result<Predicted, String>) -> String {
     section(&mut text, "Digits of the test set", "", &digits(predicted));
     section(&mut text, "Confusion matrix", "", &confusion(story));
     section(&mut text, "Where a step’s time goes", "half", &times(story));
-    section(&mut text, "Workers", "half", &workers(story));
-    section(&mut text, "The same again", "", &reproduction(story));
+    section(&mut text, "The same again", "half", &reproduction(story));
+    section(&mut text, "Workers", "", &workers(story));
     section(&mut text, "Last events", "", &events(story));
     section(&mut text, "Configuration", "", &configuration(story));
     let _ = write!(

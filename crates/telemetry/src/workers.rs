@@ -3,10 +3,10 @@
 //! Plain data. Everything in it is as the coordinator saw it; nothing here depends on a bit of the training, and none
 //! of it is the same for two runs.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The workers at one moment, and what they did since the record before.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename = "workers")]
 pub struct WorkersRecord {
     /// Seconds since the run began.
@@ -20,7 +20,7 @@ pub struct WorkersRecord {
 }
 
 /// One worker.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct WorkerRecord {
     /// Its number: the how-manieth member of this coordinator process. One that comes back has a new one.
     pub worker: u32,
@@ -66,7 +66,7 @@ pub struct WorkerRecord {
 }
 
 /// What a worker does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
     /// It has its share of the work.

@@ -48,7 +48,8 @@ function take(message) {
   if (message.test) told.test = message.test;
   if (message.predictions) { told.predictions = message.predictions; showPredictions(); }
   if (message.test || message.predictions || message.validation) showConfusion();
-  $('workers-title').textContent = told.ended || message.ended ? 'Workers, at the end' : 'Workers';
+  $('workers-title').textContent = told.facts && told.facts.from_files ? 'Workers, over the whole run'
+    : told.ended || message.ended ? 'Workers, at the end' : 'Workers';
   if (message.ended) told.ended = { ...message.ended, stays: message.stays === true };
   showProgress();
   showFigures();
@@ -101,11 +102,11 @@ function showProgress() {
     stack($('step-split'), parts, split);
     const text = $('step-split-text');
     if (!text.childElementCount) {
-      parts.forEach((part, index) => text.append(
-        element('i', { className: `key part ${part}` }), `${words[index]} `, element('span'), ' '));
+      parts.forEach((part, index) => text.append(element('span', { className: 'item' },
+        element('i', { className: `key part ${part}` }), `${words[index]} `, element('b')), ' '));
       for (const key of text.querySelectorAll('.key')) key.style.width = '9px';
     }
-    text.querySelectorAll('span').forEach((span, index) => { span.textContent = percent(split[index], 0); });
+    text.querySelectorAll('b').forEach((span, index) => { span.textContent = percent(split[index], 0); });
   }
 }
 
@@ -758,7 +759,9 @@ function showFilters() {
   const canvas = $('filters');
   const most = Math.max(...filters.now.map(Math.abs), ...filters.start.map(Math.abs));
   const [cell, pitch] = [8, 3 * 8 + 4];
-  const [width, height] = [16 * pitch + 4, 2 * pitch + 4];
+  // A narrow page has them in two lines, each with its start above.
+  const columns = canvas.parentElement.clientWidth < 480 ? 8 : 16;
+  const [width, height] = [columns * pitch + 4, 32 / columns * pitch + 4];
   canvas.width = width; canvas.height = height;
   const context = canvas.getContext('2d');
   const parse = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
@@ -770,7 +773,8 @@ function showFilters() {
     const strength = Math.min(1, Math.abs(weight) / most) ** 0.8;
     const target = weight > 0 ? plus : minus;
     const rgb = none.map((from, channel) => from + (target[channel] - from) * strength);
-    fillCell(picture, filter * pitch + 4 + tap % 3 * cell, row * pitch + 4 + Math.floor(tap / 3) * cell, cell, rgb);
+    const line = Math.floor(filter / columns) * 2 + row;
+    fillCell(picture, filter % columns * pitch + 4 + tap % 3 * cell, line * pitch + 4 + Math.floor(tap / 3) * cell, cell, rgb);
   }));
   context.putImageData(picture, 0, 0);
   const moved = Array.from({ length: 16 }, (_, filter) => {
