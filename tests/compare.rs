@@ -145,7 +145,7 @@ fn bad_input_gets_one_clear_line() {
     refused(path, &["one", "empty"], failed, &["empty is no run directory, it has no config.toml"]);
     refused(path, &["one", "one/config.toml"], failed, &["cannot open the run directory one/config.toml"]);
     refused(path, &["one", "./one/"], usage, &["one and ./one/ are the same run directory"]);
-    refused(path, &["one", "copy", "--svg", "empty"], failed, &["cannot write empty", "--svg"]);
+    refused(path, &["one", "copy", "--svg", "empty"], failed, &["empty is a folder; name a file", "--svg"]);
     refused(path, &["one", "copy", "--svg", "absent/a.svg"], failed, &["cannot write absent/a.svg", "--svg"]);
     let few = run(path, &["one"]);
     assert_eq!((few.code(), few.stdout.as_str()), (Some(usage), ""), "{few}");

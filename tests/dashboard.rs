@@ -26,7 +26,8 @@ fn start_with(folder: &Path, arguments: &[&str]) -> (Running, Address) {
     (run, address)
 }
 
-fn dashboard_of(run: &mut Running) -> Address {
+/// The address of the page that `run` serves.
+pub fn dashboard_of(run: &mut Running) -> Address {
     let address =
         |line: &str| line.strip_prefix("dashboard http://")?.strip_suffix('/')?.parse::<SocketAddr>().ok();
     run.wait_for(address).into()
@@ -237,7 +238,7 @@ fn an_address_in_use_is_one_clear_line_and_leaves_nothing() {
         finished.stderr,
         format!(
             "error: cannot serve the dashboard on {address}: Address already in use (os error 98); choose another \
-             address with --dashboard (port 0 takes a free one), or leave it out with --no-dashboard\n"
+             address with --dashboard (port 0 takes a free one)\n"
         )
     );
     assert!(!folder.path().join("run").exists());
@@ -361,7 +362,7 @@ fn a_killed_run_is_shown_as_far_as_its_files_go() {
 }
 
 /// `coordinator show run`, in `folder`.
-fn show(folder: &Path, arguments: &[&str]) -> (Running, Address) {
+pub fn show(folder: &Path, arguments: &[&str]) -> (Running, Address) {
     let mut show = start(coordinator(folder).args(["show", "run"]).args(arguments));
     let address = dashboard_of(&mut show);
     show.wait_for_line("shows the run in run until Ctrl-C");

@@ -18,6 +18,7 @@ mod instruction_sets;
 mod metrics;
 mod models;
 mod oracle;
+mod past_runs;
 mod prometheus;
 mod resume;
 mod same_bits;

@@ -6,17 +6,18 @@
 mod train_arguments;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, Write},
     net::SocketAddr,
     num::NonZeroU32,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
 use clap::{
     ArgAction, Args, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-    builder::BoolishValueParser, value_parser,
+    builder::{BoolishValueParser, Resettable},
+    value_parser,
 };
 
 use lockstep_worker::instruction_set::{self, ForcedCpuError};
@@ -293,6 +294,19 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     })
 }
 
+/// The settings that the run in `run_dir` would go on with if nobody asked for others, whatever the environment says.
+///
+/// # Errors
+///
+/// [`UsageError`], if there is no run, or its `config.toml` is none.
+pub fn settings_of_run(run_dir: &Path) -> Result<Settings, UsageError> {
+    let deaf = command().mut_args(|argument| argument.env(Resettable::Reset));
+    let arguments = [OsStr::new("coordinator"), OsStr::new("--resume"), run_dir.as_os_str()];
+    let matches = deaf.try_get_matches_from(arguments)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok(Settings::resolve(&cli.train, &matches, processors())?)
+}
+
 fn verify(arguments: VerifyArguments) -> Result<Invocation, SettingsError> {
     let VerifyArguments { run_dir, from, to, threads } = arguments;
     match to {
@@ -308,6 +322,13 @@ fn show(arguments: ShowArguments) -> Result<Invocation, SettingsError> {
     let ShowArguments { run_dir, dashboard, insecure, data_dir } = arguments;
     Settings::check_dashboard(dashboard, insecure)?;
     Ok(Invocation::Show { run_dir, dashboard, data_dir })
+}
+
+/// An error and its causes in one line; some errors have named their cause already.
+pub fn sentence(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |sentence, cause| {
+        if sentence.contains(&cause) { sentence } else { format!("{sentence}: {cause}") }
+    })
 }
 
 /// The command as the parser knows it, for completions and manual pages as well.

@@ -3,16 +3,16 @@
 //! It only reads, and may run beside coordinators that train. The only file that it writes is the picture asked for.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use lockstep_checkpoint::write_atomically;
 
 use crate::cli::{EXIT_DONE, EXIT_FAILED};
 use crate::compare::report::Report;
 use crate::compare::run::Run;
 use crate::compare::{curves, plot, table};
 use crate::model_commands::say;
+use crate::output;
 
 /// Which runs, and how to show them.
 #[derive(clap::Args, Clone, Debug, PartialEq)]
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     }
     let report = Report::new(&runs);
     if let Some(path) = &arguments.svg {
-        draw(&report, path)?;
+        output::write(path, plot::svg(&report).as_bytes(), "--svg")?;
     }
     if arguments.json {
         say(&report.to_json().context("the comparison as JSON")?)?;
@@ -77,12 +77,4 @@ fn refuse_repetition(paths: &[PathBuf]) -> Result<(), SameRun> {
         }
     }
     Ok(())
-}
-
-fn draw(report: &Report<'_>, path: &Path) -> Result<()> {
-    let refused = || format!("cannot write {}; choose a place you may write to with --svg", path.display());
-    if path.is_dir() {
-        return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory)).with_context(refused);
-    }
-    write_atomically(path, plot::svg(report).as_bytes()).with_context(refused)
 }

@@ -1,15 +1,16 @@
 //! `coordinator data`: download and verify MNIST, draw a sheet of digits.
 
-use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use lockstep_dataset::{Choice, Progress, Source, contact_sheet};
 use lockstep_model::Digest;
 use lockstep_telemetry::Terminal;
 
 use crate::cli::{DataCommand, PictureDataset};
+use crate::model_commands::say;
+use crate::output;
 
 /// Digits in a row and in a column of the picture.
 const PICTURE_SIDE: usize = 10;
@@ -45,7 +46,7 @@ pub fn run(command: &DataCommand, terminal: &Terminal) -> Result<()> {
                 }
             };
             let picture = contact_sheet(&examples, PICTURE_SIDE, PICTURE_SIDE);
-            lockstep_checkpoint::write_atomically(out, &picture)?;
+            output::write(out, &picture, "--out")?;
             say(&format!("{}\n", out.display()))
         }
     }
@@ -63,10 +64,6 @@ fn verify(folder: &Path) -> Result<()> {
         text.push_str(&format!("{}  {}  {verdict}\n", Digest(report.sha256), report.path.display()));
     }
     say(&text)
-}
-
-fn say(text: &str) -> Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
 /// A progress bar for each file of a download; where standard error is no terminal, a line.

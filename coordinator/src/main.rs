@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError};
+use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError, sentence};
 use lockstep_coordinator::model_commands::{evaluate, export, predict};
 use lockstep_coordinator::settings::SettingsError;
 use lockstep_coordinator::{
@@ -67,11 +67,4 @@ fn main() -> ExitCode {
             (if usage { EXIT_USAGE } else { EXIT_FAILED }).into()
         }
     }
-}
-
-/// An error and its causes in one line; some errors have named their cause already.
-fn sentence(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |sentence, cause| {
-        if sentence.contains(&cause) { sentence } else { format!("{sentence}: {cause}") }
-    })
 }

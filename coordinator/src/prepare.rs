@@ -21,8 +21,9 @@ use lockstep_telemetry::{Restored, Status, Summary};
 
 use crate::crashing_disk::CrashingDisk;
 use crate::initial::Initial;
+use crate::latest::final_model;
 use crate::results::Results;
-use crate::run_directory::RunDirectory;
+use crate::run_directory::{INITIAL_WEIGHTS, RunDirectory};
 use crate::settings::{RunIdentity, Settings};
 
 /// A run's directory, held by this process.
@@ -111,7 +112,7 @@ impl Place {
     /// If the disk refuses.
     pub fn write_config(&self, settings: &Settings, identity: &RunIdentity) -> Result<()> {
         // The next run with these settings begins with the same weights, whatever has become of the file they came from.
-        let init = identity.initial_weights.as_ref().map(|_| self.directory.initial_weights());
+        let init = identity.initial_weights.as_ref().map(|_| INITIAL_WEIGHTS.into());
         let settings = Settings { init, ..settings.clone() };
         let text = settings.to_toml(identity, self.run_id.0);
         write_atomically(&self.directory.config(), text.as_bytes())?;
@@ -133,7 +134,7 @@ impl Place {
         }
     }
 
-    /// The summary of a run that is finished: there is nothing to go on with.
+    /// The summary of a run that is finished, model and all: there is nothing to go on with.
     ///
     /// # Errors
     ///
@@ -146,7 +147,16 @@ impl Place {
         let summary = Summary::read(&path)?;
         let all_epochs = settings.epochs.get() <= summary.epochs;
         let all_steps = settings.max_steps.is_some_and(|most| most.get() <= summary.steps);
-        Ok((summary.status == Status::Done && (all_epochs || all_steps)).then_some(summary))
+        if summary.status != Status::Done || !(all_epochs || all_steps) {
+            return Ok(None);
+        }
+        match final_model(&self.directory, &summary) {
+            Ok(_) => Ok(Some(summary)),
+            Err(flaw) => {
+                tracing::warn!("the run is done, but {flaw}: its end is done again");
+                Ok(None)
+            }
+        }
     }
 
     /// The token that workers join with: as given, else as an earlier process of the run has made it, else a new one.

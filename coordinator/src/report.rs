@@ -83,9 +83,14 @@ impl Report<'_> {
         lockstep_checkpoint::write_atomically(&self.directory.summary(), format!("{json}\n").as_bytes())?;
         show(self.settings, &summary)?;
         if let Outcome::Diverged { step } = self.outcome {
+            // Before the first update no learning rate is at fault.
+            let remedy = match (step, &self.identity.initial_weights) {
+                (1, Some(_)) => "name other weights with --init",
+                _ => "lower --learning-rate",
+            };
             tracing::error!(
-                "training diverged in step {step}: loss or weights are no longer finite at learning rate {:?}; lower \
-                 --learning-rate (the last finite weights, after step {}, are in {})",
+                "training diverged in step {step}: loss or weights are no longer finite at learning rate {:?}; {remedy} \
+                 (the last finite weights, after step {}, are in {})",
                 self.settings.learning_rate.get(),
                 step - 1,
                 self.directory.model().display()

@@ -18,7 +18,7 @@ pub(crate) use utc::compact_utc;
 const CONFIG: &str = "config.toml";
 
 /// The weights of a run that was begun from a file.
-const INITIAL_WEIGHTS: &str = "initial.safetensors";
+pub const INITIAL_WEIGHTS: &str = "initial.safetensors";
 
 /// What an attempt to start a run leaves if it ends before there is a `config.toml`.
 const LEFTOVERS: [&str; 5] = ["lock", "term", "token", "logs", INITIAL_WEIGHTS];
@@ -100,6 +100,9 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
+    /// How many folders a file of a run is in, the run's own included, at most.
+    pub const DEPTH: usize = 3;
+
     /// `runs/<UTC time>-<4 hex digits of the run id>` for a run that begins `unix_seconds` after 1970.
     pub fn default_path(unix_seconds: u64, run_id: &[u8; 16]) -> PathBuf {
         let time = compact_utc(unix_seconds);
@@ -192,6 +195,25 @@ impl RunDirectory {
         // `remove_dir` refuses a folder that holds anything, which is all the check this needs.
         let _ = fs::remove_dir(self.logs());
         let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Whether `path` is a file of the run, which nothing but the run may write. Its report may be written anew.
+    pub fn owns(&self, path: &Path) -> bool {
+        let files = [
+            self.config(),
+            self.metrics(),
+            self.events(),
+            self.summary(),
+            self.workers(),
+            self.model(),
+            self.initial_weights(),
+            self.steps_log(),
+            self.term(),
+            self.lock(),
+            self.token(),
+        ];
+        let folders = [self.checkpoints(), self.tensorboard(), self.logs()];
+        files.iter().any(|file| path == file) || folders.iter().any(|folder| path.starts_with(folder))
     }
 
     /// The folder itself.

@@ -26,6 +26,7 @@ use serde::Serialize;
 
 use crate::cli::TrainArguments;
 use config_file::ConfigFile;
+pub(crate) use config_file::read_configuration;
 pub use error::SettingsError;
 use given::Given;
 pub use given::Origin;

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
 use lockstep_dataset::Dataset;
 use lockstep_model::into_le_bytes;
@@ -13,15 +13,14 @@ use lockstep_proto::RunId;
 use lockstep_telemetry::{EvaluationKind, EvaluationRecord, Sink, Summary, Terminal};
 
 use crate::batches::Batches;
-use crate::cli::EXIT_DONE;
+use crate::cli::{EXIT_DONE, sentence};
 use crate::dashboard::{Dashboard, Digits, Ended, Facts, RunFiles, restore};
 use crate::initial::Initial;
 use crate::latest::Latest;
+use crate::past_run::PastRun;
 use crate::run::Signals;
-use crate::run_directory::RunDirectory;
 use crate::settings::Settings;
 use crate::train;
-use crate::verify_command::settings_of;
 use crate::workers_file;
 
 /// Serves the page of the run in `run_dir` on `address`; the data, for its test digits, are looked for in `data_dir`,
@@ -36,30 +35,38 @@ pub fn show(
     data_dir: Option<PathBuf>,
     terminal: &Terminal,
 ) -> Result<u8> {
-    let mut settings = settings_of(run_dir)?;
+    let run = PastRun::open(run_dir)?;
+    let directory = &run.directory;
+    let mut settings = run.settings()?;
     settings.offline = true;
     settings.data_dir = data_dir.or(settings.data_dir);
-    let directory = RunDirectory::open(run_dir)?;
     let dashboard = Dashboard::start(address, Router::new())?;
     let mut shared = dashboard.shared();
     restore(&mut shared, &directory.metrics(), &directory.events())
         .with_context(|| format!("cannot read the records in {}", run_dir.display()))?;
-    let run_id = settings.resume.as_ref().map(|resume| resume.stored.run_id).unwrap_or_default();
-    if let Some(workers) = workers_file::read(&directory, RunId(run_id), shared.newest_step()) {
+    let steps = shared.newest_step();
+    if let Some(workers) = workers_file::read(directory, RunId(run.stored.run_id), steps) {
         shared.workers(&workers);
     }
-    let Latest { summary, weights } = Latest::read(&directory, &run_id, shared.newest_step())?;
-    let (step, weights) = match weights {
-        Some(latest) => latest,
-        None => (0, Initial::find(&settings)?.weights),
-    };
-    shared.weights(step, &into_le_bytes(weights));
+    let initial = Initial::find(&settings).map(|initial| initial.weights);
+    let Latest { summary, weights } = Latest::read(directory, &run.stored.run_id, steps)?;
+    match (weights, &initial) {
+        (Ok(stored), _) => shared.weights(stored.step.unwrap_or(steps), &into_le_bytes(stored.values)),
+        // A run that has just begun.
+        (Err(_), Ok(initial)) if steps == 0 && summary.is_none() => {
+            shared.weights(0, &into_le_bytes(initial.clone()));
+        }
+        (Err(flaw), _) => tracing::warn!("the page cannot look into the network: {flaw}"),
+    }
     if let Some(test) = summary.as_ref().and_then(test_of) {
         shared.evaluation(&test);
     }
-    let (facts, digits) = with_data(facts(&directory, &settings)?, &settings, terminal);
+    let (facts, digits) = with_data(facts(&run, &settings), &settings, terminal);
+    if let Err(error) = &initial {
+        tracing::warn!("the page cannot show how the filters began: {}", sentence(error));
+    }
     // However many workers there were, and have logs.
-    dashboard.prepare(facts, RunFiles::of(&directory, settings.workers.get()), digits, settings.seed);
+    dashboard.prepare(facts, RunFiles::of(directory, settings.workers.get()), digits, initial.ok());
     dashboard.stay(summary.as_ref().map_or_else(Ended::unfinished, Ended::of_summary));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -73,20 +80,17 @@ pub fn show(
     Ok(EXIT_DONE)
 }
 
-fn facts(directory: &RunDirectory, settings: &Settings) -> Result<Facts> {
-    let path = directory.config();
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let stored = settings.resume.as_ref().map(|resume| &resume.stored);
+fn facts(run: &PastRun, settings: &Settings) -> Facts {
     let facts = Facts {
-        run_id: stored.map(|stored| RunId(stored.run_id).to_string()).unwrap_or_default(),
-        directory: directory.path().display().to_string(),
-        dataset: stored.map(|stored| stored.identity.dataset.clone()).unwrap_or_default(),
+        run_id: RunId(run.stored.run_id).to_string(),
+        directory: run.directory.path().display().to_string(),
+        dataset: run.stored.identity.dataset.clone(),
         epochs: settings.epochs.get(),
         micro_shards: settings.micro_shards.get(),
         from_files: true,
         ..Facts::default()
     };
-    Ok(facts.with_configuration(&text))
+    facts.with_configuration(&run.configuration)
 }
 
 /// With the data of the run there are test digits, and it is known how many steps were planned.
@@ -94,9 +98,7 @@ fn with_data(facts: Facts, settings: &Settings, terminal: &Terminal) -> (Facts, 
     let dataset = match data_of(settings, terminal) {
         Ok(dataset) => dataset,
         Err(error) => {
-            tracing::warn!(
-                "the page has no test digits: {error:#}; name the folder of the data with --data-dir"
-            );
+            tracing::warn!("the page has no test digits: {}", sentence(&error));
             return (facts, None);
         }
     };
@@ -114,9 +116,15 @@ fn with_data(facts: Facts, settings: &Settings, terminal: &Terminal) -> (Facts, 
 ///
 /// If they cannot be had, or are others.
 pub(crate) fn data_of(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
-    let dataset = train::load(settings, terminal)?;
-    if let Some(resume) = &settings.resume {
-        resume.stored.check(&train::identity(settings, &dataset, &Initial::find(settings)?))?;
+    const REMEDY: &str = "name the folder of the run's data with --data-dir";
+    let dataset =
+        train::load(settings, terminal).map_err(|error| anyhow!("{}; {REMEDY}", sentence(&error)))?;
+    let Some(resume) = &settings.resume else { return Ok(dataset) };
+    let identity = train::identity(settings, &dataset, &Initial::find(settings)?);
+    if let Some((key, stored, now)) = resume.stored.identity.difference(&identity) {
+        bail!(
+            "the run's {key} is {stored}, and here it is {now}; {REMEDY}, or use the program that trained it"
+        );
     }
     Ok(dataset)
 }

@@ -139,6 +139,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         // They are the right ones; the copy may have been lost.
         initial.keep(directory)?;
     }
+    let first_weights = dashboard.as_ref().map(|_| initial.weights.clone());
     let standing = place.standing(settings, &identity, &plan, initial.weights)?;
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
@@ -158,7 +159,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         recorder.add(readiness);
         let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
         let local = if settings.external { 0 } else { settings.workers.get() };
-        dashboard.prepare(facts, RunFiles::of(directory, local), digits, settings.seed);
+        dashboard.prepare(facts, RunFiles::of(directory, local), digits, first_weights);
     }
     let control = lockstep_control::Settings {
         plan,

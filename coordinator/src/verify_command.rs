@@ -2,7 +2,6 @@
 //!
 //! It only reads, and may run beside the coordinator that writes.
 
-use std::io::Write;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,13 +16,14 @@ use lockstep_telemetry::Terminal;
 use lockstep_worker::Recomputer;
 
 use crate::batches::Batches;
-use crate::cli::{EXIT_DONE, EXIT_FAILED, Invocation};
+use crate::cli::{EXIT_DONE, EXIT_FAILED};
 use crate::initial::Initial;
+use crate::model_commands::say;
+use crate::past_run::PastRun;
 use crate::prepare::weights_of;
 use crate::run_directory::RunDirectory;
-use crate::settings::Settings;
 use crate::trainer::Trainer;
-use crate::{cli, messages, train};
+use crate::{messages, train};
 
 /// Recomputes the steps `from..=to` (the last one logged if absent) of the run in `run_dir` with `threads` threads;
 /// returns the exit code.
@@ -38,15 +38,15 @@ pub fn verify(
     threads: NonZeroU32,
     terminal: &Terminal,
 ) -> Result<u8> {
-    let settings = settings_of(run_dir)?;
-    let resume = settings.resume.as_ref().context("a run to verify")?;
-    let run_id = resume.stored.run_id;
+    let run = PastRun::open(run_dir)?;
+    let settings = run.settings()?;
+    let run_id = run.stored.run_id;
     let initial = Initial::find(&settings)?;
     let dataset = train::load(&settings, terminal)?;
     let identity = train::identity(&settings, &dataset, &initial);
-    resume.stored.check(&identity)?;
+    run.stored.check(&identity)?;
     let header = LogHeader::new(run_id, &serde_json::to_string(&identity)?);
-    let directory = RunDirectory::open(run_dir)?;
+    let directory = &run.directory;
     let history = History::read(&Disk, &directory.steps_log(), &header)?;
     if let Some(damage) = history.damage() {
         tracing::warn!("{damage}");
@@ -59,7 +59,7 @@ pub fn verify(
         );
     }
 
-    let (start, weights) = start(&directory, run_id, from, initial.weights)?;
+    let (start, weights) = start(directory, run_id, from, initial.weights)?;
     let mut replay = Replay {
         batches: Batches::new(
             dataset,
@@ -81,27 +81,15 @@ pub fn verify(
                 "step {step} differs: computed again, its weights have the digest {actual}, the log has {}\n",
                 Digest(logged)
             );
-            print(&sentence)?;
+            say(&sentence)?;
             return Ok(EXIT_FAILED);
         }
         compared += 1;
     }
     let missing = to - from + 1 - compared;
     let gaps = if missing > 0 { format!(" ({missing} have no record)") } else { String::new() };
-    print(&format!("steps {from} to {to}: {compared} digests computed again, all as logged{gaps}\n"))?;
+    say(&format!("steps {from} to {to}: {compared} digests computed again, all as logged{gaps}\n"))?;
     Ok(EXIT_DONE)
-}
-
-fn print(sentence: &str) -> Result<()> {
-    std::io::stdout().write_all(sentence.as_bytes()).context("cannot write to standard output")
-}
-
-/// The settings that the run would be resumed with.
-pub(crate) fn settings_of(run_dir: &Path) -> Result<Settings> {
-    match cli::parse(["coordinator".into(), "--resume".into(), run_dir.as_os_str().to_owned()])? {
-        Invocation::Train(settings) => Ok(*settings),
-        _ => bail!("these arguments ask for training"),
-    }
 }
 
 /// The newest state before the step `from`: a checkpoint, or the initial weights.
@@ -113,7 +101,10 @@ fn start(
 ) -> Result<(u64, Box<[f32]>)> {
     let files: Arc<dyn Files> = Arc::new(Disk);
     let folder = directory.checkpoints();
-    for name in list_checkpoints(&*files, &folder)?.iter().rev().filter(|name| name.step < from) {
+    // A run that was ended early may have no such folder.
+    for name in
+        list_checkpoints(&*files, &folder).unwrap_or_default().iter().rev().filter(|name| name.step < from)
+    {
         let digest_of = |model: &_| Ok(digest(&weights_of(model)?).0);
         // One that is not valid is no reason to fail: an older one does as well.
         if let Ok((manifest, model)) = load_checkpoint(&*files, &folder, name, &run_id, &digest_of) {

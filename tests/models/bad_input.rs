@@ -121,7 +121,12 @@ fn a_run_of_another_version_or_cut_short_is_refused() {
     );
     refused(newer.path(), &export, FAILED, &[&both]);
     let newer = change("summary.json", "\"schema_version\":1", "\"schema_version\":9");
-    refused(newer.path(), &export, FAILED, &["schema version is 9, and this program reads 1"]);
+    refused(
+        newer.path(),
+        &export,
+        FAILED,
+        &["has schema version 9 and this program reads 1", "use the version"],
+    );
     let cut = change("config.toml", "[identity]", "[identity_of_nobody]\n[more");
     refused(cut.path(), &export, FAILED, &["run/config.toml"]);
     let cut = change("config.toml", "learning-rate", "");
@@ -139,7 +144,7 @@ fn a_run_of_another_version_or_cut_short_is_refused() {
     fs::write(&model, changed).unwrap();
     refused(folder.path(), &export, FAILED, &["does not belong to its run", "summary says"]);
     fs::remove_file(&model).unwrap();
-    let parts = ["the run in run has no weights yet", "coordinator --resume run"];
+    let parts = ["run/model.safetensors is not there", "coordinator --resume run"];
     refused(folder.path(), &export, FAILED, &parts);
 }
 

@@ -2,10 +2,9 @@
 //!
 //! Reads only, and may do so beside the coordinator that trains: then it finds what is written by now.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::{Disk, History, LogHeader};
 use lockstep_proto::RunId;
 use lockstep_telemetry::{EpochRecord, Summary};
@@ -13,8 +12,8 @@ use lockstep_telemetry::{EpochRecord, Summary};
 use super::curves::CurvePoint;
 use super::differences::Fields;
 use crate::dashboard::{Cursor, Facts, Shared, restore};
-use crate::run_directory::{RunDirectory, RunDirectoryError};
-use crate::settings::{SettingsError, StoredRun};
+use crate::past_run::PastRun;
+use crate::settings::StoredRun;
 
 /// Everything that is compared of a run.
 #[derive(Debug)]
@@ -43,23 +42,7 @@ impl Run {
     /// If there is none, or a file of it is of another version of this program, of another run, or damaged. Torn ends
     /// of logs are not: they are left out.
     pub fn read(path: &Path) -> Result<Self> {
-        let directory = match RunDirectory::open(path) {
-            // Their own words tell how to go on with a run, or start one.
-            Err(RunDirectoryError::Absent { path }) => bail!("there is no run directory {}", path.display()),
-            Err(RunDirectoryError::NoRun { path }) => {
-                bail!("{} is no run directory, it has no config.toml", path.display())
-            }
-            opened => opened?,
-        };
-        let stored = StoredRun::read(&directory.config()).map_err(|error| match error {
-            SettingsError::NotResumable { path, message } => {
-                anyhow!("{} does not say which run it is: {message}", path.display())
-            }
-            SettingsError::ConfigUnreadable { path, source } => {
-                anyhow!("cannot read {}: {source}", path.display())
-            }
-            other => other.into(),
-        })?;
+        let PastRun { directory, stored, configuration } = PastRun::open(path)?;
         let header = LogHeader::new(stored.run_id, &serde_json::to_string(&stored.identity)?);
         let history = History::read(&Disk, &directory.steps_log(), &header)?;
         let summary =
@@ -77,7 +60,7 @@ impl Run {
         let view = shared.view(&mut Cursor::default());
         Ok(Self {
             directory: path.display().to_string(),
-            fields: fields(&directory.config(), &stored, summary.as_ref())?,
+            fields: fields(&configuration, &stored, summary.as_ref()),
             stored,
             history,
             summary,
@@ -97,11 +80,10 @@ impl Run {
 }
 
 /// The identity, then what else `config.toml` has; what a resumed run was told later is in its summary.
-fn fields(config: &Path, stored: &StoredRun, summary: Option<&Summary>) -> Result<Fields> {
-    let text = fs::read_to_string(config).with_context(|| format!("cannot read {}", config.display()))?;
+fn fields(configuration: &str, stored: &StoredRun, summary: Option<&Summary>) -> Fields {
     let mut fields: Fields =
         stored.identity.fields().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
-    for (key, value) in Facts::default().with_configuration(&text).configuration {
+    for (key, value) in Facts::default().with_configuration(configuration).configuration {
         if key != "id" && !fields.iter().any(|(known, _)| *known == key) {
             fields.push((key, value.trim_matches('"').to_string()));
         }
@@ -117,5 +99,5 @@ fn fields(config: &Path, stored: &StoredRun, summary: Option<&Summary>) -> Resul
             None => fields.push((key.to_string(), value)),
         }
     }
-    Ok(fields)
+    fields
 }

@@ -45,8 +45,7 @@ pub enum Phase {
 /// A server that could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot serve the dashboard on {address}: {source}; choose another address with --dashboard (port 0 takes a free \
-     one), or leave it out with --no-dashboard"
+    "cannot serve the dashboard on {address}: {source}; choose another address with --dashboard (port 0 takes a free one)"
 )]
 pub struct DashboardError {
     address: SocketAddr,
@@ -98,11 +97,11 @@ impl Dashboard {
         self.site.shared.clone()
     }
 
-    /// Takes what there is once the data are loaded and the directory is made; without `digits` the page has none. `seed` is
-    /// that of the initial weights.
-    pub fn prepare(&self, facts: Facts, files: RunFiles, digits: Option<Digits>, seed: u64) {
+    /// Takes what there is once the data are loaded and the directory is made; without `digits` the page has none, and
+    /// without the `first` weights, those before the first step, it does not show how they have changed.
+    pub fn prepare(&self, facts: Facts, files: RunFiles, digits: Option<Digits>, first: Option<Box<[f32]>>) {
         let facts = Facts { files: files.names(), ..facts };
-        self.site.prepare(files, digits, lockstep_model::initial_weights(seed).into());
+        self.site.prepare(files, digits, first.map(Into::into));
         self.site.shared.set_facts(facts);
     }
 

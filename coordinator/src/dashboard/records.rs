@@ -3,13 +3,16 @@
 //! Reads line by line and keeps what the [`Shared`] history keeps. A line that is torn or unknown is passed over.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use lockstep_telemetry::{EpochRecord, Sink, StepRecord};
 use serde::Deserialize;
 
 use super::history::{EventView, Shared};
+
+/// No line of ours is near this long; a longer one is damage, and is passed over without being kept in memory.
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
 /// Of which kind a line of `metrics.jsonl` is. An enum with that tag would hold every field of every step in memory
 /// of its own.
@@ -118,10 +121,17 @@ fn each_line(path: &Path, mut take: impl FnMut(&str)) -> io::Result<()> {
     };
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
-        if let Ok(line) = std::str::from_utf8(&line) {
+    // Whether what is read next continues a line that is too long.
+    let mut within = false;
+    while reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? > 0 {
+        let ends = line.last() == Some(&b'\n') || (line.len() as u64) < MAX_LINE_BYTES;
+        if let Ok(line) = std::str::from_utf8(&line)
+            && ends
+            && !within
+        {
             take(line);
         }
+        within = !ends;
         line.clear();
     }
     Ok(())
@@ -203,6 +213,13 @@ mod tests {
         restore(&mut torn, &metrics, &events).unwrap();
         let view = torn.view(&mut Cursor::default());
         assert_eq!((view.progress.step, view.epochs.map_or(0, |epochs| epochs.len())), (3, 0));
+        // A line that does not end, as a crash leaves it, is passed over as well, and what is behind it is read.
+        let zeros = "\0".repeat(3 * MAX_LINE_BYTES as usize + 5);
+        let last = text.lines().rfind(|line| line.contains("\"epoch\":1,\"step\"")).unwrap();
+        std::fs::write(&metrics, format!("{zeros}\n{last}\n{zeros}")).unwrap();
+        let mut holed = Shared::default();
+        restore(&mut holed, &metrics, &events).unwrap();
+        assert_eq!(holed.view(&mut Cursor::default()).epochs.map_or(0, |epochs| epochs.len()), 1);
         live.end(super::super::Ended::unfinished());
         assert_ne!(json(&torn), json(&live));
     }

@@ -61,9 +61,9 @@ impl Site {
     }
 
     /// Takes what there is once the data are loaded and the directory is made.
-    pub fn prepare(&self, files: RunFiles, digits: Option<Digits>, first_weights: Arc<[f32]>) {
+    pub fn prepare(&self, files: RunFiles, digits: Option<Digits>, first_weights: Option<Arc<[f32]>>) {
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        *prepared = Prepared { files: Some(Arc::new(files)), digits, first_weights: Some(first_weights) };
+        *prepared = Prepared { files: Some(Arc::new(files)), digits, first_weights };
     }
 
     /// The files that are served.

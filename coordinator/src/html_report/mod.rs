@@ -24,9 +24,9 @@ use lockstep_telemetry::{Summary, WorkersRecord};
 
 use crate::dashboard::{Ended, EventView, Facts};
 use crate::gauge::{self, COLUMNS};
-use crate::latest::Latest;
+use crate::latest::{Latest, Stored};
+use crate::past_run::PastRun;
 use crate::run_directory::RunDirectory;
-use crate::settings::StoredRun;
 use crate::svg::escaped as escape;
 use crate::workers_file;
 use records::Records;
@@ -74,30 +74,29 @@ struct Predicted {
 /// # Errors
 ///
 /// If one of them is there and cannot be read.
-pub fn read(directory: &RunDirectory) -> Result<Story> {
-    let path = directory.config();
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let stored = StoredRun::read(&path)?;
+pub fn read(run: &PastRun) -> Result<Story> {
+    let PastRun { directory, stored, configuration } = run;
     let records = Records::read(directory)
         .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
-    let Latest { summary, weights } = Latest::read(directory, &stored.run_id, records.view.progress.step)?;
-    let weights = weights.map(|(step, values)| {
+    let steps = records.view.progress.step;
+    let Latest { summary, weights } = Latest::read(directory, &stored.run_id, steps)?;
+    let weights = weights.map(|Stored { step, values, .. }| {
         let digest = digest(&values).to_string();
-        Weights { step, values, digest }
+        Weights { step: step.unwrap_or(steps), values, digest }
     });
     let ended = match &summary {
         Some(summary) => Ended::of_summary(summary),
         None => last_words(&records.view.events).unwrap_or_else(Ended::unfinished),
     };
-    let workers = workers_file::read(directory, RunId(stored.run_id), records.view.progress.step);
+    let workers = workers_file::read(directory, RunId(stored.run_id), steps);
     Ok(Story {
         name: name(directory.path()),
-        dataset: stored.identity.dataset,
-        facts: Facts::default().with_configuration(&text),
+        dataset: stored.identity.dataset.clone(),
+        facts: Facts::default().with_configuration(configuration),
         records,
         workers,
         summary,
-        weights,
+        weights: weights.ok(),
         ended,
         initialised: directory.initial_weights().exists(),
     })
@@ -156,7 +155,7 @@ fn page_within(limit: Duration, directory: &RunDirectory, digits: Examples) -> R
     let path = directory.path().to_path_buf();
     let (sender, receiver) = mpsc::sync_channel(1);
     let make = move || {
-        let story = RunDirectory::open(&path).map_err(anyhow::Error::from).and_then(|found| read(&found));
+        let story = PastRun::open(&path).and_then(|run| read(&run));
         // Nobody waits for it any longer, perhaps.
         let _ = sender.send(story.map(|story| story.page(Ok(digits))));
     };

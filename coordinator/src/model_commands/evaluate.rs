@@ -25,6 +25,7 @@ use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
 use crate::data_command::DownloadDisplay;
 use crate::messages;
+use crate::output;
 use crate::run_directory::RunDirectory;
 use crate::settings::{DatasetChoice, data_of_run};
 use crate::trainer::{Confusion, Means, Trainer};
@@ -91,7 +92,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     let model = Model::find(&arguments.model)?;
     let dataset = load(arguments, model.run.as_ref(), terminal)?;
     if let Some(path) = &arguments.predictions {
-        lockstep_checkpoint::write_atomically(path, predictions(&model.weights, &dataset.test).as_bytes())?;
+        output::write(path, predictions(&model.weights, &dataset.test).as_bytes(), "--predictions")?;
     }
     let (kind, fallback) = (dataset.kind.to_string(), dataset.fallback.is_some());
     let sha256 = Digest(dataset.digest).to_string();

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use lockstep_checkpoint::write_atomically;
 use lockstep_interchange::{onnx, pytorch, tfjs};
 use lockstep_telemetry::Terminal;
 
 use super::say;
 use super::source::Model;
 use crate::cli::EXIT_DONE;
+use crate::output;
 
 /// What to export, and where to.
 #[derive(clap::Args, Clone, Debug, Eq, PartialEq)]
@@ -51,20 +51,18 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     if is_same_file(&out, &model.path) {
         bail!("{} is the model itself, and is not overwritten; name another file with --out", out.display());
     }
-    if arguments.format != Format::Tfjs && out.is_dir() {
-        bail!("{} is a folder; name a file with --out", out.display());
-    }
     let (weights, metadata) = (&model.weights, model.metadata());
     let written = match arguments.format {
         Format::Safetensors => {
             let tensors = pytorch::tensors(weights);
             let tensors: Vec<_> =
                 tensors.iter().map(|tensor| (&*tensor.name, &*tensor.shape, &*tensor.values)).collect();
-            lockstep_checkpoint::write_model(&out, &tensors, &metadata)?;
+            let bytes = lockstep_checkpoint::encode_model(&out, &tensors, &metadata)?;
+            output::write(&out, &bytes, "--out")?;
             out
         }
         Format::Onnx => {
-            write_atomically(&out, &onnx::encode(weights, &metadata))?;
+            output::write(&out, &onnx::encode(weights, &metadata), "--out")?;
             out
         }
         Format::Tfjs => {
@@ -72,9 +70,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
             let files = tfjs::encode(weights, &metadata);
             make_folder(&out)?;
             // Its index last: whoever finds it finds the weights.
-            write_atomically(&out.join(tfjs::WEIGHTS_FILE), &files.weights)?;
+            output::write(&out.join(tfjs::WEIGHTS_FILE), &files.weights, "--out")?;
             let index = out.join(tfjs::MODEL_FILE);
-            write_atomically(&index, files.model.as_bytes())?;
+            output::write(&index, files.model.as_bytes(), "--out")?;
             index
         }
     };

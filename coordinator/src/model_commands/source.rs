@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
-use lockstep_checkpoint::{Disk, list_checkpoints, load_checkpoint};
 use lockstep_model::{Digest, NUMERICS_VERSION, digest};
 use lockstep_telemetry::{Status, Summary};
 use serde::Serialize;
 
+use crate::latest::{Latest, Stored};
 use crate::model_file;
-use crate::prepare::weights_of;
-use crate::run_directory::{RunDirectory, RunDirectoryError};
-use crate::settings::{RunIdentity, SettingsError, StoredRun};
+use crate::past_run::PastRun;
+use crate::run_directory::RunDirectory;
+use crate::settings::{RunIdentity, StoredRun};
 
 /// Where runs lie that were given no directory.
 const RUNS: &str = "runs";
@@ -123,85 +123,21 @@ impl Model {
     }
 
     fn of_run(path: &Path) -> Result<Self> {
-        let directory = RunDirectory::open(path).map_err(|error| match error {
-            RunDirectoryError::NoRun { path } => anyhow::anyhow!(
-                "{} is no run directory, it has no config.toml; name that of a run, or a safetensors file",
-                path.display()
-            ),
-            other => other.into(),
-        })?;
-        let stored = StoredRun::read(&directory.config()).map_err(|error| match error {
-            SettingsError::NotResumable { path, message } => {
-                anyhow::anyhow!("{} is damaged: {message}", path.display())
-            }
-            // What cannot be read is no wrong usage.
-            other => anyhow::anyhow!("{other}"),
-        })?;
+        let PastRun { directory, stored, .. } = PastRun::open(path)?;
         let version = stored.identity.numerics_version;
         if version != NUMERICS_VERSION {
             bail!(
                 "the run in {} has the numerics version {version}, and this program has {NUMERICS_VERSION}; use the \
-                 version of this program that it was begun with",
+                 version of this program that it was begun with, or name its model.safetensors",
                 path.display()
             );
         }
-        let summary =
-            directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
-        let last = summary.as_ref().map_or(0, |summary| summary.steps);
-        let run = |step, finished| {
-            Some(ModelOfRun { directory: path.to_path_buf(), stored: stored.clone(), step, finished })
-        };
-        // A run that was finished may have gone on since.
-        if let Some((file, step, weights)) = newest_checkpoint(&directory, stored.run_id, last)? {
-            return Ok(Self::new(file, weights, run(Some(step), false)));
-        }
-        let file = directory.model();
-        if !file.exists() {
-            bail!(
-                "the run in {} has no weights yet, neither a valid checkpoint nor a model.safetensors; go on with \
-                 `coordinator --resume {}`",
-                path.display(),
-                path.display()
-            );
-        }
-        let step = summary.as_ref().map(|summary| summary.steps);
-        let finished = summary.as_ref().is_some_and(|summary| summary.status == Status::Done);
-        let model = Self::new(file, model_file::read(&directory.model())?, run(step, finished));
-        match summary {
-            Some(summary) if summary.weights_digest != model.digest.to_string() => bail!(
-                "{} does not belong to its run: its weights have the digest {}, and the run's summary says {}",
-                model.path.display(),
-                model.digest,
-                summary.weights_digest
-            ),
-            _ => Ok(model),
-        }
+        let Latest { summary, weights } = Latest::read(&directory, &stored.run_id, 0)?;
+        let Stored { path: file, step, values } = weights.map_err(anyhow::Error::msg)?;
+        let finished = summary.is_some_and(|summary| summary.status == Status::Done);
+        let run = ModelOfRun { directory: path.to_path_buf(), stored, step, finished };
+        Ok(Self::new(file, values, Some(run)))
     }
-}
-
-/// The file, the step and the weights of a checkpoint.
-type Checkpoint = (PathBuf, u64, Box<[f32]>);
-
-/// The newest valid checkpoint of a step beyond `last`; those that are not valid are named in warnings.
-fn newest_checkpoint(directory: &RunDirectory, run_id: [u8; 16], last: u64) -> Result<Option<Checkpoint>> {
-    let folder = directory.checkpoints();
-    if !folder.exists() {
-        return Ok(None);
-    }
-    let names = list_checkpoints(&Disk, &folder)?;
-    for name in names.iter().rev().filter(|name| name.step > last) {
-        let digest_of = |model: &_| Ok(digest(&weights_of(model)?).0);
-        match load_checkpoint(&Disk, &folder, name, &run_id, &digest_of) {
-            Ok((manifest, model)) => {
-                let weights = weights_of(&model).map_err(anyhow::Error::msg)?;
-                return Ok(Some((folder.join(name.weights()), manifest.step, weights)));
-            }
-            Err(flaw) => {
-                tracing::warn!("{} is no valid checkpoint: {flaw}", folder.join(name.manifest()).display());
-            }
-        }
-    }
-    Ok(None)
 }
 
 /// The run in `folder` whose summary says that it is done, and was written last.

@@ -5,7 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::File,
+    io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -103,6 +104,24 @@ pub(super) struct ConfigFile {
     pub identity: Option<IgnoredAny>,
 }
 
+/// More than any configuration has; what is longer is none.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The text of a configuration file.
+///
+/// # Errors
+///
+/// [`SettingsError::ConfigUnreadable`].
+pub fn read_configuration(path: &Path) -> Result<String, SettingsError> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
+    let read = read.and_then(|bytes| match bytes as u64 > MAX_BYTES {
+        true => Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes"))),
+        false => Ok(text),
+    });
+    read.map_err(|source| SettingsError::ConfigUnreadable { path: path.to_path_buf(), source })
+}
+
 impl ConfigFile {
     /// Reads the file.
     ///
@@ -110,8 +129,7 @@ impl ConfigFile {
     ///
     /// [`SettingsError::ConfigUnreadable`], [`SettingsError::ConfigInvalid`] or [`SettingsError::UnknownKey`].
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| SettingsError::ConfigUnreadable { path: path.to_path_buf(), source })?;
+        let text = read_configuration(path)?;
         let invalid = |error: toml::de::Error| SettingsError::ConfigInvalid {
             path: path.to_path_buf(),
             line: line_of(&text, error.span().map_or(0, |span| span.start)),
@@ -123,7 +141,10 @@ impl ConfigFile {
             let nearest = nearest(key, KEYS);
             return Err(SettingsError::UnknownKey { path: path.to_path_buf(), key: key.clone(), nearest });
         }
-        toml::from_str(&text).map_err(invalid)
+        let file: Self = toml::from_str(&text).map_err(invalid)?;
+        // From wherever it is read: what a run's own file names lies beside it.
+        let beside = |init| path.parent().unwrap_or(Path::new("")).join(init);
+        Ok(Self { init: file.init.map(beside), ..file })
     }
 }
 
@@ -151,7 +172,7 @@ mod tests {
     fn read(text: &str) -> Result<ConfigFile, SettingsError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run.toml");
-        fs::write(&path, text).unwrap();
+        std::fs::write(&path, text).unwrap();
         ConfigFile::read(&path)
     }
 
@@ -253,7 +274,10 @@ mod tests {
             run: Some(IgnoredAny),
             identity: Some(IgnoredAny),
         };
-        assert_eq!(file, expected);
+        // Beside the file, wherever that lies.
+        let init = file.init.as_ref().unwrap();
+        assert!(init.is_absolute() && init.ends_with("start.safetensors"), "{init:?}");
+        assert_eq!(ConfigFile { init: expected.init.clone(), ..file }, expected);
         assert_eq!(read("").unwrap(), ConfigFile::default());
     }
 

@@ -2,12 +2,16 @@
 //!
 //! Reads the one file it is asked for; knows nothing of flags and computes no identity itself.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{DatasetChoice, SettingsError, config_file::shortest_f32, toml};
+use super::{
+    DatasetChoice, SettingsError,
+    config_file::{read_configuration, shortest_f32},
+    toml,
+};
 
 /// What decides the bits of a run, and nothing else: two runs with equal identities have equal weights after every
 /// step. The number of workers, of threads and of epochs is not part of it.
@@ -60,7 +64,7 @@ impl RunIdentity {
     }
 
     /// The first field in which the two differ: its key, the value here, the value there.
-    pub(super) fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
+    pub(crate) fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
         let pairs = self.fields().into_iter().zip(other.fields());
         pairs.map(|((key, here), (_, there))| (key, here, there)).find(|(_, here, there)| here != there)
     }
@@ -95,10 +99,16 @@ impl StoredRun {
     /// [`SettingsError::ConfigUnreadable`], or [`SettingsError::NotResumable`] if the file does not say which run it
     /// is.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| SettingsError::ConfigUnreadable { path: path.to_path_buf(), source })?;
-        Self::parse(&text)
-            .map_err(|message| SettingsError::NotResumable { path: path.to_path_buf(), message })
+        Self::of(&read_configuration(path)?, path)
+    }
+
+    /// Reads the text of the run's `config.toml`, which lies at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::NotResumable`] if it does not say which run it is.
+    pub fn of(text: &str, path: &Path) -> Result<Self, SettingsError> {
+        Self::parse(text).map_err(|message| SettingsError::NotResumable { path: path.to_path_buf(), message })
     }
 
     fn parse(text: &str) -> Result<Self, String> {

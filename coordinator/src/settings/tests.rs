@@ -376,7 +376,7 @@ fn what_is_written_reads_back_as_the_same_settings() {
         "--micro-shards=8",
         "--examples=1000",
         "--max-steps=7",
-        "--init=start.safetensors",
+        "--init=/a folder/start.safetensors",
         "--offline",
         "--threads-per-worker=2",
         "--json",

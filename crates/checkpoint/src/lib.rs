@@ -30,7 +30,9 @@ pub use history::{Damage, History, newest_logged_step};
 pub use journal::{Journal, JournalError, Opened, Places, Proof};
 pub use lock::RunLock;
 pub use manifest::{LastTask, Manifest, Progress, State};
-pub use model::{METADATA_KEY, StoredModel, StoredTensor, Tensor, read_model, write_model};
+pub use model::{
+    METADATA_KEY, StoredModel, StoredTensor, Tensor, encode as encode_model, read_model, write_model,
+};
 pub use record::{Disorder, Kind, LogHeader, Record, RecordFlaw};
 pub use step_log::StepLog;
 pub use stored::{CheckpointName, DigestOf, Flaw, Rejected, list_checkpoints, load_checkpoint};

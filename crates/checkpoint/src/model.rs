@@ -88,8 +88,12 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<StoredModel, Error> {
     Ok(StoredModel { tensors, metadata })
 }
 
-/// The bytes of the file; `path` is only named in errors.
-pub(crate) fn encode(path: &Path, tensors: &[Tensor], metadata: &str) -> Result<Vec<u8>, Error> {
+/// The bytes that [`write_model`] writes; `path` is only named in errors.
+///
+/// # Errors
+///
+/// [`Error::Shape`] or [`Error::DuplicateTensor`].
+pub fn encode(path: &Path, tensors: &[Tensor], metadata: &str) -> Result<Vec<u8>, Error> {
     let mut encoded: Vec<(&str, &[usize], Vec<u8>)> = Vec::with_capacity(tensors.len());
     for &(name, shape, values) in tensors {
         let expected = shape.iter().product();

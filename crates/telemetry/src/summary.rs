@@ -51,8 +51,23 @@ pub enum SummaryError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The file has another shape.
+    #[error(
+        "{} has schema version {found} and this program reads {SCHEMA_VERSION}; use the version of this program that \
+         wrote it",
+        path.display()
+    )]
+    OtherSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
     /// The file is no summary.
-    #[error("{} is no summary of a run: {source}", path.display())]
+    #[error(
+        "{} is no summary of a run: {source}; move it away, `coordinator --resume` writes it again",
+        path.display()
+    )]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -148,8 +163,17 @@ impl Summary {
         File::open(path)
             .and_then(|file| file.take(MAX_SUMMARY_BYTES).read_to_string(&mut text))
             .map_err(|source| SummaryError::Read { path: path.to_path_buf(), source })?;
-        serde_json::from_str(&text)
-            .map_err(|source| SummaryError::Invalid { path: path.to_path_buf(), source })
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        match serde_json::from_str(&text) {
+            Ok(Version { schema_version: found }) if found != SCHEMA_VERSION => {
+                Err(SummaryError::OtherSchema { path: path.to_path_buf(), found })
+            }
+            _ => serde_json::from_str(&text)
+                .map_err(|source| SummaryError::Invalid { path: path.to_path_buf(), source }),
+        }
     }
 
     /// The one JSON object, without spaces and without a line break at the end.
