@@ -153,7 +153,7 @@ fn bad_input_gets_one_clear_line() {
 
     let summary = fs::read_to_string(copy.join("summary.json")).unwrap();
     edit(&copy.join("summary.json"), "\"schema_version\":1", "\"schema_version\":2");
-    refused(path, &["one", "copy"], failed, &["copy/summary.json", "schema version is 2", "reads 1"]);
+    refused(path, &["one", "copy"], failed, &["copy/summary.json", "has schema version 2", "reads 1"]);
     fs::write(copy.join("summary.json"), &summary[..200]).unwrap();
     refused(path, &["one", "copy"], failed, &["copy/summary.json is no summary of a run"]);
     fs::copy(path.join("one/summary.json"), copy.join("summary.json")).unwrap();

@@ -37,6 +37,13 @@ pub struct LeafData {
     pub pixels: Bytes,
 }
 
+/// The steps of an epoch, and those of a run of so many epochs, or steps if they are fewer.
+pub fn steps(train_examples: u32, batch_size: u32, epochs: u32, max_steps: Option<u64>) -> (u64, u64) {
+    let steps_per_epoch = u64::from(train_examples.div_ceil(batch_size));
+    let steps = steps_per_epoch * u64::from(epochs);
+    (steps_per_epoch, max_steps.map_or(steps, |most| most.min(steps)))
+}
+
 impl Batches {
     /// Cuts a data set; the caller has checked that training examples remain and that all counts are u32.
     pub fn new(
@@ -80,8 +87,7 @@ impl Batches {
 
     /// The plan of a run of so many epochs, or steps if they are fewer.
     pub fn plan(&self, epochs: u32, max_steps: Option<u64>) -> Plan {
-        let steps_per_epoch = u64::from(self.train_examples.div_ceil(self.batch_size));
-        let steps = steps_per_epoch * u64::from(epochs);
+        let (steps_per_epoch, steps) = steps(self.train_examples, self.batch_size, epochs, max_steps);
         let evaluation = |examples: u32| {
             let count = Cut::blocks(examples).leaves();
             Leaves { count, per_assignment: EVALUATION_LEAVES }
@@ -91,7 +97,7 @@ impl Batches {
         let per_assignment = (ASSIGNMENT_BYTES / largest_leaf).max(1);
         Plan {
             steps_per_epoch,
-            steps: max_steps.map_or(steps, |most| most.min(steps)),
+            steps,
             train: Leaves { count: self.micro_shards, per_assignment },
             validate: (self.validation_examples > 0).then(|| evaluation(self.validation_examples)),
             test: evaluation(self.test_examples()),

@@ -50,6 +50,7 @@ async fn ready(State(state): State<MetricsState>) -> impl IntoResponse {
         Phase::Training => (StatusCode::OK, "training\n"),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "before the first step\n"),
         Phase::Waiting => (StatusCode::SERVICE_UNAVAILABLE, "waiting for a worker\n"),
+        Phase::Ended => (StatusCode::SERVICE_UNAVAILABLE, "the run is over\n"),
     }
 }
 

@@ -202,7 +202,9 @@ impl Roster {
     pub fn whole(&self, now: Instant, seconds: f64, step: u64) -> WorkersRecord {
         let members = self.members.iter().map(|(worker, entry)| {
             let age = entry.age(now);
-            over_all(entry.record(now, *worker, Duration::MAX), age)
+            let record = entry.record(now, *worker, Duration::MAX);
+            let reason = "was there at the end".to_string();
+            over_all(WorkerRecord { state: WorkerState::Idle, reason, straggler: false, ..record }, age)
         });
         let gone = self.gone.iter().map(|(gone, age)| over_all(gone.clone(), *age));
         let mut workers: Vec<_> = members.chain(gone).collect();

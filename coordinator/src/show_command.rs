@@ -3,18 +3,19 @@
 //! It only reads, and may run beside the coordinator that trains: then it shows what is written by now.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
-use lockstep_dataset::Dataset;
+use lockstep_dataset::{Dataset, validation_examples};
 use lockstep_model::into_le_bytes;
 use lockstep_proto::RunId;
 use lockstep_telemetry::{EvaluationKind, EvaluationRecord, Sink, Summary, Terminal};
 
-use crate::batches::Batches;
+use crate::batches;
 use crate::cli::{EXIT_DONE, sentence};
-use crate::dashboard::{Dashboard, Digits, Ended, Facts, RunFiles, restore};
+use crate::dashboard::{Cursor, Dashboard, Digits, Ended, Facts, RunFiles, restore};
 use crate::initial::Initial;
 use crate::latest::Latest;
 use crate::past_run::PastRun;
@@ -42,7 +43,7 @@ pub fn show(
     settings.data_dir = data_dir.or(settings.data_dir);
     let dashboard = Dashboard::start(address, Router::new())?;
     let mut shared = dashboard.shared();
-    restore(&mut shared, &directory.metrics(), &directory.events())
+    restore(&mut shared, directory, RunId(run.stored.run_id))
         .with_context(|| format!("cannot read the records in {}", run_dir.display()))?;
     let steps = shared.newest_step();
     if let Some(workers) = workers_file::read(directory, RunId(run.stored.run_id), steps) {
@@ -61,13 +62,25 @@ pub fn show(
     if let Some(test) = summary.as_ref().and_then(test_of) {
         shared.evaluation(&test);
     }
-    let (facts, digits) = with_data(facts(&run, &settings), &settings, terminal);
+    let mut facts = facts(&run, &settings);
+    let digits = match data_of(&settings, terminal) {
+        Ok(dataset) => {
+            facts.test_examples = dataset.test.len() as u32;
+            Some(Digits::of(&dataset.test))
+        }
+        Err(error) => {
+            let flaw = format!("the page has no test digits: {}", sentence(&error));
+            tracing::warn!("{flaw}");
+            facts.no_digits = Some(flaw);
+            None
+        }
+    };
     if let Err(error) = &initial {
         tracing::warn!("the page cannot show how the filters began: {}", sentence(error));
     }
     // However many workers there were, and have logs.
     dashboard.prepare(facts, RunFiles::of(directory, settings.workers.get()), digits, initial.ok());
-    dashboard.stay(summary.as_ref().map_or_else(Ended::unfinished, Ended::of_summary));
+    dashboard.stay(Ended::of_files(summary.as_ref(), &shared.view(&mut Cursor::default()).events));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -81,33 +94,27 @@ pub fn show(
 }
 
 fn facts(run: &PastRun, settings: &Settings) -> Facts {
+    let identity = &run.stored.identity;
+    let all = u32::try_from(identity.examples).unwrap_or(u32::MAX);
+    let validation_examples = validation_examples(all as usize, identity.validation_split) as u32;
+    let train_examples = all - validation_examples;
+    let max_steps = settings.max_steps.map(NonZeroU64::get);
+    let (steps_per_epoch, steps) =
+        batches::steps(train_examples, identity.batch_size, settings.epochs.get(), max_steps);
     let facts = Facts {
         run_id: RunId(run.stored.run_id).to_string(),
         directory: run.directory.path().display().to_string(),
-        dataset: run.stored.identity.dataset.clone(),
+        dataset: identity.dataset.clone(),
         epochs: settings.epochs.get(),
+        steps,
+        steps_per_epoch,
+        train_examples,
+        validation_examples,
         micro_shards: settings.micro_shards.get(),
         from_files: true,
         ..Facts::default()
     };
     facts.with_configuration(&run.configuration)
-}
-
-/// With the data of the run there are test digits, and it is known how many steps were planned.
-fn with_data(facts: Facts, settings: &Settings, terminal: &Terminal) -> (Facts, Option<Digits>) {
-    let dataset = match data_of(settings, terminal) {
-        Ok(dataset) => dataset,
-        Err(error) => {
-            tracing::warn!("the page has no test digits: {}", sentence(&error));
-            return (facts, None);
-        }
-    };
-    let digits = Digits::of(&dataset.test);
-    let (batch_size, micro_shards) = (settings.batch_size.get(), settings.micro_shards.get());
-    let batches =
-        Batches::new(dataset, settings.seed, batch_size, micro_shards, settings.validation_split.get());
-    let plan = batches.plan(settings.epochs.get(), settings.max_steps.map(|steps| steps.get()));
-    (facts.with_data(&batches, &plan), Some(digits))
 }
 
 /// The data of a run that has been, if they are those of then.
@@ -133,7 +140,8 @@ fn test_of(summary: &Summary) -> Option<EvaluationRecord> {
     Some(EvaluationRecord {
         of: EvaluationKind::Test,
         step: summary.steps,
-        loss: summary.test_loss?,
+        // In a summary a loss that is not finite is absent, and the accuracy is not.
+        loss: summary.test_loss.unwrap_or(f32::NAN),
         accuracy: summary.test_accuracy?,
         confusion: summary.confusion_matrix.as_ref()?.concat(),
     })

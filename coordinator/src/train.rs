@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use lockstep_control::{Outcome, Plan};
-use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
+use lockstep_dataset::{Choice, Dataset, Examples, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
 use lockstep_telemetry::{
-    ConsoleSink, EventsSink, MetricsSink, PrometheusSink, Readiness, Recorder, RunFacts, Session,
+    ConsoleSink, EventsSink, MetricsSink, PrometheusSink, Readiness, Recorder, RunFacts, Session, Sink,
     TensorBoardSink, Terminal, TracingSink,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -22,7 +22,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
-use crate::dashboard::{Dashboard, Digits, Ended, Facts, RunFiles, restore};
+use crate::dashboard::{Dashboard, DashboardError, Digits, Ended, Facts, RunFiles, restore};
 use crate::gauge::{self, Gauge};
 use crate::html_report;
 use crate::initial::Initial;
@@ -33,6 +33,7 @@ use crate::metrics_routes::{self, MetricsState};
 use crate::prepare::{Place, Standing};
 use crate::report::{Report, show};
 use crate::run::{Run, Signals};
+use crate::run_directory::RunDirectory;
 use crate::serve::serve;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
 use crate::settings::{DatasetChoice, RunIdentity, Settings, SettingsError};
@@ -83,10 +84,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         terminal.detach();
         return show(settings, &summary).map(|()| EXIT_DONE);
     }
-    let (prometheus, exposition) = PrometheusSink::new();
-    let readiness = Readiness::default();
-    let routes = metrics_routes::router(MetricsState { exposition, readiness: readiness.clone() });
-    let dashboard = settings.dashboard.map(|address| Dashboard::start(address, routes)).transpose()?;
+    let page = settings.dashboard.map(Page::start).transpose()?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
@@ -112,7 +110,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
 
     let sample = gauge::sample(&dataset.test);
     let shown = sample.clone();
-    let digits = dashboard.as_ref().map(|_| Digits::of(&dataset.test));
+    let digits = page.as_ref().map(|_| Digits::of(&dataset.test));
     let batches = Batches::new(
         dataset,
         settings.seed,
@@ -123,8 +121,8 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let plan = batches.plan(settings.epochs.get(), settings.max_steps.map(|steps| steps.get()));
     warn_of_spares(settings);
     // First of all, but not before an error that keeps the run from starting: that is one line.
-    if let Some(dashboard) = &dashboard {
-        terminal.print_line(&format!("dashboard {}", dashboard.url()));
+    if let Some(page) = &page {
+        terminal.print_line(&format!("dashboard {}", page.dashboard.url()));
     }
     terminal.print_line(&format!(
         "training on {} {} examples in batches of {}, validating on {}, testing on {}; everything is written to {}",
@@ -139,28 +137,20 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         // They are the right ones; the copy may have been lost.
         initial.keep(directory)?;
     }
-    let first_weights = dashboard.as_ref().map(|_| initial.weights.clone());
+    let first_weights = page.as_ref().map(|_| initial.weights.clone());
     let standing = place.standing(settings, &identity, &plan, initial.weights)?;
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
         place.discard_report();
     }
     let mut recorder = recorder(settings, terminal, &place, &standing, &plan, start)?;
-    if let Some(dashboard) = &dashboard {
-        let mut shared = dashboard.shared();
-        if settings.resume.is_some()
-            && let Err(error) = restore(&mut shared, &directory.metrics(), &directory.events())
-        {
-            tracing::warn!("the dashboard has no records of the steps before: {error}");
-        }
-        recorder.add(shared);
-        prometheus.describe(&run_facts(&place, &standing, &plan));
-        recorder.add(prometheus);
-        recorder.add(readiness);
+    let dashboard = page.map(|page| {
         let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
         let local = if settings.external { 0 } else { settings.workers.get() };
-        dashboard.prepare(facts, RunFiles::of(directory, local), digits, first_weights);
-    }
+        let files = RunFiles::of(directory, local);
+        page.dashboard.prepare(facts, files, digits, first_weights);
+        page.follow(settings, &place, run_facts(&place, &standing, &plan), &mut recorder)
+    });
     let control = lockstep_control::Settings {
         plan,
         done: standing.done,
@@ -173,43 +163,29 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     };
 
     let fence = Fence { run_id: *run_id, term: standing.term };
-    let token = place.token(settings)?;
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
+    let token = place.token(settings)?;
     let address = listener.local_addr()?;
     let pulse = Pulse { heartbeat: control.heartbeat(), silence: settings.deadline * WORKER_DEADLINES };
     let join_test = lockstep_model::join_test(Cpu::detect());
     let service = Arc::new(Service::new(fence, token.clone(), join_test, pulse, sender.clone()));
     serve(TcpIncoming::from(listener).with_nodelay(Some(true)), Arc::clone(&service));
-    let mut local = None;
-    if let Some(socket) = socket {
-        let url = socket.url();
-        serve(socket.connections(), service);
-        let recipe = Recipe {
-            threads: settings.threads_per_worker.get(),
-            url,
-            token,
-            logs: directory.logs(),
-            max_restarts: settings.max_restarts,
-        };
-        let workers = LocalWorkers::start(settings.workers.get(), recipe, &sender).await;
-        local = Some(workers.context("cannot start the local workers")?);
-    } else {
-        invite(settings, address, &token, terminal);
-    }
+    let local = match socket {
+        Some(socket) => {
+            Some(start_local_workers(settings, socket, service, token, directory, &sender).await?)
+        }
+        None => {
+            invite(settings, address, &token, terminal);
+            None
+        }
+    };
 
     let Standing { journal, term, weights, results, .. } = standing;
     let identity_json = serde_json::to_value(&identity).context("the identity as JSON")?;
     let journal = Journal::start(journal, term, identity_json).context("cannot start the journal")?;
     let trainer = Trainer::new(&weights, settings.learning_rate.get());
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
-    if let Some(path) = &settings.timeline {
-        let timeline = Timeline::create(path, settings.timeline_every.get(), start);
-        run.time(timeline.with_context(|| format!("cannot create the timeline {}", path.display()))?);
-    }
-    if settings.tensorboard {
-        let gauge = Gauge::start(&plan, settings.learning_rate.get(), sample);
-        run.measure(gauge.context("cannot start the thread that measures the weights")?);
-    }
+    measure(&mut run, settings, &plan, sample, start)?;
     let outcome = run.drive(&mut incoming, &mut signals).await;
     wind_up(&mut run, outcome, &mut incoming, local).await;
     let limit = if matches!(outcome, Outcome::Interrupted { .. }) { LAST_SAVE_IN_HASTE } else { LAST_SAVE };
@@ -221,13 +197,16 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let code = report.write(&trainer, &results);
     // Whether or not that could be printed.
     if report.belongs_here() {
-        if let Some(workers) = results.workers {
+        if let Some(workers) = &results.workers {
             workers_file::write(directory, *run_id, workers);
         }
         html_report::write_at_end(directory, shown, outcome);
     }
     let code = code?;
     if let Some(dashboard) = dashboard {
+        if let Some(workers) = &results.workers {
+            dashboard.shared().workers(workers);
+        }
         if settings.stay && !matches!(outcome, Outcome::Interrupted { .. }) {
             dashboard.stay(Ended::of(outcome));
             terminal.print_line(&format!("the dashboard stays at {} until Ctrl-C", dashboard.url()));
@@ -236,6 +215,77 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         dashboard.end(Ended::of(outcome));
     }
     Ok(code)
+}
+
+/// The page, and what machines ask beside it.
+struct Page {
+    dashboard: Dashboard,
+    prometheus: PrometheusSink,
+    readiness: Readiness,
+}
+
+impl Page {
+    fn start(address: SocketAddr) -> Result<Self, DashboardError> {
+        let (prometheus, exposition) = PrometheusSink::new();
+        let readiness = Readiness::default();
+        let routes = metrics_routes::router(MetricsState { exposition, readiness: readiness.clone() });
+        Ok(Self { dashboard: Dashboard::start(address, routes)?, prometheus, readiness })
+    }
+
+    /// Has it told what the run's earlier processes have recorded, and from now on what this one does.
+    fn follow(
+        self,
+        settings: &Settings,
+        place: &Place,
+        facts: RunFacts,
+        recorder: &mut Recorder,
+    ) -> Dashboard {
+        let mut shared = self.dashboard.shared();
+        if settings.resume.is_some()
+            && let Err(error) = restore(&mut shared, &place.directory, place.run_id)
+        {
+            tracing::warn!("the dashboard has no records of the steps before: {error}");
+        }
+        recorder.add(shared);
+        self.prometheus.describe(&facts);
+        recorder.add(self.prometheus);
+        recorder.add(self.readiness);
+        self.dashboard
+    }
+}
+
+async fn start_local_workers(
+    settings: &Settings,
+    socket: LocalSocket,
+    service: Arc<Service>,
+    token: Token,
+    directory: &RunDirectory,
+    sender: &mpsc::Sender<Incoming>,
+) -> Result<LocalWorkers> {
+    let url = socket.url();
+    serve(socket.connections(), service);
+    let recipe = Recipe {
+        threads: settings.threads_per_worker.get(),
+        url,
+        token,
+        logs: directory.logs(),
+        max_restarts: settings.max_restarts,
+    };
+    let workers = LocalWorkers::start(settings.workers.get(), recipe, sender).await;
+    workers.context("cannot start the local workers")
+}
+
+/// Has some steps timed, and the weights measured now and then, as the settings say; `sample` are digits to show.
+fn measure(run: &mut Run, settings: &Settings, plan: &Plan, sample: Examples, start: Instant) -> Result<()> {
+    if let Some(path) = &settings.timeline {
+        let timeline = Timeline::create(path, settings.timeline_every.get(), start);
+        run.time(timeline.with_context(|| format!("cannot create the timeline {}", path.display()))?);
+    }
+    if settings.tensorboard {
+        let gauge = Gauge::start(plan, settings.learning_rate.get(), sample);
+        run.measure(gauge.context("cannot start the thread that measures the weights")?);
+    }
+    Ok(())
 }
 
 /// What the dashboard shows of a run besides its data.
@@ -319,8 +369,9 @@ fn warn_of_spares(settings: &Settings) {
 fn invite(settings: &Settings, address: SocketAddr, token: &Token, terminal: &Terminal) {
     let port = address.port();
     let address = if address.ip().is_unspecified() { format!("HOST:{port}") } else { address.to_string() };
+    let (workers, each) = if settings.workers.get() == 1 { ("worker", "it") } else { ("workers", "each") };
     terminal.print_line(&format!(
-        "waiting for {} workers; start each with\n  worker --coordinator http://{address} --token {}",
+        "waiting for {} {workers}; start {each} with\n  worker --coordinator http://{address} --token {}",
         settings.workers,
         if settings.token.is_some() { "…" } else { token.reveal() },
     ));

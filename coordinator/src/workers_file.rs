@@ -22,8 +22,9 @@ struct WorkersFile {
 }
 
 /// Writes it; a disk that refuses is a warning.
-pub fn write(directory: &RunDirectory, run_id: RunId, workers: WorkersRecord) {
-    let content = WorkersFile { schema_version: SchemaVersion, run_id: run_id.to_string(), workers };
+pub fn write(directory: &RunDirectory, run_id: RunId, workers: &WorkersRecord) {
+    let content =
+        WorkersFile { schema_version: SchemaVersion, run_id: run_id.to_string(), workers: workers.clone() };
     let written = serde_json::to_vec(&content).map_err(io::Error::from);
     let written =
         written.and_then(|json| write_atomically(&directory.workers(), &json).map_err(io::Error::other));
@@ -66,7 +67,7 @@ mod tests {
         let (run, other) = (RunId([1; 16]), RunId([2; 16]));
         assert_eq!(read(&directory, run, 0), None);
         let workers = WorkersRecord { seconds: 2.5, step: 7, window_seconds: 2.0, workers: Vec::new() };
-        write(&directory, run, workers.clone());
+        write(&directory, run, &workers);
         assert_eq!(read(&directory, run, 7), Some(workers));
         assert_eq!((read(&directory, run, 8), read(&directory, other, 7)), (None, None));
         std::fs::write(directory.workers(), "{\"schema_version\":99}").unwrap();

@@ -55,7 +55,7 @@ impl Run {
         // A coordinator that has begun since has not come to its end yet.
         let summary = summary.filter(|summary| summary.terms >= history.last_term());
         let mut shared = Shared::default();
-        restore(&mut shared, &directory.metrics(), &directory.events())
+        restore(&mut shared, &directory, RunId(stored.run_id))
             .with_context(|| format!("cannot read the records in {}", path.display()))?;
         let view = shared.view(&mut Cursor::default());
         Ok(Self {

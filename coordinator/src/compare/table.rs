@@ -96,5 +96,8 @@ fn cut(value: Option<String>) -> String {
     if value.chars().count() <= MOST_VALUE_WIDTH {
         return value;
     }
-    value.chars().take(MOST_VALUE_WIDTH - 1).chain(['…']).collect()
+    // Of two paths the ends differ more often than the beginnings.
+    let (characters, end): (Vec<char>, _) = (value.chars().collect(), MOST_VALUE_WIDTH - 6);
+    let (begin, end) = (&characters[..5], &characters[characters.len() - end..]);
+    begin.iter().chain(['…'].iter()).chain(end).collect()
 }

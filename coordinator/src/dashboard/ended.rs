@@ -4,6 +4,8 @@ use lockstep_control::Outcome;
 use lockstep_telemetry::{Status, Summary};
 use serde::Serialize;
 
+use super::history::EventView;
+
 /// The end of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ended {
@@ -22,8 +24,7 @@ impl Ended {
         }
     }
 
-    /// The end that a summary tells of.
-    pub fn of_summary(summary: &Summary) -> Self {
+    fn of_summary(summary: &Summary) -> Self {
         let how = match summary.status {
             Status::Done => return Self { how: "done".to_string(), well: true },
             Status::Diverged => "ended: training diverged".to_string(),
@@ -34,8 +35,38 @@ impl Ended {
         Self { how, well: false }
     }
 
-    /// Files without a summary.
-    pub fn unfinished() -> Self {
-        Self { how: "not finished; shown as its files have it".to_string(), well: false }
+    /// The end that the files of a run tell of: its summary, if it is about the end, and its last `events`.
+    pub fn of_files(summary: Option<&Summary>, events: &[EventView]) -> Self {
+        let unfinished = || Self { how: "not finished; shown as its files have it".to_string(), well: false };
+        summary.map(Self::of_summary).or_else(|| last_words(events)).unwrap_or_else(unfinished)
+    }
+}
+
+/// How a run without a summary ended by its own decision, unless it was taken up again since.
+fn last_words(events: &[EventView]) -> Option<Ended> {
+    let since = events.iter().rev().take_while(|event| event.kind != "worker_joined");
+    let finish = since.into_iter().find(|event| event.kind == "finish")?;
+    let how = finish.reason.strip_prefix("finish: ").unwrap_or(&finish.reason);
+    Some(Ended { how: format!("ended: {how}"), well: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_a_summary_ended_as_it_said_unless_it_went_on() {
+        let event = |kind: &'static str, reason: &str| EventView {
+            seconds: 1.0,
+            step: 1,
+            kind: kind.into(),
+            worker: None,
+            reason: reason.to_string(),
+        };
+        let mut events =
+            vec![event("finish", "finish: no worker is left"), event("process_ended", "local-1 ended")];
+        assert_eq!(Ended::of_files(None, &events).how, "ended: no worker is left");
+        events.push(event("worker_joined", "worker 3 joined"));
+        assert!(Ended::of_files(None, &events).how.starts_with("not finished"));
     }
 }

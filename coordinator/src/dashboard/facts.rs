@@ -28,6 +28,8 @@ pub struct Facts {
     pub test_examples: u32,
     /// Leaves of a batch's tree.
     pub micro_shards: u32,
+    /// Why there are no test digits, if there are none.
+    pub no_digits: Option<String>,
     /// Whether it is shown from its files, not while it runs.
     pub from_files: bool,
     /// Version of this program.

@@ -344,8 +344,8 @@ mod tests {
         }
         let third = shared.view(&mut cursor);
         assert!(third.curve.is_none() && third.epochs.is_none() && third.events.is_empty());
-        shared.end(Ended::unfinished());
-        assert_eq!(shared.view(&mut cursor).ended, Some(Ended::unfinished()));
+        shared.end(Ended::of_files(None, &[]));
+        assert_eq!(shared.view(&mut cursor).ended, Some(Ended::of_files(None, &[])));
         assert_eq!(shared.view(&mut cursor).ended, None, "told once");
         let late = shared.view(&mut Cursor::default());
         assert!(late.facts.is_some() && late.curve.unwrap().replace && late.ended.is_some());

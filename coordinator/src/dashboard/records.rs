@@ -1,15 +1,18 @@
 //! What an earlier process of a run has recorded, read back for the page: `metrics.jsonl` and `events.jsonl`.
 //!
-//! Reads line by line and keeps what the [`Shared`] history keeps. A line that is torn or unknown is passed over.
+//! Reads line by line and keeps what the [`Shared`] history keeps. A line that is torn or unknown is passed over; a file of
+//! something else is an error.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use lockstep_telemetry::{EpochRecord, Sink, StepRecord};
+use lockstep_proto::RunId;
+use lockstep_telemetry::{EpochRecord, SCHEMA_VERSION, Sink, StepRecord};
 use serde::Deserialize;
 
 use super::history::{EventView, Shared};
+use crate::run_directory::RunDirectory;
 
 /// No line of ours is near this long; a longer one is damage, and is passed over without being kept in memory.
 const MAX_LINE_BYTES: u64 = 1 << 20;
@@ -19,6 +22,12 @@ const MAX_LINE_BYTES: u64 = 1 << 20;
 #[derive(Deserialize)]
 struct Metric<'a> {
     kind: &'a str,
+}
+
+#[derive(Deserialize)]
+struct HeaderLine {
+    schema_version: u32,
+    run_id: String,
 }
 
 #[derive(Deserialize)]
@@ -66,40 +75,84 @@ pub enum Recorded {
     Event(EventView),
 }
 
-/// Puts what `metrics.jsonl` and `events.jsonl` have into the history.
+/// Puts what `metrics.jsonl` and `events.jsonl` of the run `run_id` have into the history.
 ///
 /// # Errors
 ///
-/// If a file that is there cannot be read.
-pub fn restore(shared: &mut Shared, metrics: &Path, events: &Path) -> io::Result<()> {
-    each_record(metrics, events, |record| shared.take(record))
+/// If a file that is there cannot be read, is of another run, or has another shape.
+pub fn restore(shared: &mut Shared, directory: &RunDirectory, run_id: RunId) -> io::Result<()> {
+    each_record(directory, run_id, |record| shared.take(record))
 }
 
 /// Hands over what `metrics.jsonl` and then `events.jsonl` have, in order.
 ///
 /// # Errors
 ///
-/// If a file that is there cannot be read.
-pub fn each_record(metrics: &Path, events: &Path, mut take: impl FnMut(Recorded)) -> io::Result<()> {
-    each_line(metrics, |line| {
-        let recorded = match serde_json::from_str(line) {
-            Ok(Metric { kind: "step" }) => {
-                serde_json::from_str::<StepLine>(line).map(|line| Recorded::Step(line.into()))
+/// If a file that is there cannot be read, is of another run, or has another shape.
+pub fn each_record(
+    directory: &RunDirectory,
+    run_id: RunId,
+    mut take: impl FnMut(Recorded),
+) -> io::Result<()> {
+    for path in [directory.metrics(), directory.events()] {
+        let mut passed_over = 0u64;
+        each_line(&path, |line| {
+            match recorded(line, run_id) {
+                Ok(Some(record)) => take(record),
+                Ok(None) => {}
+                Err(Flaw::Damage) => passed_over += 1,
+                Err(Flaw::Other(flaw)) => {
+                    return Err(io::Error::other(format!("{} {flaw}", path.display())));
+                }
             }
-            Ok(Metric { kind: "epoch" }) => {
-                serde_json::from_str::<EpochLine>(line).map(|line| Recorded::Epoch(line.into()))
+            Ok(())
+        })?;
+        if passed_over > 0 {
+            tracing::warn!("{passed_over} lines of {} are damaged, and are passed over", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a line.
+enum Flaw {
+    /// It is torn, or none of ours.
+    Damage,
+    /// The whole file is of something else.
+    Other(String),
+}
+
+impl From<serde_json::Error> for Flaw {
+    fn from(_: serde_json::Error) -> Self {
+        Self::Damage
+    }
+}
+
+/// What a line of either file says; nothing, if it is of a kind that is not shown.
+fn recorded(line: &[u8], run_id: RunId) -> Result<Option<Recorded>, Flaw> {
+    let line = std::str::from_utf8(line).map_err(|_| Flaw::Damage)?;
+    let Metric { kind } = serde_json::from_str(line)?;
+    Ok(Some(match kind {
+        "step" => Recorded::Step(serde_json::from_str::<StepLine>(line)?.into()),
+        "epoch" => Recorded::Epoch(serde_json::from_str::<EpochLine>(line)?.into()),
+        "header" => {
+            let HeaderLine { schema_version, run_id: found } = serde_json::from_str(line)?;
+            if schema_version != SCHEMA_VERSION {
+                return Err(Flaw::Other(format!(
+                    "has schema version {schema_version} and this program reads {SCHEMA_VERSION}; use the version of \
+                     this program that wrote it"
+                )));
             }
-            _ => return,
-        };
-        if let Ok(recorded) = recorded {
-            take(recorded);
+            if found != run_id.to_string() {
+                return Err(Flaw::Other(format!("is of run {found}, not of run {run_id}; move it away")));
+            }
+            return Ok(None);
         }
-    })?;
-    each_line(events, |line| {
-        if let Ok(EventLine { seconds, step, kind, worker, reason }) = serde_json::from_str(line) {
-            take(Recorded::Event(EventView { seconds, step, kind: kind.into(), worker, reason }));
+        _ => {
+            let EventLine { seconds, step, kind, worker, reason } = serde_json::from_str(line)?;
+            Recorded::Event(EventView { seconds, step, kind: kind.into(), worker, reason })
         }
-    })
+    }))
 }
 
 impl Shared {
@@ -113,8 +166,8 @@ impl Shared {
     }
 }
 
-/// The lines of a file, none if it is not there.
-fn each_line(path: &Path, mut take: impl FnMut(&str)) -> io::Result<()> {
+/// The whole lines of a file, none if it is not there.
+fn each_line(path: &Path, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
@@ -124,12 +177,10 @@ fn each_line(path: &Path, mut take: impl FnMut(&str)) -> io::Result<()> {
     // Whether what is read next continues a line that is too long.
     let mut within = false;
     while reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? > 0 {
-        let ends = line.last() == Some(&b'\n') || (line.len() as u64) < MAX_LINE_BYTES;
-        if let Ok(line) = std::str::from_utf8(&line)
-            && ends
-            && !within
-        {
-            take(line);
+        let ends = line.last() == Some(&b'\n');
+        // A last line without an end may be under way.
+        if ends && !within {
+            take(&line)?;
         }
         within = !ends;
         line.clear();
@@ -178,11 +229,13 @@ mod tests {
     #[test]
     fn what_the_sinks_have_written_is_shown_like_what_they_were_told() {
         let folder = tempfile::tempdir().unwrap();
-        let [metrics, events] = ["metrics.jsonl", "events.jsonl"].map(|name| folder.path().join(name));
+        let directory = RunDirectory::create(&folder.path().join("run")).unwrap();
+        let [metrics, events] = [directory.metrics(), directory.events()];
+        let (run, id) = (RunId([0xab; 16]), "ab".repeat(16));
         let live = Shared::default();
         let mut sinks: Vec<Box<dyn Sink>> = vec![
-            Box::new(MetricsSink::create(&metrics, "ab").unwrap()),
-            Box::new(EventsSink::create(&events, "ab").unwrap()),
+            Box::new(MetricsSink::create(&metrics, &id).unwrap()),
+            Box::new(EventsSink::create(&events, &id).unwrap()),
             Box::new(live.clone()),
         ];
         let epoch = EpochRecord {
@@ -202,7 +255,7 @@ mod tests {
         }
         let json = |shared: &Shared| serde_json::to_string(&shared.view(&mut Cursor::default())).unwrap();
         let mut restored = Shared::default();
-        restore(&mut restored, &metrics, &events).unwrap();
+        restore(&mut restored, &directory, run).unwrap();
         assert_eq!(json(&restored), json(&live));
 
         // A torn end is passed over, and a missing file has nothing to tell.
@@ -210,7 +263,7 @@ mod tests {
         std::fs::write(&metrics, &text[..text.len() - 5]).unwrap();
         std::fs::remove_file(&events).unwrap();
         let mut torn = Shared::default();
-        restore(&mut torn, &metrics, &events).unwrap();
+        restore(&mut torn, &directory, run).unwrap();
         let view = torn.view(&mut Cursor::default());
         assert_eq!((view.progress.step, view.epochs.map_or(0, |epochs| epochs.len())), (3, 0));
         // A line that does not end, as a crash leaves it, is passed over as well, and what is behind it is read.
@@ -218,9 +271,20 @@ mod tests {
         let last = text.lines().rfind(|line| line.contains("\"epoch\":1,\"step\"")).unwrap();
         std::fs::write(&metrics, format!("{zeros}\n{last}\n{zeros}")).unwrap();
         let mut holed = Shared::default();
-        restore(&mut holed, &metrics, &events).unwrap();
+        restore(&mut holed, &directory, run).unwrap();
         assert_eq!(holed.view(&mut Cursor::default()).epochs.map_or(0, |epochs| epochs.len()), 1);
-        live.end(super::super::Ended::unfinished());
-        assert_ne!(json(&torn), json(&live));
+
+        // A file of another run, or of another shape, is not taken for this one's.
+        let refusal = |text: String| {
+            std::fs::write(&metrics, text).unwrap();
+            restore(&mut Shared::default(), &directory, run).unwrap_err().to_string()
+        };
+        let other = refusal(text.replacen("abab", "abac", 1));
+        assert!(
+            other.contains("metrics.jsonl is of run abac") && other.contains("not of run abab"),
+            "{other}"
+        );
+        let newer = refusal(text.replacen("\"schema_version\":1", "\"schema_version\":9", 1));
+        assert!(newer.contains("has schema version 9 and this program reads 1"), "{newer}");
     }
 }

@@ -39,7 +39,7 @@ pub fn reproduction(story: &Story) -> String {
     ));
     let _ = writeln!(text, "<pre>{}</pre>", unbroken(&command(story)));
     if !story.ended.well {
-        if let Some(Weights { step, .. }) = &story.weights {
+        if let Some(Weights { step: step @ 1.., .. }) = &story.weights {
             text.push_str(&sentence(&format!("With --max-steps {step} it ends with the weights above.")));
         }
         text.push_str(&sentence("And this one goes on with the run, in the folder where its directory is:"));

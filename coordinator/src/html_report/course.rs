@@ -156,7 +156,7 @@ fn done(record: &WorkersRecord) -> String {
 pub fn events(story: &Story) -> String {
     let events = &story.records.view.events;
     if events.is_empty() {
-        return sentence("There are none: events.jsonl is not there, because the run had --no-metrics.");
+        return sentence("There are none: events.jsonl is empty, or the run had --no-metrics.");
     }
     let shown = &events[events.len().saturating_sub(SHOWN_EVENTS)..];
     let mut text = String::new();

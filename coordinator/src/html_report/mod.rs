@@ -22,7 +22,7 @@ use lockstep_model::{Cpu, Network, Workspace, digest};
 use lockstep_proto::RunId;
 use lockstep_telemetry::{Summary, WorkersRecord};
 
-use crate::dashboard::{Ended, EventView, Facts};
+use crate::dashboard::{Ended, Facts};
 use crate::gauge::{self, COLUMNS};
 use crate::latest::{Latest, Stored};
 use crate::past_run::PastRun;
@@ -76,7 +76,7 @@ struct Predicted {
 /// If one of them is there and cannot be read.
 pub fn read(run: &PastRun) -> Result<Story> {
     let PastRun { directory, stored, configuration } = run;
-    let records = Records::read(directory)
+    let records = Records::read(directory, RunId(stored.run_id))
         .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
     let steps = records.view.progress.step;
     let Latest { summary, weights } = Latest::read(directory, &stored.run_id, steps)?;
@@ -84,10 +84,7 @@ pub fn read(run: &PastRun) -> Result<Story> {
         let digest = digest(&values).to_string();
         Weights { step: step.unwrap_or(steps), values, digest }
     });
-    let ended = match &summary {
-        Some(summary) => Ended::of_summary(summary),
-        None => last_words(&records.view.events).unwrap_or_else(Ended::unfinished),
-    };
+    let ended = Ended::of_files(summary.as_ref(), &records.view.events);
     let workers = workers_file::read(directory, RunId(stored.run_id), steps);
     Ok(Story {
         name: name(directory.path()),
@@ -100,14 +97,6 @@ pub fn read(run: &PastRun) -> Result<Story> {
         ended,
         initialised: directory.initial_weights().exists(),
     })
-}
-
-/// How a run without a summary ended by its own decision, unless it was taken up again since.
-fn last_words(events: &[EventView]) -> Option<Ended> {
-    let since = events.iter().rev().take_while(|event| event.kind != "worker_joined");
-    let finish = since.into_iter().find(|event| event.kind == "finish")?;
-    let how = finish.reason.strip_prefix("finish: ").unwrap_or(&finish.reason);
-    Some(Ended { how: format!("ended: {how}"), well: false })
 }
 
 fn name(path: &Path) -> String {

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use lockstep_proto::RunId;
+
 use crate::dashboard::{Cursor, Point, Recorded, Shared, View, each_record};
 use crate::run_directory::RunDirectory;
 
@@ -63,11 +65,11 @@ impl Records {
     /// # Errors
     ///
     /// If one that is there cannot be read.
-    pub fn read(directory: &RunDirectory) -> io::Result<Self> {
+    pub fn read(directory: &RunDirectory, run_id: RunId) -> io::Result<Self> {
         let mut shared = Shared::default();
         let (mut totals, mut members) = (Totals::default(), BTreeMap::new());
         let (mut joined_besides, mut events) = (0, 0);
-        each_record(&directory.metrics(), &directory.events(), |record| {
+        each_record(directory, run_id, |record| {
             match &record {
                 Recorded::Step(step) => {
                     totals.steps += 1;

@@ -85,27 +85,32 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
+/// An accuracy, and its loss, which is absent if it is not finite.
+fn evaluated(accuracy: Option<f32>, loss: Option<f32>) -> (String, String) {
+    let loss = loss.filter(|loss| loss.is_finite());
+    let loss = loss.map_or("loss not finite".to_string(), |loss| format!("loss {loss:.4}"));
+    accuracy.map_or(("–".to_string(), "not evaluated".to_string()), |accuracy| (percent(accuracy), loss))
+}
+
 fn figures(story: &Story) -> String {
     let Story { records, summary, .. } = story;
     let summary = summary.as_ref();
     let last = records.view.epochs.as_ref().and_then(|epochs| epochs.last());
     let (steps, seconds) = match summary {
         Some(summary) => (summary.steps, summary.train_seconds),
-        None => (records.totals.steps, records.totals.seconds),
+        None => (records.view.progress.step, records.totals.seconds),
     };
     let rate = match summary {
         Some(summary) => summary.examples_per_second,
         None => Some(records.totals.examples as f64 / seconds).filter(|rate| rate.is_finite()),
     };
-    let validation = summary.and_then(|summary| summary.val_accuracy.zip(summary.val_loss));
-    let validation = validation.or_else(|| last.and_then(|epoch| epoch.val_accuracy.zip(epoch.val_loss)));
-    let test = summary.and_then(|summary| summary.test_accuracy.zip(summary.test_loss));
-    let evaluated = |means: Option<(f32, f32)>| {
-        means.map_or(("–".to_string(), "not evaluated".to_string()), |(accuracy, loss)| {
-            (percent(accuracy), format!("loss {loss:.4}"))
-        })
+    let (accuracy, loss) = match summary {
+        Some(summary) if summary.val_accuracy.is_some() => (summary.val_accuracy, summary.val_loss),
+        _ => last.map_or((None, None), |epoch| (epoch.val_accuracy, epoch.val_loss)),
     };
-    let ((tested, test_loss), (validated, validation_loss)) = (evaluated(test), evaluated(validation));
+    let (validated, validation_loss) = evaluated(accuracy, loss);
+    let test = summary.map_or((None, None), |summary| (summary.test_accuracy, summary.test_loss));
+    let (tested, test_loss) = evaluated(test.0, test.1);
     let epochs = summary.map_or(last.map_or(0, |epoch| epoch.epoch), |summary| summary.epochs);
     let cells = [
         ("Test accuracy", tested, test_loss),

@@ -94,7 +94,9 @@ fn all_steps_and_workers_are_counted_and_what_is_not_finite_is_drawn_as_nothing(
         })
         .collect();
     fs::write(directory.events(), events).unwrap();
-    let records = Records::read(&directory).unwrap();
+    let records =
+        Records::read(&directory, RunId(0x5750_7161_9d9c_0ada_f833_dffd_c4d9_0c5c_u128.to_be_bytes()))
+            .unwrap();
     assert_eq!((records.totals.steps, records.totals.workers), (3001, Some((1, 3))));
     assert_eq!((records.members.len(), records.joined_besides, records.events), (64, 36, 100));
     assert_eq!(records.curve.last().unwrap().0, 3001, "the last step is in the curve");
@@ -103,20 +105,4 @@ fn all_steps_and_workers_are_counted_and_what_is_not_finite_is_drawn_as_nothing(
     assert!(page.contains("<td>5.00 ms</td><td>50.0 %</td>"), "waiting");
     assert!(page.contains("From 1 to 3 workers") && page.contains("Others joined 36 times"));
     assert!(!page.contains("NaN"));
-}
-
-#[test]
-fn a_run_without_a_summary_ended_as_it_said_unless_it_went_on() {
-    let event = |kind: &'static str, reason: &str| EventView {
-        seconds: 1.0,
-        step: 1,
-        kind: kind.into(),
-        worker: None,
-        reason: reason.to_string(),
-    };
-    let mut events =
-        vec![event("finish", "finish: no worker is left"), event("process_ended", "local-1 ended")];
-    assert_eq!(last_words(&events).unwrap().how, "ended: no worker is left");
-    events.push(event("worker_joined", "worker 3 joined"));
-    assert_eq!(last_words(&events), None);
 }

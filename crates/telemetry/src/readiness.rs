@@ -16,6 +16,8 @@ pub enum Phase {
     Training,
     /// It has no worker, and waits for one.
     Waiting,
+    /// It is over.
+    Ended,
 }
 
 /// A sink that follows the phase of a run; clones share it, and may be asked from any thread.
@@ -28,7 +30,8 @@ impl Readiness {
         match self.0.load(Ordering::Relaxed) {
             0 => Phase::Starting,
             1 => Phase::Training,
-            _ => Phase::Waiting,
+            2 => Phase::Waiting,
+            _ => Phase::Ended,
         }
     }
 
@@ -37,6 +40,7 @@ impl Readiness {
             Phase::Starting => 0,
             Phase::Training => 1,
             Phase::Waiting => 2,
+            Phase::Ended => 3,
         };
         self.0.store(number, Ordering::Relaxed);
     }
@@ -48,8 +52,10 @@ impl Sink for Readiness {
     }
 
     fn event(&mut self, record: &EventRecord) {
-        if record.kind == "waiting" {
-            self.set(Phase::Waiting);
+        match record.kind {
+            "waiting" => self.set(Phase::Waiting),
+            "finish" => self.set(Phase::Ended),
+            _ => {}
         }
     }
 }
@@ -60,7 +66,7 @@ mod tests {
     use crate::record::examples;
 
     #[test]
-    fn it_is_ready_from_the_first_step_and_not_while_it_waits() {
+    fn it_is_ready_from_the_first_step_to_the_end_and_not_while_it_waits() {
         let shown = Readiness::default();
         let mut sink = shown.clone();
         let mut event = |kind| {
@@ -74,5 +80,7 @@ mod tests {
         assert_eq!(event("worker_joined"), Phase::Waiting);
         shown.clone().step(&examples::step());
         assert_eq!(shown.phase(), Phase::Training);
+        sink.event(&EventRecord { kind: "finish", ..examples::event() });
+        assert_eq!(shown.phase(), Phase::Ended);
     }
 }
