@@ -411,7 +411,8 @@ mod tests {
         let message = refused(&json[..json.len() - 1]);
         assert!(message.starts_with("DIR/summary.json is no summary of a run: EOF"), "{message}");
         let newer = json.replace("\"schema_version\":1", "\"schema_version\":2");
-        assert!(refused(&newer).contains("the schema version is 2, and this program reads 1"), "{newer}");
+        let newer = refused(&newer);
+        assert!(newer.contains("has schema version 2 and this program reads 1"), "{newer}");
         assert!(refused(&" ".repeat(2 << 20)).contains("is no summary"));
         let absent = Summary::read(Path::new("absent/summary.json")).unwrap_err().to_string();
         assert!(absent.starts_with("cannot read the summary absent/summary.json: "), "{absent}");
