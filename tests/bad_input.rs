@@ -1,6 +1,6 @@
 //! Bad input gets one clear line with cause and remedy, the right exit code, and leaves nothing half-written.
 
-mod data;
+pub mod data;
 mod dialling;
 mod divergence;
 mod hostile;

@@ -9,9 +9,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::bad_input::data;
 use crate::dashboard::client::Events;
 use crate::dashboard::{dashboard_of, show};
-use crate::harness::{Finished, coordinator, run_small, start};
+use crate::harness::{Finished, coordinator, run_small, send_signal, start};
 
 fn run(folder: &Path, arguments: &[&str]) -> Finished {
     start(coordinator(folder).args(arguments)).finish()
@@ -132,4 +133,73 @@ fn filters_are_shown_as_the_given_weights_had_them() {
     live.finish();
     let (_show, address) = show(folder.path(), &[]);
     assert!(close(started(address.get("/api/filters").text())));
+}
+
+#[test]
+fn a_run_whose_data_are_gone_is_shown_as_far_as_it_came() {
+    let folder = data::folder();
+    let arguments =
+        ["--run-dir", "run", "--data-dir", "data", "--batch-size", "8", "--validation-split", "0.1"];
+    let mut command = coordinator(folder.path());
+    command.args(arguments).args(["--workers", "1", "--epochs", "4", "--max-steps", "12"]);
+    start(&mut command).finish().done();
+    // As if it had been killed before its end.
+    for name in ["summary.json", "workers.json", "model.safetensors"] {
+        fs::remove_file(folder.path().join("run").join(name)).unwrap();
+    }
+    let metrics = folder.path().join("run/metrics.jsonl");
+    let text = fs::read_to_string(&metrics).unwrap();
+    let seven: Vec<&str> =
+        text.split_inclusive('\n').take_while(|line| !line.contains("\"step\":8,")).collect();
+    fs::write(&metrics, seven.concat()).unwrap();
+    let events = folder.path().join("run/events.jsonl");
+    let text = fs::read_to_string(&events).unwrap();
+    let unfinished: Vec<&str> =
+        text.split_inclusive('\n').filter(|line| !line.contains("\"finish\"")).collect();
+    fs::write(&events, unfinished.concat()).unwrap();
+    fs::remove_dir_all(folder.path().join("data")).unwrap();
+
+    let (_show, address) = show(folder.path(), &[]);
+    let told = Events::open(address).find(|told| told["facts"].is_object()).unwrap();
+    let facts = &told["facts"];
+    // 36 examples to train on, in batches of 8.
+    assert_eq!((&facts["steps"], &facts["steps_per_epoch"]), (&12.into(), &5.into()), "{told}");
+    assert_eq!((&facts["train_examples"], &told["progress"]["step"]), (&36.into(), &7.into()), "{told}");
+    let flaw = facts["no_digits"].as_str().unwrap();
+    assert!(flaw.starts_with("the page has no test digits: ") && flaw.contains("--data-dir"), "{flaw}");
+    assert!(told["ended"]["how"].as_str().unwrap().starts_with("not finished"), "{told}");
+}
+
+#[test]
+fn a_run_that_lost_its_workers_ended_as_it_said_on_the_page_and_in_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args(["--run-dir", "run", "--dataset", "digits", "--examples", "500", "--epochs", "100000"]);
+    command.args(["--workers", "1", "--max-restarts", "0", "--patience", "0"]);
+    let mut lost = start(&mut command);
+    let worker = lost.wait_for_workers(1)[0];
+    lost.wait_for_line("epoch      1/100000");
+    send_signal(worker, Signal::KILL);
+    let lost = lost.finish();
+    assert_eq!(lost.code(), Some(75), "{lost}");
+    let report = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    let (_show, address) = show(folder.path(), &[]);
+    let told = Events::open(address).find(|told| told["ended"].is_object()).unwrap();
+    let how = told["ended"]["how"].as_str().unwrap();
+    assert!(how.starts_with("ended: no worker is left"), "{told}");
+    assert!(report.contains(how), "{how}");
+    // Who it was is known, too.
+    assert_eq!(told["workers"]["workers"][0]["state"], "gone", "{told}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_an_evaluation_all_the_same() {
+    let (finished, folder) = run_small(&["--learning-rate", "1e30", "--max-steps", "1"]);
+    let summary = finished.done().summary();
+    assert_eq!(summary["test_loss"], Value::Null);
+    let report = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    assert!(report.contains("loss not finite") && !report.contains("not evaluated"), "{report}");
+    let (_show, address) = show(folder.path(), &[]);
+    let told = Events::open(address).find(|told| told["test"].is_object()).unwrap();
+    assert_eq!((&told["test"]["accuracy"], &told["test"]["loss"]), (&summary["test_accuracy"], &Value::Null));
 }

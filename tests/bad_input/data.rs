@@ -53,8 +53,8 @@ fn good() -> [Vec<u8>; 4] {
     [images(TRAIN, 28, 28), labels(TRAIN), images(TEST, 28, 28), labels(TEST)]
 }
 
-/// A folder with `data/`, and in it the four good files.
-fn folder() -> TempDir {
+/// A folder with `data/`, and in it the four good files: 40 training and 10 test examples.
+pub fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("data")).unwrap();
     for (name, content) in NAMES.into_iter().zip(good()) {
