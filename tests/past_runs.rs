@@ -76,7 +76,7 @@ fn a_run_that_went_on_is_not_shown_as_done() {
     resumed.signal(Signal::KILL);
     resumed.finish();
     let (_show, address) = show(folder.path(), &[]);
-    let told = Events::open(address).find(|told| told["ended"].is_object()).unwrap();
+    let told = Events::open(address).next().unwrap();
     assert_eq!((&told["ended"]["well"], &told["test"]), (&false.into(), &Value::Null), "{told}");
     let filters: Value = serde_json::from_str(&address.get("/api/filters").text()).unwrap();
     assert!(filters["step"].as_u64().unwrap() > 10, "its newest checkpoint: {filters}");
@@ -160,7 +160,7 @@ fn a_run_whose_data_are_gone_is_shown_as_far_as_it_came() {
     fs::remove_dir_all(folder.path().join("data")).unwrap();
 
     let (_show, address) = show(folder.path(), &[]);
-    let told = Events::open(address).find(|told| told["facts"].is_object()).unwrap();
+    let told = Events::open(address).next().unwrap();
     let facts = &told["facts"];
     // 36 examples to train on, in batches of 8.
     assert_eq!((&facts["steps"], &facts["steps_per_epoch"]), (&12.into(), &5.into()), "{told}");
@@ -184,7 +184,7 @@ fn a_run_that_lost_its_workers_ended_as_it_said_on_the_page_and_in_the_report() 
     assert_eq!(lost.code(), Some(75), "{lost}");
     let report = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
     let (_show, address) = show(folder.path(), &[]);
-    let told = Events::open(address).find(|told| told["ended"].is_object()).unwrap();
+    let told = Events::open(address).next().unwrap();
     let how = told["ended"]["how"].as_str().unwrap();
     assert!(how.starts_with("ended: no worker is left"), "{told}");
     assert!(report.contains(how), "{how}");
@@ -200,6 +200,6 @@ fn a_loss_that_is_not_finite_is_an_evaluation_all_the_same() {
     let report = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
     assert!(report.contains("loss not finite") && !report.contains("not evaluated"), "{report}");
     let (_show, address) = show(folder.path(), &[]);
-    let told = Events::open(address).find(|told| told["test"].is_object()).unwrap();
+    let told = Events::open(address).next().unwrap();
     assert_eq!((&told["test"]["accuracy"], &told["test"]["loss"]), (&summary["test_accuracy"], &Value::Null));
 }
