@@ -1,7 +1,10 @@
 // Holds TensorFlow.js against the logits that check.py has left, in the current folder, which has mnist-tfjs/.
 //
-// usage: check.cjs MODULE, which exports TensorFlow.js or leaves it as the globals `tf` and `tfl`.
+// usage: check.cjs MODULE [BUNDLE]
+//   MODULE exports TensorFlow.js to Node, or leaves it as the globals `tf` and `tfl`; BUNDLE is a script that leaves them in a
+//   page of Chromium.
 'use strict';
+const { spawn } = require('child_process');
 const fs = require('fs');
 const http = require('http');
 const path = require('path');
@@ -34,29 +37,71 @@ function softmax(logits) {
   return all;
 }
 
-async function main(file) {
-  const module = require(path.resolve(file));
-  const [tf, tfl] = [globalThis.tf ?? module, globalThis.tfl ?? module];
+/** Logits and probabilities of `images`, and the logits of the first one alone. Runs here, and as text in a page. */
+async function answers(tf, tfl, address, images) {
   await tf.setBackend('cpu');
-  // As a browser loads it.
-  const server = http.createServer((request, response) => response.end(fs.readFileSync('.' + request.url)));
-  await new Promise(listening => server.listen(0, '127.0.0.1', listening));
-  const model = await tfl.loadLayersModel(`http://127.0.0.1:${server.address().port}/mnist-tfjs/model.json`);
-  server.close();
-  server.closeAllConnections();
-
-  const [images, expected] = [floats('images.f32'), floats('logits.f32')];
+  const model = await tfl.loadLayersModel(`${address}/mnist-tfjs/model.json`);
   // One channel: the same bytes with channels first and last.
-  const input = tf.tensor4d(images, [expected.length / 10, 28, 28, 1]);
+  const input = tf.tensor4d(images, [images.length / 784, 28, 28, 1]);
   const inner = tfl.model({inputs: model.inputs, outputs: model.getLayer('dense2').output});
-  const logits = difference('logits', await inner.predict(input).data(), expected);
-  difference('probabilities', await model.predict(input).data(), softmax(expected));
-  const one = await inner.predict(tf.tensor4d(images.subarray(0, 784), [1, 28, 28, 1])).data();
-  difference('logits of one image', one, expected.subarray(0, 10));
-  console.log(`TensorFlow.js ${logits.toExponential(1)}`);
+  const first = tf.tensor4d(images.subarray(0, 784), [1, 28, 28, 1]);
+  return Promise.all([inner.predict(input), model.predict(input), inner.predict(first)].map(all => all.data()));
 }
 
-main(process.argv[2]).catch(error => {
+/** The greatest difference from what is expected. */
+function judge(where, [logits, probabilities, one], expected) {
+  difference(`${where}: probabilities`, probabilities, softmax(expected));
+  difference(`${where}: logits of one image`, one, expected.subarray(0, 10));
+  return difference(`${where}: logits`, logits, expected);
+}
+
+/** A page that says what it makes of the images, or why it cannot. */
+const PAGE = `<!doctype html><script src="/bundle.js"></script><script>${answers}
+(async () => {
+  const images = new Float32Array(await (await fetch('/images.f32')).arrayBuffer());
+  const found = await answers(globalThis.tf, globalThis.tfl ?? globalThis.tf, location.origin, images);
+  return found.map(all => Array.from(all));
+})().catch(error => String(error.stack)).then(found => fetch('/found', { method: 'POST', body: JSON.stringify(found) }));
+</script>`;
+
+async function main(file, bundle) {
+  const module = require(path.resolve(file));
+  const [images, expected] = [floats('images.f32'), floats('logits.f32')];
+  let found;
+  const said = new Promise(resolve => { found = resolve; });
+  // As a browser loads it.
+  const server = http.createServer((request, response) => {
+    if (request.method === 'POST') {
+      let text = '';
+      request.on('data', part => { text += part; }).on('end', () => { response.end(); found(JSON.parse(text)); });
+    } else if (request.url === '/') {
+      response.setHeader('content-type', 'text/html').end(PAGE);
+    } else if (request.url === '/bundle.js') {
+      response.end(fs.readFileSync(bundle));
+    } else {
+      response.end(fs.existsSync('.' + request.url) ? fs.readFileSync('.' + request.url) : '');
+    }
+  });
+  await new Promise(listening => server.listen(0, '127.0.0.1', listening));
+  const address = `http://127.0.0.1:${server.address().port}`;
+  const here = await answers(globalThis.tf ?? module, globalThis.tfl ?? module, address, images);
+  let line = `TensorFlow.js ${judge('Node', here, expected).toExponential(1)}`;
+  if (bundle) {
+    const browser = spawn('chromium', ['--headless=new', '--no-sandbox', '--disable-gpu', `${address}/`], { stdio: 'ignore' });
+    const late = setTimeout(() => found('the page has said nothing within two minutes'), 120_000);
+    const there = await said;
+    clearTimeout(late);
+    browser.kill();
+    if (!Array.isArray(there)) throw new Error(`Chromium: ${there}`);
+    const differs = judge('Chromium', there.map(all => Float32Array.from(all)), expected);
+    line += `, in Chromium ${differs.toExponential(1)}`;
+  }
+  server.close();
+  server.closeAllConnections();
+  console.log(line);
+}
+
+main(process.argv[2], process.argv[3]).catch(error => {
   console.error(error);
   process.exitCode = 1;
 });

@@ -265,7 +265,7 @@ impl PrometheusSink {
         );
         registry.register(
             "decisions",
-            "What was decided or happened besides the steps, by kind, as in events.jsonl",
+            "What was decided or happened besides the steps, by kind, as in events.jsonl, at most 100,000 of a kind",
             self.decisions.clone(),
         );
         registry.register("faults", "What of that had gone wrong, by kind", self.faults.clone());
