@@ -103,5 +103,6 @@ async function main(file, bundle) {
 
 main(process.argv[2], process.argv[3]).catch(error => {
   console.error(error);
-  process.exitCode = 1;
+  // Whatever still listens.
+  process.exit(1);
 });
