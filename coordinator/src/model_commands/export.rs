@@ -85,7 +85,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
 fn default_place(named: &Path, model: &Model, format: Format) -> PathBuf {
     let stem = match &model.run {
         Some(run) => run.directory.join("model"),
-        None => named.with_extension(""),
+        // What follows another dot is part of the name: net.v1 and net.v2 are two models.
+        None if named.extension().is_some_and(|extension| extension == "safetensors") => {
+            named.with_extension("")
+        }
+        None => named.to_path_buf(),
     };
     let suffix = match format {
         Format::Safetensors => ".pytorch.safetensors",
