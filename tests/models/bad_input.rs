@@ -41,7 +41,7 @@ fn what_is_no_image_is_refused_with_the_reason() {
     fs::create_dir(folder.path().join("folder")).unwrap();
     let model = trained().join("run");
     let cases: [(&str, &[&str]); 8] = [
-        ("words.png", &["cannot take words.png: it is no PNG or PGM image"]),
+        ("words.png", &["cannot take words.png: it is no PNG or PGM image; if it is an image, convert"]),
         ("photo.png", &["it is a JPEG image; convert it to PNG or PGM"]),
         ("empty.png", &["cannot take empty.png: it is empty"]),
         ("blank.pgm", &["nothing is drawn in it", "one colour"]),
