@@ -1,8 +1,9 @@
 //! The network's weights as one safetensors file: written in the network's own layout, read in that or in PyTorch's.
 
+use std::fmt::{Display, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use lockstep_checkpoint::StoredModel;
 use lockstep_interchange::{NamedTensor, weights_of_tensors};
 use lockstep_model::TENSORS;
@@ -23,12 +24,29 @@ pub fn write(path: &Path, weights: &[f32], metadata: &str) -> Result<(), lockste
 ///
 /// If there is no such file, it is no safetensors file of f32 tensors, or its tensors are not this network's.
 pub fn read(path: &Path) -> Result<Box<[f32]>> {
-    let StoredModel { tensors, .. } = lockstep_checkpoint::read_model(path)?;
+    let unfit = || format!("{} does not fit this network", one_line(path.display()));
+    // As words, without its causes, which say raw what the file says.
+    let StoredModel { tensors, .. } =
+        lockstep_checkpoint::read_model(path).map_err(|error| anyhow!(one_line(error)))?;
     let tensors: Vec<NamedTensor> = tensors
         .into_iter()
         .map(|tensor| NamedTensor { name: tensor.name, shape: tensor.shape, values: tensor.values })
         .collect();
-    weights_of_tensors(&tensors).with_context(|| format!("{} does not fit this network", path.display()))
+    weights_of_tensors(&tensors).with_context(unfit)
+}
+
+/// `words` for a terminal: line breaks and other control characters, which a file's name may have, are escaped.
+pub fn one_line(words: impl Display) -> String {
+    let mut line = String::new();
+    for character in words.to_string().chars() {
+        // Writing to a String cannot fail.
+        let _ = if character.is_control() {
+            write!(line, "{}", character.escape_debug())
+        } else {
+            line.write_char(character)
+        };
+    }
+    line
 }
 
 #[cfg(test)]

@@ -65,6 +65,14 @@ fn what_is_no_image_is_refused_with_the_reason() {
     let arguments = ["predict", "endless.png", "--model", model.to_str().unwrap()];
     refused(folder.path(), &arguments, FAILED, &["more than 67108864 bytes"]);
     refused(folder.path(), &["predict"], USAGE, &["<IMAGE>"]);
+    // A name with a line break would be two lines.
+    write("two\n\u{1b}lines.png", b"no image at all");
+    let arguments = ["predict", "two\n\u{1b}lines.png", "--model", model.to_str().unwrap()];
+    refused(folder.path(), &arguments, FAILED, &["cannot take two\\n\\u{1b}lines.png: "]);
+    write("two\nlines.pgm", b"P2 3 3 9 0 9 0 0 9 0 0 9 0");
+    let arguments = ["predict", "two\nlines.pgm", "--model", model.to_str().unwrap()];
+    let answer = run(folder.path(), &arguments).done();
+    assert!(answer.stdout.starts_with("two\\nlines.pgm: ") && answer.stdout.lines().count() == 2, "{answer}");
 }
 
 #[test]
@@ -100,6 +108,42 @@ fn what_is_no_model_is_refused_by_every_command() {
     }
     let absent = ["--dataset", "digits", "--run-dir", "new", "--init", "absent.safetensors"];
     refused(folder.path(), &absent, FAILED, &["--init", "absent.safetensors", "No such file"]);
+}
+
+/// A safetensors file of one tensor of one value.
+fn hostile(name: &str, dtype: &str) -> Vec<u8> {
+    let width = if dtype == "F16" { 2 } else { 4 };
+    let tensor = serde_json::json!({"dtype": dtype, "shape": [1], "data_offsets": [0, width]});
+    let header = serde_json::json!({ name: tensor }).to_string();
+    let length = header.len() as u64;
+    [&length.to_le_bytes(), header.as_bytes(), &[0; 4][..width as usize]].concat()
+}
+
+#[test]
+fn a_hostile_model_is_refused_in_few_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let escape = "\n\u{1b}[31mred".repeat(5_000);
+    write("name", &hostile(&escape, "F32"));
+    write("half", &hostile(&escape, "F16"));
+    write("type", &hostile("w", &escape));
+    let cases: [(&str, &[&str]); 3] = [
+        ("name", &["none of this network's tensors", "but \\n\\u{1b}[31mred"]),
+        ("half", &["holds F16, only F32 is read"]),
+        ("type", &["type is no complete safetensors file", "unknown variant `\\n\\u{1b}[31mred"]),
+    ];
+    for (name, parts) in cases {
+        for arguments in [
+            ["export", name, "--format", "onnx"].as_slice(),
+            &["evaluate", name, "--dataset", "digits"],
+            &["--dataset", "digits", "--run-dir", "new", "--init", name],
+        ] {
+            refused(folder.path(), arguments, FAILED, parts);
+            let message = run(folder.path(), arguments).stderr;
+            assert!(!message.trim_end().contains(char::is_control), "{message:?}");
+            assert!(message.chars().count() < 500, "{message}");
+        }
+    }
 }
 
 #[test]

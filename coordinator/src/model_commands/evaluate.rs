@@ -25,6 +25,7 @@ use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
 use crate::data_command::DownloadDisplay;
 use crate::messages;
+use crate::model_file::one_line;
 use crate::output;
 use crate::run_directory::RunDirectory;
 use crate::settings::{DatasetChoice, data_of_run};
@@ -217,7 +218,7 @@ impl Findings {
         let mut text = format!(
             "model    {}\ndata     {} test images of {}\nloss     {:.4}\naccuracy {}\n\nclass  precision     recall   \
              images\n",
-            model.describe(),
+            one_line(model.describe()),
             self.test_examples,
             self.dataset,
             self.test_loss,

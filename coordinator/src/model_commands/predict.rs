@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::source::Model;
 use super::{percent, say};
 use crate::cli::EXIT_DONE;
+use crate::model_file::one_line;
 
 /// An image of the greatest size that is read has less than this, unless it was never compressed.
 const MAX_IMAGE_BYTES: u64 = 64 << 20;
@@ -61,8 +62,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         Some(path) => Model::find(path)?,
         None => {
             let model = Model::newest()?;
-            terminal
-                .print_line(&format!("model: {}, the newest finished run under runs/", model.path.display()));
+            terminal.print_line(&format!(
+                "model: {}, the newest finished run under runs/",
+                one_line(model.path.display())
+            ));
             model
         }
     };
@@ -97,19 +100,22 @@ fn read(path: &Path) -> Result<[u8; PIXELS]> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("cannot read {}", path.display()))?;
+        .with_context(|| format!("cannot read {}", one_line(path.display())))?;
     if bytes.len() as u64 > MAX_IMAGE_BYTES {
-        bail!("cannot take {}: it has more than {MAX_IMAGE_BYTES} bytes; make it smaller", path.display());
+        bail!(
+            "cannot take {}: it has more than {MAX_IMAGE_BYTES} bytes; make it smaller",
+            one_line(path.display())
+        );
     }
     Grey::decode(&bytes)
         .and_then(|image| as_mnist(&image))
-        .with_context(|| format!("cannot take {}", path.display()))
+        .with_context(|| format!("cannot take {}", one_line(path.display())))
 }
 
 /// The class and how sure of it the network is, then all ten.
 fn text(path: &Path, prediction: &Prediction) -> String {
     let sure = percent(prediction.probabilities[prediction.class]);
-    let mut text = format!("{}: {} ({sure})\n ", path.display(), prediction.class);
+    let mut text = format!("{}: {} ({sure})\n ", one_line(path.display()), prediction.class);
     for (class, probability) in prediction.probabilities.iter().enumerate() {
         // Writing to a String cannot fail.
         let _ = write!(text, " {class}: {}", percent(*probability));
