@@ -129,7 +129,7 @@ fn a_hostile_model_is_refused_in_few_words() {
     write("type", &hostile("w", &escape));
     let cases: [(&str, &[&str]); 3] = [
         ("name", &["none of this network's tensors", "but \\n\\u{1b}[31mred"]),
-        ("half", &["holds F16, only F32 is read"]),
+        ("half", &["holds F16, only F32 is read; save it as float32", "net.float()"]),
         ("type", &["type is no complete safetensors file", "unknown variant `\\n\\u{1b}[31mred"]),
     ];
     for (name, parts) in cases {

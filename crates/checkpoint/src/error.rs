@@ -97,7 +97,8 @@ pub enum Error {
     },
     /// A tensor holds something else than f32.
     #[error(
-        "{}: tensor {:.80} holds {dtype:?}, only F32 is read",
+        "{}: tensor {:.80} holds {dtype:?}, only F32 is read; save it as float32 (in PyTorch: `net.float()` before its \
+         state is saved)",
         path.display(),
         tensor.escape_debug().to_string()
     )]
