@@ -110,11 +110,16 @@ fn what_is_no_model_is_refused_by_every_command() {
     refused(folder.path(), &absent, FAILED, &["--init", "absent.safetensors", "No such file"]);
 }
 
-/// A safetensors file of one tensor of one value.
-fn hostile(name: &str, dtype: &str) -> Vec<u8> {
+/// A safetensors file of one tensor of one value, and of an empty one for each name in `empty`.
+fn hostile(name: &str, dtype: &str, empty: impl Iterator<Item = String>) -> Vec<u8> {
+    let entry = |name: &str, dtype: &str, shape: &[u64], end: u64| {
+        let tensor = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [0, end]});
+        format!("{}:{tensor}", serde_json::json!(name))
+    };
     let width = if dtype == "F16" { 2 } else { 4 };
-    let tensor = serde_json::json!({"dtype": dtype, "shape": [1], "data_offsets": [0, width]});
-    let header = serde_json::json!({ name: tensor }).to_string();
+    let mut entries = vec![entry(name, dtype, &[1], width)];
+    entries.extend(empty.map(|name| entry(&name, "F32", &[0], 0)));
+    let header = format!("{{{}}}", entries.join(","));
     let length = header.len() as u64;
     [&length.to_le_bytes(), header.as_bytes(), &[0; 4][..width as usize]].concat()
 }
@@ -124,13 +129,15 @@ fn a_hostile_model_is_refused_in_few_words() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
     let escape = "\n\u{1b}[31mred".repeat(5_000);
-    write("name", &hostile(&escape, "F32"));
-    write("half", &hostile(&escape, "F16"));
-    write("type", &hostile("w", &escape));
-    let cases: [(&str, &[&str]); 3] = [
+    write("name", &hostile(&escape, "F32", std::iter::empty()));
+    write("half", &hostile(&escape, "F16", std::iter::empty()));
+    write("type", &hostile("w", &escape, std::iter::empty()));
+    write("many", &hostile("w", "F32", (0..100_000).map(|index| index.to_string())));
+    let cases: [(&str, &[&str]); 4] = [
         ("name", &["none of this network's tensors", "but \\n\\u{1b}[31mred"]),
         ("half", &["holds F16, only F32 is read; save it as float32", "net.float()"]),
         ("type", &["type is no complete safetensors file", "unknown variant `\\n\\u{1b}[31mred"]),
+        ("many", &["many does not fit this network: it has ", "more than 4194304", "save them alone"]),
     ];
     for (name, parts) in cases {
         for arguments in [
