@@ -154,6 +154,38 @@ fn a_hostile_model_is_refused_in_few_words() {
 }
 
 #[test]
+fn a_model_that_computes_no_finite_number_is_refused_or_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = lockstep_checkpoint::read_model(&trained().join("run/model.safetensors")).unwrap();
+    let huge: Vec<Vec<f32>> = stored
+        .tensors
+        .iter()
+        .map(|tensor| tensor.values.iter().map(|value| value * 1e30).collect())
+        .collect();
+    let tensors: Vec<_> = stored
+        .tensors
+        .iter()
+        .zip(&huge)
+        .map(|(tensor, values)| (&*tensor.name, &*tensor.shape, values.as_slice()))
+        .collect();
+    lockstep_checkpoint::write_model(&folder.path().join("huge.safetensors"), &tensors, "{}").unwrap();
+    fs::write(folder.path().join("digit.pgm"), b"P2 3 3 9 0 9 0 0 9 0 0 9 0").unwrap();
+    let parts = ["the model huge.safetensors gives no finite probabilities for digit.pgm", "--model"];
+    for arguments in [
+        ["predict", "digit.pgm", "--model", "huge.safetensors"].as_slice(),
+        &["predict", "digit.pgm", "--model", "huge.safetensors", "--json"],
+    ] {
+        refused(folder.path(), arguments, FAILED, &parts);
+    }
+    let evaluated =
+        run(folder.path(), &["evaluate", "huge.safetensors", "--dataset", "digits", "--json"]).done();
+    assert!(evaluated.stderr.contains("the loss is not finite"), "{evaluated}");
+    assert!(evaluated.summary()["test_loss"].is_null(), "{evaluated}");
+    let sound = run(trained(), &["evaluate", "run", "--json"]).done();
+    assert!(!sound.stderr.contains("finite"), "{sound}");
+}
+
+#[test]
 fn a_run_of_another_version_or_cut_short_is_refused() {
     let change = |name: &str, from: &str, to: &str| {
         let folder = tempfile::tempdir().unwrap();

@@ -102,6 +102,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         .or_else(|| thread::available_parallelism().ok()?.get().try_into().ok())
         .unwrap_or(1);
     let (means, confusion) = evaluate(&model.weights, dataset, threads)?;
+    if !means.loss.is_finite() {
+        tracing::warn!(
+            "the loss is not finite: the weights of {} are so large that computing with them overflows; do not trust \
+             the other figures either, and train it anew with a lower learning rate",
+            one_line(model.path.display())
+        );
+    }
     let findings = Findings {
         model: model.path.display().to_string(),
         step: model.run.as_ref().and_then(|run| run.step),

@@ -55,7 +55,7 @@ struct Answered {
 ///
 /// # Errors
 ///
-/// If an image or the model cannot be had; nothing is printed then.
+/// If an image or the model cannot be had, or the model overflows; nothing is printed then.
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     let images: Vec<[u8; PIXELS]> = arguments.images.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let model = match &arguments.model {
@@ -76,7 +76,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         let image = ArrayView2::from_shape((IMAGE_SIDE, IMAGE_SIDE), image).expect("28x28 pixels");
         network.predict(image, &mut workspace)
     };
-    let predictions = arguments.images.iter().zip(images.iter().map(&mut classify));
+    let predictions: Vec<(&PathBuf, Prediction)> =
+        arguments.images.iter().zip(images.iter().map(&mut classify)).collect();
+    let finite = |prediction: &Prediction| prediction.probabilities.iter().all(|share| share.is_finite());
+    if let Some((path, _)) = predictions.iter().find(|(_, prediction)| !finite(prediction)) {
+        bail!(
+            "the model {} gives no finite probabilities for {}: its weights are so large that computing with them \
+             overflows; name another with --model",
+            one_line(model.path.display()),
+            one_line(path.display())
+        );
+    }
     if arguments.json {
         let answered = |(path, prediction): (&PathBuf, Prediction)| Answered {
             image: path.display().to_string(),
@@ -86,11 +96,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         let answer = Answer {
             model: model.path.display().to_string(),
             weights_digest: model.digest.to_string(),
-            predictions: predictions.map(answered).collect(),
+            predictions: predictions.into_iter().map(answered).collect(),
         };
         say(&format!("{}\n", serde_json::to_string(&answer).context("the predictions as JSON")?))?;
     } else {
-        say(&predictions.map(|(path, prediction)| text(path, &prediction)).collect::<String>())?;
+        say(&predictions.iter().map(|(path, prediction)| text(path, prediction)).collect::<String>())?;
     }
     Ok(EXIT_DONE)
 }
