@@ -77,6 +77,12 @@ fn without_a_name_the_export_lies_beside_the_model() {
         assert_eq!(finished.stdout.trim_end(), place);
         assert!(folder.path().join(place).exists());
     }
+    // A dot in a name begins no extension.
+    for (name, place) in [("net.v1", "net.v1.onnx"), ("net.v2.safetensors", "net.v2.onnx")] {
+        fs::copy(trained().join("run/model.safetensors"), folder.path().join(name)).unwrap();
+        let finished = run(folder.path(), &["export", name, "--format", "onnx"]).done();
+        assert_eq!(finished.stdout.trim_end(), place);
+    }
 }
 
 #[test]

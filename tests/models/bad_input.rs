@@ -41,7 +41,7 @@ fn what_is_no_image_is_refused_with_the_reason() {
     fs::create_dir(folder.path().join("folder")).unwrap();
     let model = trained().join("run");
     let cases: [(&str, &[&str]); 8] = [
-        ("words.png", &["cannot take words.png: it is no PNG or PGM image"]),
+        ("words.png", &["cannot take words.png: it is no PNG or PGM image; if it is an image, convert"]),
         ("photo.png", &["it is a JPEG image; convert it to PNG or PGM"]),
         ("empty.png", &["cannot take empty.png: it is empty"]),
         ("blank.pgm", &["nothing is drawn in it", "one colour"]),
@@ -65,6 +65,14 @@ fn what_is_no_image_is_refused_with_the_reason() {
     let arguments = ["predict", "endless.png", "--model", model.to_str().unwrap()];
     refused(folder.path(), &arguments, FAILED, &["more than 67108864 bytes"]);
     refused(folder.path(), &["predict"], USAGE, &["<IMAGE>"]);
+    // A name with a line break would be two lines.
+    write("two\n\u{1b}lines.png", b"no image at all");
+    let arguments = ["predict", "two\n\u{1b}lines.png", "--model", model.to_str().unwrap()];
+    refused(folder.path(), &arguments, FAILED, &["cannot take two\\n\\u{1b}lines.png: "]);
+    write("two\nlines.pgm", b"P2 3 3 9 0 9 0 0 9 0 0 9 0");
+    let arguments = ["predict", "two\nlines.pgm", "--model", model.to_str().unwrap()];
+    let answer = run(folder.path(), &arguments).done();
+    assert!(answer.stdout.starts_with("two\\nlines.pgm: ") && answer.stdout.lines().count() == 2, "{answer}");
 }
 
 #[test]
@@ -100,6 +108,81 @@ fn what_is_no_model_is_refused_by_every_command() {
     }
     let absent = ["--dataset", "digits", "--run-dir", "new", "--init", "absent.safetensors"];
     refused(folder.path(), &absent, FAILED, &["--init", "absent.safetensors", "No such file"]);
+}
+
+/// A safetensors file of one tensor of one value, and of an empty one for each name in `empty`.
+fn hostile(name: &str, dtype: &str, empty: impl Iterator<Item = String>) -> Vec<u8> {
+    let entry = |name: &str, dtype: &str, shape: &[u64], end: u64| {
+        let tensor = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [0, end]});
+        format!("{}:{tensor}", serde_json::json!(name))
+    };
+    let width = if dtype == "F16" { 2 } else { 4 };
+    let mut entries = vec![entry(name, dtype, &[1], width)];
+    entries.extend(empty.map(|name| entry(&name, "F32", &[0], 0)));
+    let header = format!("{{{}}}", entries.join(","));
+    let length = header.len() as u64;
+    [&length.to_le_bytes(), header.as_bytes(), &[0; 4][..width as usize]].concat()
+}
+
+#[test]
+fn a_hostile_model_is_refused_in_few_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let escape = "\n\u{1b}[31mred".repeat(5_000);
+    write("name", &hostile(&escape, "F32", std::iter::empty()));
+    write("half", &hostile(&escape, "F16", std::iter::empty()));
+    write("type", &hostile("w", &escape, std::iter::empty()));
+    write("many", &hostile("w", "F32", (0..100_000).map(|index| index.to_string())));
+    let cases: [(&str, &[&str]); 4] = [
+        ("name", &["none of this network's tensors", "but \\n\\u{1b}[31mred"]),
+        ("half", &["holds F16, only F32 is read; save it as float32", "net.float()"]),
+        ("type", &["type is no complete safetensors file", "unknown variant `\\n\\u{1b}[31mred"]),
+        ("many", &["many does not fit this network: it has ", "more than 4194304", "save them alone"]),
+    ];
+    for (name, parts) in cases {
+        for arguments in [
+            ["export", name, "--format", "onnx"].as_slice(),
+            &["evaluate", name, "--dataset", "digits"],
+            &["--dataset", "digits", "--run-dir", "new", "--init", name],
+        ] {
+            refused(folder.path(), arguments, FAILED, parts);
+            let message = run(folder.path(), arguments).stderr;
+            assert!(!message.trim_end().contains(char::is_control), "{message:?}");
+            assert!(message.chars().count() < 500, "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_model_that_computes_no_finite_number_is_refused_or_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = lockstep_checkpoint::read_model(&trained().join("run/model.safetensors")).unwrap();
+    let huge: Vec<Vec<f32>> = stored
+        .tensors
+        .iter()
+        .map(|tensor| tensor.values.iter().map(|value| value * 1e30).collect())
+        .collect();
+    let tensors: Vec<_> = stored
+        .tensors
+        .iter()
+        .zip(&huge)
+        .map(|(tensor, values)| (&*tensor.name, &*tensor.shape, values.as_slice()))
+        .collect();
+    lockstep_checkpoint::write_model(&folder.path().join("huge.safetensors"), &tensors, "{}").unwrap();
+    fs::write(folder.path().join("digit.pgm"), b"P2 3 3 9 0 9 0 0 9 0 0 9 0").unwrap();
+    let parts = ["the model huge.safetensors gives no finite probabilities for digit.pgm", "--model"];
+    for arguments in [
+        ["predict", "digit.pgm", "--model", "huge.safetensors"].as_slice(),
+        &["predict", "digit.pgm", "--model", "huge.safetensors", "--json"],
+    ] {
+        refused(folder.path(), arguments, FAILED, &parts);
+    }
+    let evaluated =
+        run(folder.path(), &["evaluate", "huge.safetensors", "--dataset", "digits", "--json"]).done();
+    assert!(evaluated.stderr.contains("the loss is not finite"), "{evaluated}");
+    assert!(evaluated.summary()["test_loss"].is_null(), "{evaluated}");
+    let sound = run(trained(), &["evaluate", "run", "--json"]).done();
+    assert!(!sound.stderr.contains("finite"), "{sound}");
 }
 
 #[test]

@@ -54,6 +54,12 @@ impl Picture {
         Self(width, height, sheet)
     }
 
+    /// Within a frame of three black pixels.
+    fn framed(self) -> Self {
+        let (width, height) = (self.0 + 6, self.1 + 6);
+        self.laid(width, height, 3, 3)
+    }
+
     fn pgm(&self) -> Vec<u8> {
         [format!("P5\n{} {}\n255\n", self.0, self.1).as_bytes(), &self.2].concat()
     }
@@ -73,12 +79,14 @@ fn a_digit_has_one_class_however_it_was_drawn() {
     let examples = digits_test(DRAWN);
     let draw = |index| Picture::of(&examples, index);
     type Way = (&'static str, fn(Picture) -> Vec<u8>);
-    let ways: [Way; 5] = [
+    let ways: [Way; 7] = [
         ("plain.pgm", |picture| picture.pgm()),
         ("inverted.png", |picture| picture.inverted().png()),
         ("large.png", |picture| picture.enlarged(25).png()),
         ("corner.pgm", |picture| picture.laid(400, 300, 371, 2).inverted().pgm()),
         ("large-corner.png", |picture| picture.enlarged(7).laid(1000, 300, 1, 100).inverted().png()),
+        ("framed.pgm", |picture| picture.inverted().framed().pgm()),
+        ("large-framed.png", |picture| picture.enlarged(7).inverted().framed().png()),
     ];
     let classes = |(name, way): &Way| -> Vec<u64> {
         let paths: Vec<PathBuf> = (0..DRAWN)

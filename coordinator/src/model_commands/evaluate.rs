@@ -25,6 +25,7 @@ use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
 use crate::data_command::DownloadDisplay;
 use crate::messages;
+use crate::model_file::one_line;
 use crate::output;
 use crate::run_directory::RunDirectory;
 use crate::settings::{DatasetChoice, data_of_run};
@@ -101,6 +102,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         .or_else(|| thread::available_parallelism().ok()?.get().try_into().ok())
         .unwrap_or(1);
     let (means, confusion) = evaluate(&model.weights, dataset, threads)?;
+    if !means.loss.is_finite() {
+        tracing::warn!(
+            "the loss is not finite: the weights of {} are so large that computing with them overflows; do not trust \
+             the other figures either, and train it anew with a lower learning rate",
+            one_line(model.path.display())
+        );
+    }
     let findings = Findings {
         model: model.path.display().to_string(),
         step: model.run.as_ref().and_then(|run| run.step),
@@ -217,7 +225,7 @@ impl Findings {
         let mut text = format!(
             "model    {}\ndata     {} test images of {}\nloss     {:.4}\naccuracy {}\n\nclass  precision     recall   \
              images\n",
-            model.describe(),
+            one_line(model.describe()),
             self.test_examples,
             self.dataset,
             self.test_loss,

@@ -12,6 +12,7 @@ use lockstep_telemetry::Terminal;
 use super::say;
 use super::source::Model;
 use crate::cli::EXIT_DONE;
+use crate::model_file::one_line;
 use crate::output;
 
 /// What to export, and where to.
@@ -49,7 +50,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     let out =
         arguments.out.clone().unwrap_or_else(|| default_place(&arguments.model, &model, arguments.format));
     if is_same_file(&out, &model.path) {
-        bail!("{} is the model itself, and is not overwritten; name another file with --out", out.display());
+        bail!(
+            "{} is the model itself, and is not overwritten; name another file with --out",
+            one_line(out.display())
+        );
     }
     let (weights, metadata) = (&model.weights, model.metadata());
     let written = match arguments.format {
@@ -76,7 +80,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
             index
         }
     };
-    terminal.print_line(&format!("exported {}, weights {}", model.describe(), model.digest));
+    terminal.print_line(&format!("exported {}, weights {}", one_line(model.describe()), model.digest));
     say(&format!("{}\n", written.display()))?;
     Ok(EXIT_DONE)
 }
@@ -85,7 +89,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
 fn default_place(named: &Path, model: &Model, format: Format) -> PathBuf {
     let stem = match &model.run {
         Some(run) => run.directory.join("model"),
-        None => named.with_extension(""),
+        // What follows another dot is part of the name: net.v1 and net.v2 are two models.
+        None if named.extension().is_some_and(|extension| extension == "safetensors") => {
+            named.with_extension("")
+        }
+        None => named.to_path_buf(),
     };
     let suffix = match format {
         Format::Safetensors => ".pytorch.safetensors",
@@ -105,8 +113,8 @@ fn make_folder(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            bail!("{} is a file; a TensorFlow.js model is a folder of two files", path.display())
+            bail!("{} is a file; a TensorFlow.js model is a folder of two files", one_line(path.display()))
         }
-        result => result.with_context(|| format!("cannot make the folder {}", path.display())),
+        result => result.with_context(|| format!("cannot make the folder {}", one_line(path.display()))),
     }
 }

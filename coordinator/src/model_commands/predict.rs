@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::source::Model;
 use super::{percent, say};
 use crate::cli::EXIT_DONE;
+use crate::model_file::one_line;
 
 /// An image of the greatest size that is read has less than this, unless it was never compressed.
 const MAX_IMAGE_BYTES: u64 = 64 << 20;
@@ -54,15 +55,17 @@ struct Answered {
 ///
 /// # Errors
 ///
-/// If an image or the model cannot be had; nothing is printed then.
+/// If an image or the model cannot be had, or the model overflows; nothing is printed then.
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     let images: Vec<[u8; PIXELS]> = arguments.images.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let model = match &arguments.model {
         Some(path) => Model::find(path)?,
         None => {
             let model = Model::newest()?;
-            terminal
-                .print_line(&format!("model: {}, the newest finished run under runs/", model.path.display()));
+            terminal.print_line(&format!(
+                "model: {}, the newest finished run under runs/",
+                one_line(model.path.display())
+            ));
             model
         }
     };
@@ -73,7 +76,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         let image = ArrayView2::from_shape((IMAGE_SIDE, IMAGE_SIDE), image).expect("28x28 pixels");
         network.predict(image, &mut workspace)
     };
-    let predictions = arguments.images.iter().zip(images.iter().map(&mut classify));
+    let predictions: Vec<(&PathBuf, Prediction)> =
+        arguments.images.iter().zip(images.iter().map(&mut classify)).collect();
+    let finite = |prediction: &Prediction| prediction.probabilities.iter().all(|share| share.is_finite());
+    if let Some((path, _)) = predictions.iter().find(|(_, prediction)| !finite(prediction)) {
+        bail!(
+            "the model {} gives no finite probabilities for {}: its weights are so large that computing with them \
+             overflows; name another with --model",
+            one_line(model.path.display()),
+            one_line(path.display())
+        );
+    }
     if arguments.json {
         let answered = |(path, prediction): (&PathBuf, Prediction)| Answered {
             image: path.display().to_string(),
@@ -83,11 +96,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         let answer = Answer {
             model: model.path.display().to_string(),
             weights_digest: model.digest.to_string(),
-            predictions: predictions.map(answered).collect(),
+            predictions: predictions.into_iter().map(answered).collect(),
         };
         say(&format!("{}\n", serde_json::to_string(&answer).context("the predictions as JSON")?))?;
     } else {
-        say(&predictions.map(|(path, prediction)| text(path, &prediction)).collect::<String>())?;
+        say(&predictions.iter().map(|(path, prediction)| text(path, prediction)).collect::<String>())?;
     }
     Ok(EXIT_DONE)
 }
@@ -97,19 +110,22 @@ fn read(path: &Path) -> Result<[u8; PIXELS]> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("cannot read {}", path.display()))?;
+        .with_context(|| format!("cannot read {}", one_line(path.display())))?;
     if bytes.len() as u64 > MAX_IMAGE_BYTES {
-        bail!("cannot take {}: it has more than {MAX_IMAGE_BYTES} bytes; make it smaller", path.display());
+        bail!(
+            "cannot take {}: it has more than {MAX_IMAGE_BYTES} bytes; make it smaller",
+            one_line(path.display())
+        );
     }
     Grey::decode(&bytes)
         .and_then(|image| as_mnist(&image))
-        .with_context(|| format!("cannot take {}", path.display()))
+        .with_context(|| format!("cannot take {}", one_line(path.display())))
 }
 
 /// The class and how sure of it the network is, then all ten.
 fn text(path: &Path, prediction: &Prediction) -> String {
     let sure = percent(prediction.probabilities[prediction.class]);
-    let mut text = format!("{}: {} ({sure})\n ", path.display(), prediction.class);
+    let mut text = format!("{}: {} ({sure})\n ", one_line(path.display()), prediction.class);
     for (class, probability) in prediction.probabilities.iter().enumerate() {
         // Writing to a String cannot fail.
         let _ = write!(text, " {class}: {}", percent(*probability));

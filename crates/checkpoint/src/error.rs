@@ -88,15 +88,20 @@ pub enum Error {
         limit: u64,
     },
     /// The file is truncated, damaged or something else than safetensors.
-    #[error("{} is no complete safetensors file: {source}", path.display())]
+    #[error("{} is no complete safetensors file: {:.200}", path.display(), source.to_string())]
     Decode {
         /// The file.
         path: PathBuf,
-        /// The format's reason.
+        /// The format's reason, which may repeat what the file says, at any length.
         source: SafeTensorError,
     },
     /// A tensor holds something else than f32.
-    #[error("{}: tensor {tensor} holds {dtype:?}, only F32 is read", path.display())]
+    #[error(
+        "{}: tensor {:.80} holds {dtype:?}, only F32 is read; save it as float32 (in PyTorch: `net.float()` before its \
+         state is saved)",
+        path.display(),
+        tensor.escape_debug().to_string()
+    )]
     NotF32 {
         /// The file.
         path: PathBuf,

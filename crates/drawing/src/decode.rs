@@ -11,15 +11,18 @@ use crate::grey::{Grey, MAX_PIXELS, area};
 use crate::{DrawingError, pgm};
 
 /// How images that people have, and that are not read here, begin.
-const OTHER_FORMATS: [(&[u8], &str); 8] = [
+const OTHER_FORMATS: [(&[u8], &str); 11] = [
     (b"\xff\xd8\xff", "JPEG"),
     (b"GIF8", "GIF"),
     (b"BM", "BMP"),
     (b"RIFF", "WebP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"P1", "PBM"),
+    (b"P4", "PBM"),
     (b"P3", "PPM"),
     (b"P6", "PPM"),
+    (b"P7", "PAM"),
 ];
 
 const PNG_BEGIN: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -51,7 +54,7 @@ impl Grey {
 fn png(bytes: &[u8]) -> Result<Grey, DrawingError> {
     let damaged = |error: png::DecodingError| DrawingError::Damaged {
         format: "PNG",
-        reason: error.to_string().replace('\n', " "),
+        reason: in_words(&error.to_string()),
     };
     let mut decoder =
         Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: 2 * MAX_BYTES_PER_PIXEL * MAX_PIXELS });
@@ -65,6 +68,23 @@ fn png(bytes: &[u8]) -> Result<Grey, DrawingError> {
     let mut samples = vec![0; area * color.samples()];
     reader.next_frame(&mut samples).map_err(damaged)?;
     Grey::new(width as usize, height as usize, grey(color, &samples))
+}
+
+/// What the decoder says, on one line and without its structures.
+fn in_words(reason: &str) -> String {
+    if reason.starts_with("CRC error") {
+        return "its checksum is wrong; copy or save it again".to_owned();
+    }
+    let reason = reason.replace('\n', " ");
+    // A part of the file, of whose structure people know the name at most: `ChunkType { type: IDAT, critical: ... }`.
+    match reason.split_once("ChunkType { type: ") {
+        Some((before, part)) => {
+            let name = part.split(',').next().unwrap_or_default();
+            let after = part.split_once('}').map_or("", |(_, after)| after);
+            format!("{before}{name}{after}")
+        }
+        None => reason,
+    }
 }
 
 fn grey(color: ColorType, samples: &[u8]) -> Vec<u8> {
@@ -162,8 +182,14 @@ mod tests {
     fn what_is_no_image_is_told_apart() {
         let refusal = |bytes: &[u8]| Grey::decode(bytes).unwrap_err().to_string();
         assert_eq!(refusal(b""), "it is empty; a PNG or PGM image is wanted");
-        assert_eq!(refusal(b"seven"), "it is no PNG or PGM image");
+        let unknown = "it is no PNG or PGM image; if it is an image, convert it to PNG";
+        for bytes in [&b"seven"[..], b"\0\0\0\x18ftypheic", b"<svg></svg>"] {
+            assert_eq!(refusal(bytes), unknown);
+        }
         assert_eq!(refusal(b"\xff\xd8\xff\xe0 JFIF"), "it is a JPEG image; convert it to PNG or PGM");
+        assert_eq!(refusal(b"P1\n2 1\n0 1"), "it is a PBM image; convert it to PNG or PGM");
+        assert_eq!(refusal(b"P4\n2 1\n\x40"), "it is a PBM image; convert it to PNG or PGM");
+        assert_eq!(refusal(b"P7\nWIDTH 2"), "it is a PAM image; convert it to PNG or PGM");
         assert_eq!(refusal(b"P6\n1 1\n255\nrgb"), "it is a PPM image; convert it to PNG or PGM");
     }
 
@@ -182,9 +208,26 @@ mod tests {
             for bit in 0..8 {
                 let mut changed = whole.clone();
                 changed[place] ^= 1 << bit;
-                let _ = Grey::decode(&changed);
+                let reason = Grey::decode(&changed).map_or_else(|error| error.to_string(), |_| String::new());
+                assert!(!reason.contains("ChunkType"), "{reason}");
             }
         }
+    }
+
+    #[test]
+    fn a_damaged_png_is_spoken_of_in_words() {
+        let whole = encoded(ColorType::Grayscale, png::BitDepth::Eight, None, &[0, 50, 100, 150, 200, 255]);
+        let mut changed = whole.clone();
+        changed[whole.windows(4).position(|name| name == b"IDAT").unwrap() + 8] ^= 1;
+        assert_eq!(
+            Grey::decode(&changed).unwrap_err().to_string(),
+            "it is a damaged PNG image: its checksum is wrong; copy or save it again"
+        );
+        // The second header is a whole part, in a wrong place.
+        let header = whole.windows(4).position(|name| name == b"IHDR").unwrap() - 4;
+        let twice = [&whole[..header + 25], &whole[header..]].concat();
+        let reason = Grey::decode(&twice).unwrap_err().to_string();
+        assert!(reason.ends_with("Chunk IHDR must appear at most once."), "{reason}");
     }
 
     #[test]

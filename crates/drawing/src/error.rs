@@ -10,7 +10,7 @@ pub enum DrawingError {
     #[error("it is empty; a PNG or PGM image is wanted")]
     NoBytes,
     /// It is no image that is known here.
-    #[error("it is no PNG or PGM image")]
+    #[error("it is no PNG or PGM image; if it is an image, convert it to PNG")]
     NoImage,
     /// It is an image of a format that is not read.
     #[error("it is a {format} image; convert it to PNG or PGM")]

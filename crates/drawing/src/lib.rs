@@ -6,6 +6,7 @@
 
 mod decode;
 mod error;
+mod frame;
 mod grey;
 mod mnist;
 mod pgm;

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use crate::frame::without_frames;
 use crate::{DrawingError, Grey};
 
 /// Height and width of the result.
@@ -22,15 +23,16 @@ const CENTRE: f32 = 14.0;
 /// median deviation is two thirds of its sigma, one pixel in ten million lies beyond.
 const GRAIN: u32 = 8;
 /// Greys that differ by less than this are one colour to the eye, and there is no drawing.
-const LEAST_CONTRAST: u32 = 16;
+pub(crate) const LEAST_CONTRAST: u32 = 16;
 
 /// The digit in `image`, dark on light or light on dark, of any size and anywhere, as an image of MNIST: `[28, 28]`
-/// row-major, 0 is background.
+/// row-major, 0 is background. A thin frame of one colour around it is left out.
 ///
 /// # Errors
 ///
 /// [`DrawingError::Blank`] if nothing is drawn in it.
 pub fn as_mnist(image: &Grey) -> Result<[u8; PIXELS], DrawingError> {
+    let image = &*without_frames(image);
     let ink = ink(image)?;
     let (columns, rows) = bounds(&ink, image.width()).ok_or(DrawingError::Blank)?;
     // Never both less than the box's side and more: one scale for both directions keeps the aspect.
@@ -79,13 +81,13 @@ fn ink(image: &Grey) -> Result<Vec<u8>, DrawingError> {
 }
 
 /// The outermost pixels: most of them are paper, whatever is drawn.
-fn border(image: &Grey) -> Vec<u8> {
+pub(crate) fn border(image: &Grey) -> Vec<u8> {
     let (width, height, pixels) = (image.width(), image.height(), image.pixels());
     let sides = pixels.chunks_exact(width).flat_map(|row| [row[0], row[width - 1]]);
     pixels[..width].iter().chain(&pixels[(height - 1) * width..]).copied().chain(sides).collect()
 }
 
-fn median(values: impl Iterator<Item = u8>) -> u8 {
+pub(crate) fn median(values: impl Iterator<Item = u8>) -> u8 {
     let mut counts = [0_usize; 256];
     values.for_each(|value| counts[usize::from(value)] += 1);
     let half = counts.iter().sum::<usize>() / 2;
@@ -100,7 +102,7 @@ fn median(values: impl Iterator<Item = u8>) -> u8 {
 }
 
 /// The columns and rows from the first to the last that have any ink.
-fn bounds(ink: &[u8], width: usize) -> Option<(Range<usize>, Range<usize>)> {
+pub(crate) fn bounds(ink: &[u8], width: usize) -> Option<(Range<usize>, Range<usize>)> {
     let (mut left, mut right, mut top, mut bottom) = (width, 0, None, 0);
     for (row, line) in ink.chunks_exact(width).enumerate() {
         let Some(first) = line.iter().position(|ink| *ink > 0) else { continue };
@@ -265,6 +267,18 @@ mod tests {
             draw(PLAIN).pixels().chunks(200).flat_map(|row| row.iter().rev()).copied().collect();
         let mirrored = as_mnist(&Grey::new(200, 200, mirrored).unwrap()).unwrap();
         assert!(difference(&mirrored, &reference()) > 20.0, "{}", difference(&mirrored, &reference()));
+    }
+
+    #[test]
+    fn a_frame_is_no_part_of_the_drawing() {
+        for (paper, ink) in [(255.0, 0.0), (0.0, 255.0)] {
+            let sheet = draw(Sheet { paper, ink, ..PLAIN });
+            let mut pixels = vec![ink as u8; 206 * 206];
+            for (row, line) in sheet.pixels().chunks_exact(200).enumerate() {
+                pixels[(3 + row) * 206 + 3..][..200].copy_from_slice(line);
+            }
+            assert_eq!(as_mnist(&Grey::new(206, 206, pixels).unwrap()).unwrap(), as_mnist(&sheet).unwrap());
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use lockstep_model::{PARAMETERS, TENSORS, TensorSpec};
 
 use crate::pytorch;
 
+/// Characters that an error message shows of what a file says: it may say anything, at any length.
+const CHARACTERS_SHOWN: usize = 80;
 /// Names that an error message lists before it says "and more".
 const NAMES_SHOWN: usize = 4;
 
@@ -30,7 +32,7 @@ pub enum ImportError {
          but {found}"
     )]
     Foreign {
-        /// The first names, or that there are none.
+        /// The first names, as they may be printed, or that there are none.
         found: String,
     },
     /// A tensor is not there.
@@ -40,7 +42,7 @@ pub enum ImportError {
         name: &'static str,
     },
     /// A tensor has another shape.
-    #[error("its tensor {name} has the shape {actual:?} instead of {expected:?}")]
+    #[error("its tensor {name} has the shape {} instead of {expected:?}", shown(&format!("{actual:?}")))]
     Shape {
         /// Its name.
         name: &'static str,
@@ -50,7 +52,7 @@ pub enum ImportError {
         expected: Vec<usize>,
     },
     /// There is a tensor too many.
-    #[error("it has a tensor {name}, which this network does not have")]
+    #[error("it has a tensor {}, which this network does not have", shown(name))]
     Unknown {
         /// Its name.
         name: String,
@@ -118,9 +120,19 @@ fn list(tensors: &[NamedTensor]) -> String {
     if tensors.is_empty() {
         return "no tensor at all".to_owned();
     }
-    let names: Vec<&str> = tensors.iter().take(NAMES_SHOWN).map(|tensor| tensor.name.as_str()).collect();
+    let names: Vec<String> = tensors.iter().take(NAMES_SHOWN).map(|tensor| shown(&tensor.name)).collect();
     let more = if tensors.len() > NAMES_SHOWN { " and more" } else { "" };
     format!("{}{more}", names.join(", "))
+}
+
+/// What a file says, fit for a terminal: on one line, and cut.
+fn shown(words: &str) -> String {
+    let mut escaped = words.escape_debug();
+    let mut shown: String = escaped.by_ref().take(CHARACTERS_SHOWN).collect();
+    if escaped.next().is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -185,5 +197,22 @@ mod tests {
                 .ends_with("but net.conv1.weight, net.conv1.bias, net.conv2.weight, net.conv2.bias and more")
         );
         assert!(refusal(&|all| all.clear()).ends_with("but no tensor at all"));
+    }
+
+    #[test]
+    fn what_a_file_calls_its_tensors_stays_short_and_on_one_line() {
+        let foreign = |name: &str| NamedTensor { name: name.to_owned(), shape: vec![1], values: vec![0.0] };
+        let long = "\n\u{1b}[31mred".repeat(1_000);
+        let mut tensors = own();
+        tensors.push(foreign(&long));
+        let unknown = weights_of_tensors(&tensors).unwrap_err().to_string();
+        assert!(unknown.starts_with("it has a tensor \\n\\u{1b}[31mred\\n"), "{unknown}");
+        let none = weights_of_tensors(&vec![foreign(&long); 9]).unwrap_err().to_string();
+        tensors[0].shape = vec![1; 100_000];
+        let shape = weights_of_tensors(&tensors).unwrap_err().to_string();
+        for (message, most) in [(unknown, 200), (none, 600), (shape, 200)] {
+            assert!(!message.contains(char::is_control), "{message}");
+            assert!(message.chars().count() < most && message.contains('…'), "{message}");
+        }
     }
 }
