@@ -1,16 +1,12 @@
 //! The network's weights as one safetensors file: written in the network's own layout, read in that or in PyTorch's.
 
 use std::fmt::{Display, Write};
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use lockstep_checkpoint::StoredModel;
 use lockstep_interchange::{NamedTensor, weights_of_tensors};
 use lockstep_model::TENSORS;
-
-/// This network takes 134 kB, however it was saved; a header that names many tensors takes ten times its bytes in memory.
-const MAX_BYTES: u64 = 4 << 20;
 
 /// Writes `weights`, whole or not at all, with `metadata`, one JSON text.
 ///
@@ -29,14 +25,6 @@ pub fn write(path: &Path, weights: &[f32], metadata: &str) -> Result<(), lockste
 /// If there is no such file, it is no safetensors file of f32 tensors, or its tensors are not this network's.
 pub fn read(path: &Path) -> Result<Box<[f32]>> {
     let unfit = || format!("{} does not fit this network", one_line(path.display()));
-    // What cannot be opened is refused with its reason below.
-    let bytes = fs::metadata(path).map_or(0, |file| file.len());
-    if bytes > MAX_BYTES {
-        bail!(
-            "{}: it has {bytes} bytes, more than {MAX_BYTES}, and this network's ten tensors 134 kB; save them alone",
-            unfit()
-        );
-    }
     // As words, without its causes, which say raw what the file says.
     let StoredModel { tensors, .. } =
         lockstep_checkpoint::read_model(path).map_err(|error| anyhow!(one_line(error)))?;
@@ -82,19 +70,6 @@ mod tests {
         for path in [own, theirs] {
             assert_eq!(lockstep_model::digest(&read(&path).unwrap()), lockstep_model::digest(&weights));
         }
-    }
-
-    #[test]
-    fn a_file_of_more_than_any_such_model_is_not_read() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("large.safetensors");
-        let refusal = |bytes| {
-            // Sparse: takes no room on the disk.
-            fs::File::create(&path).unwrap().set_len(bytes).unwrap();
-            format!("{:#}", read(&path).unwrap_err())
-        };
-        assert!(refusal(MAX_BYTES).contains("is no complete safetensors file"));
-        assert!(refusal(MAX_BYTES + 1).contains("it has 4194305 bytes, more than 4194304"));
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn a_hostile_model_is_refused_in_few_words() {
         ("name", &["none of this network's tensors", "but \\n\\u{1b}[31mred"]),
         ("half", &["holds F16, only F32 is read; save it as float32", "net.float()"]),
         ("type", &["type is no complete safetensors file", "unknown variant `\\n\\u{1b}[31mred"]),
-        ("many", &["many does not fit this network: it has ", "more than 4194304", "save them alone"]),
+        ("many", &["many is too large", "at most 4194304 bytes"]),
     ];
     for (name, parts) in cases {
         for arguments in [
