@@ -152,7 +152,10 @@ fn a_run_that_is_not_finished_stands_for_its_newest_checkpoint() {
     assert!(!running.finish().status.success());
     // A model without its manifest was not finished when the coordinator was killed.
     let names = fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path());
-    let newest = names.filter(|path| is_manifest(path)).max().unwrap();
+    let newest = names
+        .filter(|path| is_manifest(path))
+        .max_by_key(|path| path.file_stem().unwrap().to_owned())
+        .unwrap();
     let evaluate = || run(folder.path(), &["evaluate", "run", "--json"]).done();
     let manifest: Value = serde_json::from_str(&fs::read_to_string(&newest).unwrap()).unwrap();
     let found = evaluate().summary();

@@ -46,7 +46,8 @@ fn undisturbed() -> String {
 fn newest(folder: &Path) -> [PathBuf; 2] {
     let mut files: Vec<PathBuf> =
         fs::read_dir(folder.join("run/checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
+    // Of one step, that behind its validation is the newer one and has the longer name.
+    files.sort_by_key(|path| path.file_stem().unwrap().to_owned());
     let manifest =
         files.iter().rfind(|path| path.extension().is_some_and(|ending| ending == "json")).unwrap();
     [manifest.with_extension("safetensors"), manifest.clone()]
