@@ -221,6 +221,9 @@ fn a_connection_too_many_is_refused_in_words() {
     let refused = address.get("/");
     assert_eq!(refused.status, 503);
     assert_eq!(refused.text(), "the dashboard has 64 connections, and takes no more; close some pages\n");
+    // Whoever watches over the run has no part in that.
+    assert_eq!(address.get("/healthz").text(), "ok\n");
+    assert!(address.get("/metrics").text().contains("\nlockstep_"));
     idle.pop();
     crate::harness::wait_until(|| address.get("/").status == 200);
 }

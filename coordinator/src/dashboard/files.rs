@@ -2,7 +2,7 @@
 //!
 //! What a request names is compared with the list and never joined to a path.
 
-use std::convert::Infallible;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::site::Site;
@@ -74,7 +73,7 @@ pub async fn file(State(site): State<Arc<Site>>, Requested(name): Requested<Stri
     };
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(read(file, sender));
-    let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<Bytes, Infallible>));
+    let body = Body::from_stream(ReceiverStream::new(receiver));
     let mut response = ([(header::CONTENT_TYPE, content_type(&name))], body).into_response();
     if name.ends_with(".html") {
         let policy = HeaderValue::from_static(REPORT_SECURITY_POLICY);
@@ -83,16 +82,18 @@ pub async fn file(State(site): State<Arc<Site>>, Requested(name): Requested<Stri
     response
 }
 
-/// Reads up to the end that the file has by then, at most as fast as it is taken.
-async fn read(mut file: tokio::fs::File, sender: mpsc::Sender<Bytes>) {
+/// Reads up to the end that the file has by then, at most as fast as it is taken. Where the disk fails the answer breaks
+/// off, and does not pass for a whole one.
+async fn read(mut file: tokio::fs::File, sender: mpsc::Sender<io::Result<Bytes>>) {
     loop {
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-        match file.read_buf(&mut chunk).await {
-            Ok(read) if read > 0 => {}
-            // The end, or a disk that fails: what is there was sent.
-            _ => return,
-        }
-        if sender.send(chunk.into()).await.is_err() {
+        let read = match file.read_buf(&mut chunk).await {
+            Ok(0) => return,
+            Ok(_) => Ok(chunk.into()),
+            Err(error) => Err(error),
+        };
+        let fails = read.is_err();
+        if sender.send(read).await.is_err() || fails {
             return;
         }
     }

@@ -11,6 +11,7 @@ mod facts;
 mod files;
 mod history;
 mod inside;
+mod patience;
 mod records;
 mod site;
 mod stream;
@@ -74,13 +75,14 @@ impl Dashboard {
         let (phase, phases) = watch::channel(Phase::Runs);
         let loopback = bound.ip().to_canonical().is_loopback();
         let site = Arc::new(site::Site::new(Shared::default(), phases.clone(), loopback));
+        let beyond = site::beyond(Arc::clone(&site), others.clone());
         let routes = site::router(Arc::clone(&site), others);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
         let runtime = runtime.map_err(refused)?;
         let thread = std::thread::Builder::new().name("dashboard".to_string());
         let thread = thread.spawn(move || {
-            runtime.block_on(connections::serve(listener, routes, phases));
+            runtime.block_on(connections::serve(listener, routes, beyond, phases));
             // A read of a slow disk is left alone.
             runtime.shutdown_background();
         });

@@ -6,12 +6,13 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
 
 use super::Phase;
+use super::connections::MAX_CONNECTIONS;
 use super::digits::{Digits, Predictions};
 use super::files::{self, RunFiles};
 use super::history::Shared;
@@ -110,6 +111,20 @@ pub fn router(site: Arc<Site>, others: Router) -> Router {
         .with_state(Arc::clone(&site))
         .merge(others)
         .layer(from_fn_with_state(site, guard))
+}
+
+/// What a connection beyond the limit gets, and only once: the routes of `others`, so that no page keeps a probe out, and
+/// else a refusal.
+pub fn beyond(site: Arc<Site>, others: Router) -> Router {
+    let refusal =
+        format!("the dashboard has {MAX_CONNECTIONS} connections, and takes no more; close some pages\n");
+    others
+        .fallback(|| async { (StatusCode::SERVICE_UNAVAILABLE, refusal) })
+        .layer(from_fn_with_state(site, guard))
+        .layer(map_response(|mut response: Response| async {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }))
 }
 
 fn text(content_type: &'static str, text: &'static str) -> Response {

@@ -1,7 +1,7 @@
 //! Server-sent events: one bounded stream for each page, which tells it what it does not know yet.
 //!
 //! A page that does not read keeps one message and its place; what it missed meanwhile comes as one message, too. One
-//! that never reads loses its place.
+//! that never reads loses its place with its connection.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -31,9 +31,6 @@ const EVERY: Duration = Duration::from_millis(400);
 
 /// A sign of life, so that whoever is between keeps the connection.
 const SILENCE: Duration = Duration::from_secs(10);
-
-/// A page that takes nothing for so long is none.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The data of a message.
 #[derive(Serialize)]
@@ -77,10 +74,7 @@ async fn tell(site: Arc<Site>, sender: mpsc::Sender<Bytes>, _place: OwnedSemapho
         }
         let now = *phase.borrow_and_update();
         // The message is made when there is room for it, and not before: it is never old.
-        let room = match timeout(PATIENCE, sender.reserve()).await {
-            Ok(Ok(room)) => room,
-            _ => return,
-        };
+        let Ok(room) = sender.reserve().await else { return };
         let first = predictions_of.is_none();
         let view = site.shared.view(&mut cursor);
         let predictions = site.predictions().filter(|new| predictions_of != Some(new.revision));
