@@ -148,7 +148,7 @@ mod tests {
             .route("/long", get(|| async { vec![0; LONG] }))
             .route("/ticks", get(move || async move { ticks() }));
         let (client, server) = duplex(256);
-        let (phase, phases) = watch::channel(Phase::Runs);
+        let (phase, phases) = watch::channel(Phase::Serves);
         (client, tokio::spawn(converse(server, routes, phases)), phase)
     }
 

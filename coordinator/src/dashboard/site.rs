@@ -80,8 +80,8 @@ impl Site {
     /// What the newest weights make of test digits, not older than it has to be.
     pub fn predictions(&self) -> Option<Arc<Predictions>> {
         let weights = self.shared.newest_weights()?;
-        let ended = *self.phase.borrow() != Phase::Runs;
-        self.with_prepared(|prepared| prepared.digits.as_mut()?.predict(Instant::now(), weights, ended))
+        let urgent = self.shared.is_over();
+        self.with_prepared(|prepared| prepared.digits.as_mut()?.predict(Instant::now(), weights, urgent))
     }
 
     /// Uses the test digits.

@@ -39,9 +39,6 @@ struct Message {
     view: View,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
     predictions: Option<Arc<Predictions>>,
-    /// The server stays: the page may go on asking.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stays: Option<bool>,
 }
 
 /// `GET /api/stream`.
@@ -83,7 +80,6 @@ async fn tell(site: Arc<Site>, sender: mpsc::Sender<Bytes>, _place: OwnedSemapho
         } else if first {
             predictions_of = Some(0);
         }
-        let stays = view.ended.is_some().then_some(now == Phase::Stays);
         if !first && !view.has_news() && predictions.is_none() {
             silent_for += EVERY;
             if silent_for >= SILENCE {
@@ -93,7 +89,7 @@ async fn tell(site: Arc<Site>, sender: mpsc::Sender<Bytes>, _place: OwnedSemapho
         } else {
             silent_for = Duration::ZERO;
             // Numbers, strings and lists: there is nothing in them that JSON could not express.
-            let data = serde_json::to_string(&Message { view, predictions, stays }).unwrap_or_default();
+            let data = serde_json::to_string(&Message { view, predictions }).unwrap_or_default();
             room.send(format!("data: {data}\n\n").into());
         }
         if now == Phase::Ends {

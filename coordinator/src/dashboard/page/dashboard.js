@@ -65,7 +65,12 @@ function connect() {
     if (told.ended && !told.ended.stays) source.close();
   };
   source.onerror = () => {
-    if (told.ended) return;
+    if (told.ended) {
+      // A server that stayed is gone, for now at least; the browser goes on asking.
+      told.ended.stays = false;
+      showProgress();
+      return;
+    }
     setState('trouble', 'connection lost, trying again');
     // A refusal (too many pages) ends the browser's own attempts.
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
