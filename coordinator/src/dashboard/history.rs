@@ -173,6 +173,21 @@ struct Renewal {
 impl History {
     fn end(&mut self, ended: Ended, stays: bool) {
         (self.ended, self.stays) = (Some(ended), stays);
+        // A run that was over before the first renewal.
+        if self.progress.split.is_none() && self.renewal.seconds > 0.0 {
+            self.renew();
+        }
+    }
+
+    /// Rates and splits of the steps since the last time.
+    fn renew(&mut self) {
+        let Renewal { steps, examples, seconds, parts } = std::mem::take(&mut self.renewal);
+        let progress = &mut self.progress;
+        progress.examples_per_second = Some(examples as f64 / seconds);
+        progress.steps_per_second = Some(steps as f64 / seconds);
+        let [send, wait, reduce, update] = parts.map(|part| part / seconds);
+        let other = (1.0 - send - wait - reduce - update).max(0.0);
+        progress.split = Some([send, wait, reduce, update, other]);
     }
 }
 
@@ -269,19 +284,15 @@ impl Sink for Shared {
         let of_step =
             [record.send_seconds, record.wait_seconds, record.reduce_seconds, record.update_seconds];
         parts.iter_mut().zip(of_step).for_each(|(part, seconds)| *part += seconds);
-        let renewed = (*seconds >= RENEWAL_SECONDS).then(|| std::mem::take(&mut history.renewal));
+        let due = *seconds >= RENEWAL_SECONDS;
         let progress = &mut history.progress;
         (progress.step, progress.epoch) = (record.step, record.epoch);
         progress.examples += u64::from(record.examples);
         smooth(&mut progress.loss, record.loss.into());
         smooth(&mut progress.accuracy, record.accuracy.into());
         progress.bytes = Some([record.bytes_sent, record.bytes_received]);
-        if let Some(Renewal { steps, examples, seconds, parts }) = renewed {
-            progress.examples_per_second = Some(examples as f64 / seconds);
-            progress.steps_per_second = Some(steps as f64 / seconds);
-            let [send, wait, reduce, update] = parts.map(|part| part / seconds);
-            let other = (1.0 - send - wait - reduce - update).max(0.0);
-            progress.split = Some([send, wait, reduce, update, other]);
+        if due {
+            history.renew();
         }
     }
 
@@ -373,6 +384,19 @@ mod tests {
         assert_eq!((nothing.ended, nothing.stays), (None, None), "told once");
         let late = shared.view(&mut Cursor::default());
         assert!(late.facts.is_some() && late.curve.unwrap().replace && late.ended.is_some());
+        shared.stay(Ended::of_files(None, &[]));
+        assert_eq!(shared.view(&mut Cursor::default()).stays, Some(true));
+    }
+
+    #[test]
+    fn a_run_of_a_moment_has_its_rate_at_the_end() {
+        let mut shared = Shared::default();
+        (1..=2).for_each(|number| shared.step(&step(number, 2.0)));
+        let progress = |shared: &Shared| shared.view(&mut Cursor::default()).progress;
+        assert_eq!((progress(&shared).examples_per_second, progress(&shared).split), (None, None));
+        shared.end(Ended::of_files(None, &[]));
+        assert_eq!(progress(&shared).examples_per_second, Some(640.0));
+        assert_eq!(progress(&shared).split.unwrap()[1], 0.5);
     }
 
     #[test]

@@ -120,6 +120,12 @@ function stack(box, parts, shares) {
   shares.forEach((share, index) => { box.children[index].style.width = `${(share * 100).toFixed(2)}%`; });
 }
 
+// A run that ends within an epoch is validated there.
+function when(epoch) {
+  const per = told.facts && told.facts.steps_per_epoch;
+  return per && epoch.step < epoch.epoch * per ? `after step ${count(epoch.step)}` : `after epoch ${epoch.epoch}`;
+}
+
 function showFigures() {
   const { progress, epochs, test, predictions, facts } = told;
   const last = epochs[epochs.length - 1];
@@ -127,7 +133,7 @@ function showFigures() {
   $('figure-accuracy').textContent = progress.accuracy == null ? '–' : percent(progress.accuracy);
   if (last && last.val_accuracy !== null) {
     $('figure-validation').textContent = percent(last.val_accuracy);
-    $('figure-validation-sub').textContent = `loss ${last.val_loss.toFixed(4)} after epoch ${last.epoch}`;
+    $('figure-validation-sub').textContent = `loss ${last.val_loss.toFixed(4)} ${when(last)}`;
   }
   if (test) {
     $('figure-test').textContent = percent(test.accuracy);
@@ -182,8 +188,8 @@ function smoothed(column) {
   });
 }
 
-function ticks(from, to, most) {
-  const rough = (to - from) / most;
+function ticks(from, to, most, least = 0) {
+  const rough = Math.max(least, (to - from) / most);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
   const result = [];
@@ -241,7 +247,7 @@ function drawChart(chart) {
   }
   context.textBaseline = 'alphabetic';
   context.textAlign = 'center';
-  for (const value of ticks(from, to, Math.max(3, width / 110)).at) {
+  for (const value of ticks(from, to, Math.max(3, width / 110), 1).at) {
     if (x(value) < inner.left - 1) continue;
     context.textAlign = x(value) > inner.right - 16 ? 'right' : x(value) < inner.left + 8 ? 'left' : 'center';
     context.fillText(count(value), Math.min(x(value), inner.right), height - 6);
@@ -301,7 +307,7 @@ function drawChart(chart) {
     const said = [`step ${count(point[STEP])}${per ? `, epoch ${Math.floor((point[STEP] - 1) / per) + 1}` : ''}, after ${clock(point[SECONDS])} of training`,
       `${told.width > 1 ? `mean of ${told.width} batches` : 'batch'} ${point[column] === null ? 'not finite' : chart.text(point[column])}`,
       line[index] === null ? '' : `smoothed ${chart.text(line[index])}`,
-      chart.epoch && epoch && epoch[chart.epoch] !== null ? `validation ${chart.text(epoch[chart.epoch])} after epoch ${epoch.epoch}` : ''];
+      chart.epoch && epoch && epoch[chart.epoch] !== null ? `validation ${chart.text(epoch[chart.epoch])} ${when(epoch)}` : ''];
     chart.readout.textContent = said.filter(Boolean).join(' · ');
   } else {
     chart.readout.textContent = '';
