@@ -3,10 +3,12 @@
 
 mod driver;
 
-use rustix::process::Signal;
-use serde_json::Value;
+use std::path::Path;
 
-use crate::harness::{coordinator, send_signal, start};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Running, SMALL, coordinator, send_signal, start};
 use driver::Browser;
 
 /// WebDriver's names of keys.
@@ -16,19 +18,29 @@ const RIGHT: &str = "\u{e014}";
 const DOWN: &str = "\u{e015}";
 const DELETE: &str = "\u{e017}";
 
+/// A browser, if this machine has one.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn browser() -> Option<Browser> {
+    let browser = Browser::start();
+    if browser.is_none() {
+        eprintln!("skipped: a browser test needs chromedriver (apt-get install chromium chromium-driver)");
+    }
+    browser
+}
+
+fn url_of(run: &mut Running) -> String {
+    run.wait_for(|line| line.strip_prefix("dashboard ").map(str::to_string))
+}
+
 #[test]
 fn the_page_shows_a_run_and_reads_a_drawn_digit() {
-    let Some(browser) = Browser::start() else {
-        return eprintln!(
-            "skipped: the browser test needs chromedriver (apt-get install chromium chromium-driver)"
-        );
-    };
+    let Some(browser) = browser() else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut command = coordinator(folder.path());
     command.args(["--json", "--run-dir", "run", "--dataset", "digits", "--examples", "6000"]);
     command.args(["--epochs", "100000", "--max-restarts", "0"]);
     let mut run = start(&mut command);
-    let url = run.wait_for(|line| line.strip_prefix("dashboard ").map(str::to_string));
+    let url = url_of(&mut run);
     let workers = run.wait_for_workers(4);
     browser.open(&url);
 
@@ -86,4 +98,28 @@ fn the_page_shows_a_run_and_reads_a_drawn_digit() {
         .collect();
     assert!(requests.len() > 5, "{requests:?}");
     assert!(requests.iter().all(|request| request.starts_with(&url)), "{requests:?}");
+}
+
+/// A run of one step in `folder/run`, whose page stays; it is over.
+fn one_step(folder: &Path, arguments: &[&str]) -> (Running, String) {
+    let mut command = coordinator(folder);
+    command.args(["--run-dir", "run", "--stay", "--max-steps", "1"]).args(arguments).args(SMALL);
+    let mut run = start(&mut command);
+    let url = url_of(&mut run);
+    run.wait_for_line("the dashboard stays at http://");
+    (run, url)
+}
+
+#[test]
+fn a_page_bears_what_is_not_finite() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, url) = one_step(folder.path(), &["--learning-rate", "1e10"]);
+    browser.open(&url);
+    browser
+        .wait_for("document.getElementById('figure-validation-sub').innerText.startsWith('loss not finite')");
+    browser.wait_for("document.getElementById('figure-test-sub').innerText.startsWith('loss not finite')");
+    browser.wait_for("document.getElementById('chart-loss').dataset.points === '1'");
+    let console = browser.log("browser");
+    assert!(console.is_empty(), "the console says: {console:?}");
 }

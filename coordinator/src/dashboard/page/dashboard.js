@@ -4,7 +4,9 @@
 
 const $ = (id) => document.getElementById(id);
 const count = (value) => Math.round(value).toLocaleString('en-US');
-const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)} %`;
+// JSON has no number for what is not finite: it comes as null.
+const number = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : 'not finite');
+const percent = (share, digits = 1) => (Number.isFinite(share) ? `${number(share * 100, digits)}\u00a0%` : 'not finite');
 const milliseconds = (seconds) => (seconds >= 0.1 ? `${seconds.toFixed(2)} s` : `${(seconds * 1000).toFixed(1)} ms`);
 const clock = (seconds) => {
   const all = Math.max(0, Math.ceil(seconds));
@@ -129,15 +131,15 @@ function when(epoch) {
 function showFigures() {
   const { progress, epochs, test, predictions, facts } = told;
   const last = epochs[epochs.length - 1];
-  $('figure-loss').textContent = progress.loss == null ? '–' : progress.loss.toFixed(4);
-  $('figure-accuracy').textContent = progress.accuracy == null ? '–' : percent(progress.accuracy);
+  $('figure-loss').textContent = progress.step ? number(progress.loss, 4) : '–';
+  $('figure-accuracy').textContent = progress.step ? percent(progress.accuracy) : '–';
   if (last && last.val_accuracy !== null) {
     $('figure-validation').textContent = percent(last.val_accuracy);
-    $('figure-validation-sub').textContent = `loss ${last.val_loss.toFixed(4)} ${when(last)}`;
+    $('figure-validation-sub').textContent = `loss ${number(last.val_loss, 4)} ${when(last)}`;
   }
   if (test) {
     $('figure-test').textContent = percent(test.accuracy);
-    $('figure-test-sub').textContent = `loss ${test.loss.toFixed(4)}, ${facts && facts.test_examples ? `all ${count(facts.test_examples)} digits` : 'all digits'}`;
+    $('figure-test-sub').textContent = `loss ${number(test.loss, 4)}, ${facts && facts.test_examples ? `all ${count(facts.test_examples)} digits` : 'all digits'}`;
   } else if (predictions) {
     $('figure-test').textContent = percent(predictions.correct / predictions.examples);
     $('figure-test-sub').textContent = `first ${count(predictions.examples)} digits, step ${count(predictions.step)}`;
@@ -154,7 +156,7 @@ function showFigures() {
 
 const STEP = 0, LOSS = 1, LOW = 2, HIGH = 3, ACCURACY = 4, RATE = 5, SECONDS = 6;
 const charts = {
-  loss: { name: 'Loss', canvas: $('chart-loss'), readout: $('readout-loss'), column: LOSS, epoch: 'val_loss', text: (v) => v.toFixed(4), zero: true, band: true },
+  loss: { name: 'Loss', canvas: $('chart-loss'), readout: $('readout-loss'), column: LOSS, epoch: 'val_loss', text: (v) => number(v, 4), zero: true, band: true },
   accuracy: { name: 'Accuracy', canvas: $('chart-accuracy'), readout: $('readout-accuracy'), column: ACCURACY, epoch: 'val_accuracy', text: (v) => percent(v), top: 1 },
   rate: { name: 'Examples per second', canvas: $('chart-rate'), readout: $('readout-rate'), column: RATE, text: count, zero: true },
 };
@@ -263,8 +265,9 @@ function drawChart(chart) {
     context.fillStyle = color('--raw');
     context.globalAlpha = 0.28;
     context.beginPath();
-    shown.forEach((index, n) => { const p = told.points[index]; n ? context.lineTo(x(p[STEP]), y(p[HIGH])) : context.moveTo(x(p[STEP]), y(p[HIGH])); });
-    [...shown].reverse().forEach((index) => { const p = told.points[index]; context.lineTo(x(p[STEP]), y(p[LOW])); });
+    const known = shown.map((index) => told.points[index]).filter((p) => p[LOW] !== null && p[HIGH] !== null);
+    known.forEach((p, n) => (n ? context.lineTo(x(p[STEP]), y(p[HIGH])) : context.moveTo(x(p[STEP]), y(p[HIGH]))));
+    known.reverse().forEach((p) => context.lineTo(x(p[STEP]), y(p[LOW])));
     context.fill();
     context.globalAlpha = 1;
   }
@@ -301,11 +304,11 @@ function drawChart(chart) {
     context.strokeStyle = color('--faint'); context.lineWidth = 1;
     context.beginPath(); context.moveTo(Math.round(x(point[STEP])) + 0.5, inner.top); context.lineTo(Math.round(x(point[STEP])) + 0.5, inner.bottom); context.stroke();
     context.fillStyle = color('--train');
-    context.beginPath(); context.arc(x(point[STEP]), y(line[index]), 3.5, 0, 7); context.fill();
+    if (line[index] !== null) { context.beginPath(); context.arc(x(point[STEP]), y(line[index]), 3.5, 0, 7); context.fill(); }
     const per = told.facts && told.facts.steps_per_epoch;
     const epoch = [...told.epochs].reverse().find((e) => e.step <= point[STEP]);
     const said = [`step ${count(point[STEP])}${per ? `, epoch ${Math.floor((point[STEP] - 1) / per) + 1}` : ''}, after ${clock(point[SECONDS])} of training`,
-      `${told.width > 1 ? `mean of ${told.width} batches` : 'batch'} ${point[column] === null ? 'not finite' : chart.text(point[column])}`,
+      `${told.width > 1 ? `mean of ${told.width} batches` : 'batch'} ${chart.text(point[column])}`,
       line[index] === null ? '' : `smoothed ${chart.text(line[index])}`,
       chart.epoch && epoch && epoch[chart.epoch] !== null ? `validation ${chart.text(epoch[chart.epoch])} ${when(epoch)}` : ''];
     chart.readout.textContent = said.filter(Boolean).join(' · ');
@@ -685,7 +688,7 @@ function showLook() {
       awake += some;
     }
     context.putImageData(picture, 0, 0);
-    canvas.setAttribute('aria-label', `${title}: ${awake} of ${maps} ${flat ? 'units' : 'maps'} answer strongly somewhere; the strongest value is ${layer.greatest.toFixed(2)}`);
+    canvas.setAttribute('aria-label', `${title}: ${awake} of ${maps} ${flat ? 'units' : 'maps'} answer strongly somewhere; the strongest value is ${number(layer.greatest, 2)}`);
   }
 }
 
@@ -795,7 +798,7 @@ function showFilters() {
   });
   const strongest = moved.indexOf(Math.max(...moved));
   const mean = moved.reduce((a, b) => a + b, 0) / 16;
-  $('filters-sub').textContent = `After step ${count(filters.step)} they have changed by ${percent(mean, 0)} of their length on average; number ${strongest + 1} most, by ${percent(moved[strongest], 0)}.`;
+  $('filters-sub').textContent = filters.now.includes(null) ? `After step ${count(filters.step)} some of them are not finite.` : `After step ${count(filters.step)} they have changed by ${percent(mean, 0)} of their length on average; number ${strongest + 1} most, by ${percent(moved[strongest], 0)}.`;
 }
 
 function repaint() {
@@ -826,7 +829,7 @@ setInterval(follow, 1000);
 function showEpochs() {
   const rows = told.epochs.slice(-100).reverse().map((epoch) => element('tr', {},
     element('td', { className: 'number' }, String(epoch.epoch)), element('td', { className: 'number' }, count(epoch.step)),
-    element('td', { className: 'number' }, epoch.val_loss === null ? '–' : epoch.val_loss.toFixed(4)),
+    element('td', { className: 'number' }, epoch.val_accuracy === null ? '–' : number(epoch.val_loss, 4)),
     element('td', { className: 'number' }, epoch.val_accuracy === null ? '–' : percent(epoch.val_accuracy, 2)),
     element('td', { className: 'mono' }, epoch.weights_digest)));
   if (rows.length) $('epoch-rows').replaceChildren(...rows);
