@@ -17,6 +17,7 @@ const UP: &str = "\u{e013}";
 const RIGHT: &str = "\u{e014}";
 const DOWN: &str = "\u{e015}";
 const DELETE: &str = "\u{e017}";
+const END: &str = "\u{e010}";
 
 /// A browser, if this machine has one.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
@@ -120,6 +121,37 @@ fn a_page_bears_what_is_not_finite() {
         .wait_for("document.getElementById('figure-validation-sub').innerText.startsWith('loss not finite')");
     browser.wait_for("document.getElementById('figure-test-sub').innerText.startsWith('loss not finite')");
     browser.wait_for("document.getElementById('chart-loss').dataset.points === '1'");
+    let console = browser.log("browser");
+    assert!(console.is_empty(), "the console says: {console:?}");
+}
+
+#[test]
+fn a_page_goes_on_when_points_become_fewer() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, url) = one_step(folder.path(), &[]);
+    browser.open(&url);
+    browser.wait_for("document.getElementById('figure-rate').innerText !== '–'");
+    browser.wait_for("document.getElementById('figure-validation-sub').innerText.endsWith('after step 1')");
+    assert_eq!(browser.run("return ticks(0, 1, 5, 1).at;"), json!([0, 1]), "a step stands at one place");
+    // What a curve of 2048 steps does: its points become one of two each, under a cursor.
+    browser.run(
+        "window.points = (width, count) => take({ progress: told.progress, curve: { replace: true, width,
+           points: Array.from({ length: count }, (_, n) => [(n + 1) * width, n % 2 ? 1 : null, 1, 1, 0.5, 100, n]) } });
+         points(1, 2047); document.getElementById('chart-loss').focus();",
+    );
+    let reads = |step: &str| {
+        browser.wait_for(&format!("document.getElementById('readout-loss').innerText.startsWith('{step},')"));
+    };
+    browser.keys(&[END]);
+    reads("step 2,047");
+    browser.run("points(2, 1023);");
+    reads("step 2,046");
+    browser.keys(&[LEFT]);
+    reads("step 2,044");
+    browser.run("points(512, 3);");
+    browser.keys(&[RIGHT, "+", "-", LEFT]);
+    reads("step 1,024");
     let console = browser.log("browser");
     assert!(console.is_empty(), "the console says: {console:?}");
 }

@@ -160,7 +160,8 @@ const charts = {
   accuracy: { name: 'Accuracy', canvas: $('chart-accuracy'), readout: $('readout-accuracy'), column: ACCURACY, epoch: 'val_accuracy', text: (v) => percent(v), top: 1 },
   rate: { name: 'Examples per second', canvas: $('chart-rate'), readout: $('readout-rate'), column: RATE, text: count, zero: true },
 };
-// The steps that are shown; null is all of them. The point that is read; null is none.
+// The steps that are shown; null is all of them. The step that is read; null is none. It is kept as a step, as points
+// become fewer.
 let zoom = null;
 let cursor = null;
 let drag = null;
@@ -298,9 +299,9 @@ function drawChart(chart) {
     context.fillRect(x(Math.min(drag.from, drag.to)), inner.top, Math.abs(x(drag.to) - x(drag.from)), inner.bottom - inner.top);
     context.globalAlpha = 1;
   }
-  const point = cursor === null ? null : told.points[Math.min(cursor, told.points.length - 1)];
-  if (point) {
-    const index = Math.min(cursor, told.points.length - 1);
+  const index = cursor === null ? null : nearest(cursor);
+  if (index !== null) {
+    const point = told.points[index];
     context.strokeStyle = color('--faint'); context.lineWidth = 1;
     context.beginPath(); context.moveTo(Math.round(x(point[STEP])) + 0.5, inner.top); context.lineTo(Math.round(x(point[STEP])) + 0.5, inner.bottom); context.stroke();
     context.fillStyle = color('--train');
@@ -354,7 +355,7 @@ for (const chart of Object.values(charts)) {
   };
   canvas.addEventListener('pointermove', (event) => {
     if (!chart.geometry) return;
-    cursor = nearest(stepAt(event));
+    cursor = stepAt(event);
     if (drag) drag.to = stepAt(event);
     drawCharts();
   });
@@ -377,11 +378,12 @@ for (const chart of Object.values(charts)) {
     if (last < 0) return;
     const [from, to] = range();
     const stride = event.shiftKey ? Math.max(1, Math.round(last / 20)) : 1;
-    const middle = cursor === null ? (from + to) / 2 : told.points[cursor][STEP];
+    const middle = cursor ?? (from + to) / 2;
+    const read = (index) => { cursor = told.points[Math.max(0, Math.min(last, index))][STEP]; };
     const act = {
-      ArrowLeft: () => { cursor = Math.max(0, (cursor ?? last + 1) - stride); },
-      ArrowRight: () => { cursor = Math.min(last, (cursor ?? -1) + stride); },
-      Home: () => { cursor = 0; }, End: () => { cursor = last; },
+      ArrowLeft: () => read((cursor === null ? last + 1 : nearest(cursor)) - stride),
+      ArrowRight: () => read((cursor === null ? -1 : nearest(cursor)) + stride),
+      Home: () => read(0), End: () => read(last),
       '+': () => setZoom([middle - (to - from) / 4, middle + (to - from) / 4]),
       '-': () => setZoom([middle - (to - from), middle + (to - from)]),
       0: () => setZoom(null), Escape: () => { cursor = null; setZoom(null); },
