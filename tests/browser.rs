@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Running, SMALL, coordinator, send_signal, start};
+use crate::harness::{Running, SMALL, coordinator, json_lines, send_signal, start};
 use driver::Browser;
 
 /// WebDriver's names of keys.
@@ -154,4 +154,26 @@ fn a_page_goes_on_when_points_become_fewer() {
     reads("step 1,024");
     let console = browser.log("browser");
     assert!(console.is_empty(), "the console says: {console:?}");
+}
+
+#[test]
+fn a_page_learns_that_its_server_is_gone_and_begins_anew_with_another_run() {
+    let Some(browser) = browser() else { return };
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (run, url) = one_step(first.path(), &[]);
+    browser.open(&url);
+    browser.wait_for("document.getElementById('about').innerText.startsWith('Run ')");
+    browser.run("window.before = true;");
+    run.signal(Signal::INT);
+    run.finish().done();
+    browser.wait_for("document.getElementById('left').innerText.startsWith('the server has ended')");
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let (_run, again) = one_step(second.path(), &["--dashboard", address]);
+    assert_eq!(again, url);
+    let header = &json_lines(&second.path().join("run/metrics.jsonl"))[0];
+    let about = format!(
+        "document.getElementById('about').innerText.startsWith('Run {}')",
+        header["run_id"].as_str().unwrap()
+    );
+    browser.wait_for(&format!("window.before === undefined && {about}"));
 }

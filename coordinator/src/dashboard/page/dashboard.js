@@ -36,7 +36,12 @@ function forget() {
 }
 
 function take(message) {
-  if (message.facts) { told.facts = message.facts; showFacts(); }
+  if (message.facts) {
+    // Another run at the same address: nothing of the page is true of it.
+    if (told.facts && told.facts.run_id !== message.facts.run_id) { source.close(); location.reload(); return; }
+    told.facts = message.facts;
+    showFacts();
+  }
   told.progress = message.progress;
   if (message.curve) {
     if (message.curve.replace) told.points = [];
@@ -447,6 +452,7 @@ const imageOf = (index) => images && images.subarray(index * 784, (index + 1) * 
 
 async function loadImages() {
   const answer = await fetch('/api/digits');
+  if (!answer.ok) throw new Error(`no digits: ${answer.status}`);
   const bytes = new Uint8Array(await answer.arrayBuffer());
   if (bytes.length) { images = bytes; showPredictions(); }
 }
