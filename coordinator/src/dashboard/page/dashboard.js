@@ -572,7 +572,7 @@ const LAYERS = [
   ['pool1', 'Pooling 1', '16 maps of 13 × 13', 'Of every 2 by 2 places only the strongest answer is kept, so that a stroke may shift by a pixel and still be found.', 8],
   ['conv2', 'Convolution 2', '32 maps of 11 × 11', 'Thirty-two stencils look at all sixteen maps at once and answer to combinations: corners, bends, crossings.', 16],
   ['pool2', 'Pooling 2', '32 maps of 5 × 5', 'Again the strongest of every 2 by 2: what was found begins to matter more than where exactly.', 16],
-  ['conv3', 'Convolution 3', '32 maps of 3 × 3', 'Thirty-two more stencils put bends together into parts of digits; each of their nine places sees most of the image.', 16],
+  ['conv3', 'Convolution 3', '32 maps of 3 × 3', 'Thirty-two more stencils put bends together into parts of digits; each of their nine places sees 18 by 18 of the 28 by 28 pixels.', 16],
   ['dense1', 'Dense 1', '64 units', 'Each of sixty-four units weighs all 288 values before it, and says how much of its own mixture of parts is there.', 32],
 ];
 const pad = $('pad');
