@@ -157,6 +157,31 @@ fn a_page_goes_on_when_points_become_fewer() {
 }
 
 #[test]
+fn the_keyboard_is_left_what_it_has() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, url) = one_step(folder.path(), &[]);
+    browser.open(&url);
+    browser.wait_for("document.querySelectorAll('#worst button').length > 2");
+    browser.wait_for("document.querySelectorAll('#digit-grid button').length === 100");
+    // Control and plus enlarges the page.
+    let left = "return ['#chart-loss', '#pad', '#digit-grid button'].every((selector) =>
+          ['+', '-', '0', 'ArrowLeft', 'ArrowRight', 'End', ' ', 'Delete'].every((key) =>
+          ['ctrlKey', 'metaKey', 'altKey'].every((held) => {
+            const element = document.querySelector(selector);
+            element.focus();
+            return element.dispatchEvent(new KeyboardEvent('keydown', { key, [held]: true, bubbles: true, cancelable: true }));
+          })));";
+    assert_eq!(browser.run(left), true);
+    // A prediction more does not take the focus away.
+    let focus = "const before = told.predictions;
+        const again = (worst) => { take({ progress: told.progress, predictions: { ...before, worst } }); return Number(document.activeElement.dataset.index); };
+        document.querySelector('#worst button:nth-child(2)').focus();
+        return [again(before.worst.slice(1)) === before.worst[2][0], again(before.worst.slice(0, 1)) === before.worst[0][0]];";
+    assert_eq!(browser.run(focus), json!([true, true]));
+}
+
+#[test]
 fn a_page_learns_that_its_server_is_gone_and_begins_anew_with_another_run() {
     let Some(browser) = browser() else { return };
     let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());

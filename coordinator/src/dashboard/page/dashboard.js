@@ -23,6 +23,8 @@ const element = (tag, attributes = {}, ...children) => {
   made.append(...children);
   return made;
 };
+// The browser's and the system's own keys, such as those that enlarge the page.
+const isCommand = (event) => event.ctrlKey || event.metaKey || event.altKey;
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // ---------------------------------------------------------------------------------------------- what was told
@@ -380,7 +382,7 @@ for (const chart of Object.values(charts)) {
   canvas.addEventListener('dblclick', () => setZoom(null));
   canvas.addEventListener('keydown', (event) => {
     const last = told.points.length - 1;
-    if (last < 0) return;
+    if (last < 0 || isCommand(event)) return;
     const [from, to] = range();
     const stride = event.shiftKey ? Math.max(1, Math.round(last / 20)) : 1;
     const middle = cursor ?? (from + to) / 2;
@@ -520,17 +522,31 @@ function showPredictions() {
     const said = `${good ? 'right' : 'wrong'}: this ${label} is read as ${predicted} with ${percent(probability, 0)}`;
     if (button.title !== said) { button.title = said; button.setAttribute('aria-label', said); }
   });
-  const worst = predictions.worst.map(([index, label, predicted, probability]) => {
-    const button = digitButton(index);
+  showWorst(predictions.worst);
+}
+
+// The buttons stay where they are, and with them whoever is on one.
+function showWorst(mistakes) {
+  const box = $('worst');
+  if (!mistakes.length) box.replaceChildren(element('p', { className: 'empty' }, 'None: every digit of the sample is right.'));
+  else if (!box.querySelector('button')) box.replaceChildren();
+  while (box.children.length > mistakes.length && mistakes.length) {
+    const surplus = box.lastChild;
+    if (surplus === document.activeElement) surplus.previousSibling.focus();
+    surplus.remove();
+  }
+  mistakes.forEach(([index, label, predicted, probability], n) => {
+    if (n === box.children.length) box.append(digitButton(index));
+    const button = box.children[n];
+    button.dataset.index = index;
     paintDigit(button.firstChild, imageOf(index));
-    button.lastChild.append(element('span', { className: 'wrong' }, `✗ ${predicted}`), ` ${percent(probability, 0)}`, element('br'), `is ${label}`);
+    button.lastChild.replaceChildren(element('span', { className: 'wrong' }, `✗ ${predicted}`), ` ${percent(probability, 0)}`, element('br'), `is ${label}`);
     button.setAttribute('aria-label', `this ${label} is read as ${predicted} with ${percent(probability, 0)}`);
-    return button;
   });
-  $('worst').replaceChildren(...(worst.length ? worst : [element('p', { className: 'empty' }, 'None: every digit of the sample is right.')]));
 }
 
 $('digit-grid').addEventListener('keydown', (event) => {
+  if (isCommand(event)) return;
   const grid = event.currentTarget;
   const columns = getComputedStyle(grid).gridTemplateColumns.split(' ').length;
   const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
@@ -751,6 +767,7 @@ pad.addEventListener('pointermove', (event) => {
 });
 for (const end of ['pointerup', 'pointercancel']) pad.addEventListener(end, () => { stroke = null; });
 pad.addEventListener('keydown', (event) => {
+  if (isCommand(event)) return;
   const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
   if (way) {
     if (pen.down && subject !== 'drawing') clearAll();
