@@ -14,6 +14,8 @@ const clock = (seconds) => {
   const [h, m, s] = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60];
   return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 };
+// What is live is said aloud with every change, even to the same words.
+const say = (box, text) => { if (box.textContent !== text) box.textContent = text; };
 const element = (tag, attributes = {}, ...children) => {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -90,7 +92,7 @@ function connect() {
 
 function setState(state, text) {
   $('state').dataset.state = state;
-  if ($('state').textContent !== text) $('state').textContent = text;
+  say($('state'), text);
 }
 
 function showProgress() {
@@ -319,16 +321,22 @@ function drawChart(chart) {
       `${told.width > 1 ? `mean of ${told.width} batches` : 'batch'} ${chart.text(point[column])}`,
       line[index] === null ? '' : `smoothed ${chart.text(line[index])}`,
       chart.epoch && epoch && epoch[chart.epoch] !== null ? `validation ${chart.text(epoch[chart.epoch])} ${when(epoch)}` : ''];
-    chart.readout.textContent = said.filter(Boolean).join(' · ');
+    say(chart.readout, said.filter(Boolean).join(' · '));
+    canvas.setAttribute('aria-valuenow', point[STEP]);
+    canvas.setAttribute('aria-valuetext', chart.readout.textContent);
   } else {
-    chart.readout.textContent = '';
+    say(chart.readout, '');
+    canvas.setAttribute('aria-valuenow', 0);
+    canvas.setAttribute('aria-valuetext', 'nothing is read yet; arrow keys read values');
   }
   context.restore();
   canvas.dataset.points = String(shown.length);
+  canvas.setAttribute('aria-valuemax', told.points.length ? told.points[told.points.length - 1][STEP] : 0);
   const end = line[line.length - 1];
-  if (end != null) {
+  // A name that changes under the focus would be said again and again.
+  if (end != null && canvas !== document.activeElement) {
     const checked = chart.epoch && epochs.length ? `, validation ${chart.text(epochs[epochs.length - 1][chart.epoch])}` : '';
-    canvas.setAttribute('aria-label', `${chart.name} over steps ${count(from)} to ${count(to)}: smoothed ${chart.text(end)} at the end${checked}. Arrow keys read values.`);
+    canvas.setAttribute('aria-label', `${chart.name} over steps ${count(from)} to ${count(to)}: smoothed ${chart.text(end)} at the end${checked}.`);
   }
 }
 
@@ -397,7 +405,6 @@ for (const chart of Object.values(charts)) {
     }[event.key];
     if (!act) return;
     event.preventDefault();
-    chart.readout.setAttribute('aria-live', 'polite');
     act();
     drawCharts();
   });
