@@ -355,10 +355,20 @@ function setZoom(next) {
   if (next) {
     const from = Math.max(all0, Math.min(next[0], next[1]));
     const to = Math.min(all1, Math.max(next[0], next[1]));
-    zoom = to - from >= 2 * told.width && to - from < all1 - all0 ? [from, to] : null;
+    if (to - from >= all1 - all0) zoom = null;
+    // Narrower there would be no line.
+    else if (to - from >= 2 * told.width) zoom = [from, to];
   } else zoom = null;
-  $('whole').disabled = zoom === null;
+  $('whole').disabled = $('zoom-out').disabled = zoom === null;
   drawCharts();
+}
+
+// To a factor of what is shown, around what is read or else the middle.
+function zoomBy(factor) {
+  const [from, to] = range();
+  const middle = cursor ?? (from + to) / 2;
+  const half = (to - from) * factor / 2;
+  setZoom([middle - half, middle + half]);
 }
 
 for (const chart of Object.values(charts)) {
@@ -374,9 +384,11 @@ for (const chart of Object.values(charts)) {
     if (drag) drag.to = stepAt(event);
     drawCharts();
   });
-  canvas.addEventListener('pointerleave', () => { if (!drag) { cursor = null; drawCharts(); } });
+  // A finger always leaves; what it has read stays.
+  canvas.addEventListener('pointerleave', (event) => { if (!drag && event.pointerType !== 'touch') { cursor = null; drawCharts(); } });
   canvas.addEventListener('pointerdown', (event) => {
-    if (!chart.geometry || event.button !== 0 || event.pointerType === 'touch') return;
+    if (!chart.geometry || event.button !== 0) return;
+    if (event.pointerType === 'touch') { cursor = stepAt(event); drawCharts(); return; }
     canvas.setPointerCapture(event.pointerId);
     drag = { from: stepAt(event), to: null };
   });
@@ -391,16 +403,13 @@ for (const chart of Object.values(charts)) {
   canvas.addEventListener('keydown', (event) => {
     const last = told.points.length - 1;
     if (last < 0 || isCommand(event)) return;
-    const [from, to] = range();
     const stride = event.shiftKey ? Math.max(1, Math.round(last / 20)) : 1;
-    const middle = cursor ?? (from + to) / 2;
     const read = (index) => { cursor = told.points[Math.max(0, Math.min(last, index))][STEP]; };
     const act = {
       ArrowLeft: () => read((cursor === null ? last + 1 : nearest(cursor)) - stride),
       ArrowRight: () => read((cursor === null ? -1 : nearest(cursor)) + stride),
       Home: () => read(0), End: () => read(last),
-      '+': () => setZoom([middle - (to - from) / 4, middle + (to - from) / 4]),
-      '-': () => setZoom([middle - (to - from), middle + (to - from)]),
+      '+': () => zoomBy(0.5), '-': () => zoomBy(2),
       0: () => setZoom(null), Escape: () => { cursor = null; setZoom(null); },
     }[event.key];
     if (!act) return;
@@ -409,6 +418,8 @@ for (const chart of Object.values(charts)) {
     drawCharts();
   });
 }
+$('zoom-in').addEventListener('click', () => zoomBy(0.5));
+$('zoom-out').addEventListener('click', () => zoomBy(2));
 $('whole').addEventListener('click', () => setZoom(null));
 $('smoothing').addEventListener('input', drawCharts);
 new ResizeObserver(drawCharts).observe(document.body);
