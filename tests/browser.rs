@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::dashboard::show;
 use crate::harness::{Running, SMALL, coordinator, json_lines, send_signal, start};
 use driver::Browser;
 
@@ -182,6 +183,37 @@ fn the_keyboard_is_left_what_it_has() {
 }
 
 #[test]
+fn an_answer_is_shown_for_what_was_asked() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, url) = one_step(folder.path(), &[]);
+    browser.open(&url);
+    browser.wait_for("images && document.querySelectorAll('#digit-grid button').length === 100");
+    browser.run(
+        "window.shown = [];
+         new MutationObserver(() => { if (look) shown.push(look.values.subarray(0, 784).every((value, at) => value === imageOf(2)[at])); })
+           .observe(document.getElementById('verdict'), { childList: true });
+         chooseDigit(1); chooseDigit(2);",
+    );
+    browser.wait_for("!asking && shown.length > 0");
+    browser
+        .wait_for("document.getElementById('announcement').innerText.startsWith('Test digit 2: it reads a')");
+    assert_eq!(browser.run("return shown;"), json!([true]));
+    browser.wait_for("document.getElementById('inside-step').innerText === 'weights after step 1'");
+
+    // Nothing of it is left, and nothing comes after.
+    browser.run("chooseDigit(1); pen.down = true; document.getElementById('clear').click();");
+    browser.wait_for("!asking");
+    let rest = "return [document.getElementById('verdict').innerText, document.getElementById('inside-step').innerText, pen.down,
+        document.getElementById('layer-conv1').getAttribute('aria-label'),
+        [...document.querySelectorAll('#layers canvas')].some((canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean))];";
+    assert_eq!(
+        browser.run(rest),
+        json!(["Nothing is drawn yet.", "", false, "Convolution 1: no picture yet", false])
+    );
+}
+
+#[test]
 fn a_page_learns_that_its_server_is_gone_and_begins_anew_with_another_run() {
     let Some(browser) = browser() else { return };
     let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
@@ -201,4 +233,29 @@ fn a_page_learns_that_its_server_is_gone_and_begins_anew_with_another_run() {
         header["run_id"].as_str().unwrap()
     );
     browser.wait_for(&format!("window.before === undefined && {about}"));
+}
+
+#[test]
+fn the_page_of_a_killed_run_does_not_ask_for_ever() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args(["--run-dir", "run", "--epochs", "100000", "--checkpoint-every", "0"]).args(&SMALL[..6]);
+    let mut run = start(&mut command);
+    run.wait_for_line("epoch      3/100000");
+    run.signal(Signal::KILL);
+    run.finish();
+    let (_show, address) = show(folder.path(), &[]);
+    browser.open(&address.url());
+    browser.run("document.getElementById('inside').scrollIntoView({ behavior: 'instant' });");
+    browser.wait_for("document.getElementById('filters-sub').innerText.includes('changed by')");
+    browser.wait_for(
+        "document.getElementById('verdict').innerText.startsWith('Test digit 0: it reads a') && !asking",
+    );
+    let asked = "let asked = 0; const real = window.fetch;
+        window.fetch = (...of) => { asked += 1; return real(...of); };
+        for (let second = 0; second < 5; second++) follow();
+        window.fetch = real;
+        return [asked, filters.step < told.progress.step];";
+    assert_eq!(browser.run(asked), json!([0, true]));
 }

@@ -514,7 +514,7 @@ function paintBytes(canvas, width, height, bytes, colors) {
 
 function digitButton(index) {
   const button = element('button', { type: 'button', 'data-index': index }, element('canvas'), element('span'));
-  button.addEventListener('click', () => lookAtDigit(Number(button.dataset.index), true));
+  button.addEventListener('click', () => { chooseDigit(Number(button.dataset.index)); $('inside').scrollIntoView({ block: 'start' }); });
   return button;
 }
 
@@ -612,19 +612,23 @@ const LAYERS = [
 const pad = $('pad');
 const ink = pad.getContext('2d', { willReadFrequently: true });
 let subject = null;       // null, 'drawing', or the index of a test digit
+let wishes = 0;           // changes of the subject: an answer to an earlier one is none
 let look = null;          // the last answer
-let asking = false, askAgain = false, asked = 0;
-let pen = { x: 140, y: 140, down: false, shown: false };
+let asking = false, askAgain = false;
+let acted = false;        // somebody chose or drew, and waits for the answer to be said
+let clearedByHand = false;
+let pen = { x: 140, y: 140, down: false };
+let stroke = null;        // where the pointer that draws is
 
 function build() {
   const layers = $('layers');
   const box = element('article', { className: 'layer input' }, element('h3', {}, 'Input', element('small', {}, '28 × 28 grey values')),
     element('p', {}, 'What the network is given: the drawing cut to its ink, scaled and centred, like the digits it was trained on.'),
-    element('canvas', { id: 'layer-input', role: 'img', 'aria-label': 'The input, 28 by 28' }));
+    element('canvas', { id: 'layer-input', role: 'img', 'data-title': 'Input' }));
   layers.append(box);
   for (const [name, title, size, sentence] of LAYERS) {
     layers.append(element('article', { className: 'layer' }, element('h3', {}, title, element('small', {}, size)),
-      element('p', {}, sentence), element('canvas', { id: `layer-${name}`, role: 'img', 'aria-label': `${title}: no picture yet` })));
+      element('p', {}, sentence), element('canvas', { id: `layer-${name}`, role: 'img', 'data-title': title })));
   }
   layers.append(element('article', { className: 'layer' }, element('h3', {}, 'Output', element('small', {}, '10 probabilities')),
     element('p', {}, 'Ten weighted sums of those sixty-four become ten probabilities that add up to one; the greatest is the answer above.')));
@@ -632,7 +636,7 @@ function build() {
     $('probabilities').append(element('li', {}, element('b', {}, String(digit)),
       element('div', { className: 'track' }, element('div', { className: 'fill' })), element('span', { className: 'value' }, '')));
   }
-  clearPad();
+  clearAll();
 }
 
 function clearPad() {
@@ -649,6 +653,7 @@ function strokeTo(x, y, from) {
   ink.lineTo(x + 0.01, y);
   ink.stroke();
   subject = 'drawing';
+  acted = true;
   ask();
 }
 
@@ -665,16 +670,20 @@ async function ask() {
   if (subject === null) return;
   if (asking) { askAgain = true; return; }
   asking = true;
+  const wish = wishes;
+  const of = subject;
+  lookedAt = moment();
   try {
-    const answer = subject === 'drawing'
+    const answer = of === 'drawing'
       ? await fetch('/api/look', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: drawingBytes() })
-      : await fetch(`/api/look/${subject}`);
-    asked = performance.now();
-    if (answer.ok && subject !== null) {
+      : await fetch(`/api/look/${of}`);
+    if (answer.ok) {
       const bytes = new Uint8Array(await answer.arrayBuffer());
       const end = bytes.indexOf(10);
-      look = { ...JSON.parse(new TextDecoder().decode(bytes.subarray(0, end))), values: bytes.subarray(end + 1) };
-      showLook();
+      if (wish === wishes) {
+        look = { ...JSON.parse(new TextDecoder().decode(bytes.subarray(0, end))), values: bytes.subarray(end + 1), of };
+        showLook();
+      }
     }
   } catch {
     // The server is gone; the header says so.
@@ -685,11 +694,15 @@ async function ask() {
 }
 
 function showLook() {
-  if (!look || subject === null) return;
-  const { predicted, probabilities } = look;
-  const what = subject === 'drawing' ? 'It reads a' : `Test digit ${subject}: it reads a`;
-  $('verdict').textContent = `${what} ${predicted}, with ${percent(probabilities[predicted])}`;
+  if (!look) return;
+  const { predicted, probabilities, of } = look;
+  const verdict = `${of === 'drawing' ? '' : `Test digit ${of}: `}it reads a ${predicted}, with ${percent(probabilities[predicted])}`;
+  const before = $('verdict').dataset.predicted;
+  const changed = before !== undefined && before !== String(predicted);
+  say($('verdict'), verdict[0].toUpperCase() + verdict.slice(1));
   $('verdict').dataset.predicted = String(predicted);
+  // While the weights change the share does, each second; that is for the eye.
+  if ((acted && !stroke) || changed) { say($('announcement'), $('verdict').textContent); acted = false; }
   $('inside-step').textContent = `weights after step ${count(look.step)}`;
   [...$('probabilities').children].forEach((row, digit) => {
     row.className = digit === predicted ? 'first' : '';
@@ -697,6 +710,7 @@ function showLook() {
     row.querySelector('.value').textContent = percent(probabilities[digit]);
   });
   paintDigit($('layer-input'), look.values.subarray(0, 784));
+  $('layer-input').setAttribute('aria-label', 'Input: what the network is given, 28 by 28');
   const colors = ramp(color('--map-low'), color('--map-middle'), color('--map-high'));
   const gap = color('--line');
   const gapColor = [1, 3, 5].map((at) => parseInt(gap.slice(at, at + 2), 16));
@@ -741,10 +755,14 @@ function fillCell(picture, left, top, side, [r, g, b]) {
   }
 }
 
-function lookAtDigit(index, scroll) {
+function chooseDigit(index) {
+  lookAtDigit(index);
+  acted = true;
+}
+
+function lookAtDigit(index) {
+  clearAll();
   subject = index;
-  look = null;
-  clearPad();
   const pixels = imageOf(index);
   if (pixels) {
     const small = element('canvas');
@@ -752,15 +770,23 @@ function lookAtDigit(index, scroll) {
     ink.imageSmoothingEnabled = true;
     ink.drawImage(small, 0, 0, 280, 280);
   }
-  if (scroll) $('inside').scrollIntoView({ block: 'start' });
   ask();
 }
 
 function clearAll() {
+  wishes += 1;
   subject = null;
   look = null;
+  pen.down = false;
+  stroke = null;
   clearPad();
-  $('verdict').textContent = 'Nothing is drawn yet.';
+  say($('verdict'), 'Nothing is drawn yet.');
+  delete $('verdict').dataset.predicted;
+  say($('inside-step'), '');
+  for (const canvas of $('layers').querySelectorAll('canvas')) {
+    canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
+    canvas.setAttribute('aria-label', `${canvas.dataset.title}: no picture yet`);
+  }
   for (const row of $('probabilities').children) { row.className = ''; row.querySelector('.fill').style.width = '0'; row.querySelector('.value').textContent = ''; }
 }
 
@@ -768,7 +794,6 @@ function padPoint(event) {
   const box = pad.getBoundingClientRect();
   return { x: (event.clientX - box.left) / box.width * 280, y: (event.clientY - box.top) / box.height * 280 };
 }
-let stroke = null;
 pad.addEventListener('pointerdown', (event) => {
   if (event.button !== 0) return;
   event.preventDefault();
@@ -783,30 +808,36 @@ pad.addEventListener('pointermove', (event) => {
   const events = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
   for (const each of events.length ? events : [event]) { const next = padPoint(each); strokeTo(next.x, next.y, stroke); stroke = next; }
 });
-for (const end of ['pointerup', 'pointercancel']) pad.addEventListener(end, () => { stroke = null; });
+for (const end of ['pointerup', 'pointercancel']) pad.addEventListener(end, () => { if (stroke) { stroke = null; ask(); } });
 pad.addEventListener('keydown', (event) => {
   if (isCommand(event)) return;
   const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
   if (way) {
-    if (pen.down && subject !== 'drawing') clearAll();
     const next = { ...pen, x: Math.max(10, Math.min(270, pen.x + way[0] * 10)), y: Math.max(10, Math.min(270, pen.y + way[1] * 10)) };
     if (pen.down) strokeTo(next.x, next.y, pen);
     pen = next;
-    pad.setAttribute('aria-label', `Drawing pad. Pen ${pen.down ? 'down' : 'up'} at column ${Math.round(pen.x / 10)}, row ${Math.round(pen.y / 10)} of 28.`);
   } else if (event.key === ' ') {
-    pen.down = !pen.down;
-    if (pen.down) { if (subject !== 'drawing') clearAll(); strokeTo(pen.x, pen.y, null); }
+    const down = !pen.down;
+    if (down && subject !== 'drawing') clearAll();
+    pen.down = down;
+    if (down) strokeTo(pen.x, pen.y, null);
   } else if (event.key === 'Delete' || event.key === 'Backspace') {
-    pen.down = false;
-    clearAll();
+    clearByHand();
   } else return;
+  say($('pen'), `Pen ${pen.down ? 'down' : 'up'}, column ${Math.round(pen.x / 10)}, row ${Math.round(pen.y / 10)} of 28`);
   event.preventDefault();
 });
-$('clear').addEventListener('click', clearAll);
-$('pick').addEventListener('click', () => { if (images) lookAtDigit(Math.floor(Math.random() * Math.min(100, images.length / 784)), false); });
+// What somebody has cleared is not filled again of itself.
+function clearByHand() {
+  clearedByHand = true;
+  clearAll();
+}
+$('clear').addEventListener('click', clearByHand);
+$('pick').addEventListener('click', () => { if (images) chooseDigit(Math.floor(Math.random() * Math.min(100, images.length / 784))); });
 
 let filters = null;
 async function askFilters() {
+  filtersAt = moment();
   const answer = await fetch('/api/filters');
   if (answer.ok) { filters = await answer.json(); showFilters(); }
 }
@@ -854,17 +885,17 @@ function repaint() {
   if (told.test || told.predictions || told.validation) showConfusion();
 }
 
-// Only while the section is in sight, and the weights are others than before.
+// Asks only while the section is in sight, and not twice at the same moment of the run: its weights are the same then.
+const moment = () => `${told.progress.step} ${told.ended ? 'ended' : ''}`;
+let filtersAt = null, lookedAt = null;
 let visible = false;
 new IntersectionObserver((entries) => { visible = entries[entries.length - 1].isIntersecting; follow(); }).observe($('inside'));
 function follow() {
   if (!visible || document.hidden || !told.facts) return;
-  const step = told.progress.step;
-  if (!filters || filters.step !== step) askFilters().catch(() => {});
-  if (subject === null && images && !clearAll.byHand) lookAtDigit(0, false);
-  else if (look && look.step !== step && performance.now() - asked > 900) ask();
+  if (filtersAt !== moment()) askFilters().catch(() => { filtersAt = null; });
+  if (subject === null && images && !clearedByHand) lookAtDigit(0);
+  else if (subject !== null && lookedAt !== moment()) ask();
 }
-$('clear').addEventListener('click', () => { clearAll.byHand = true; });
 setInterval(follow, 1000);
 
 // ---------------------------------------------------------------------------------------------- epochs, the run
