@@ -337,7 +337,14 @@ fn a_finished_run_is_shown_from_its_files() {
     let shares: f64 = workers.iter().map(|worker| worker["share"].as_f64().unwrap()).sum();
     assert!((shares - 1.0).abs() < 1e-9, "{told}");
     assert_eq!(address.get("/api/look/3").status, 200);
-    assert_eq!(address.get("/files/model.safetensors").status, 200);
+    // Its files are those that there are.
+    let files = told["facts"]["files"].as_array().unwrap();
+    for file in ["model.safetensors", "summary.json", "logs/local-4.log"] {
+        assert!(files.iter().any(|name| name == file), "{file}: {told}");
+    }
+    for file in files {
+        assert_eq!(address.get(&format!("/files/{}", file.as_str().unwrap())).status, 200, "{file}");
+    }
     show.signal(Signal::INT);
     show.finish().done();
 }

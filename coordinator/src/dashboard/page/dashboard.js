@@ -916,7 +916,7 @@ function showFacts() {
   $('configuration').replaceChildren(...facts.configuration.map(([key, value]) =>
     element('tr', {}, element('td', {}, key), element('td', {}, value))));
   $('files').replaceChildren(...facts.files.map((name) => element('li', {}, element('a', { href: `/files/${name}` }, name))));
-  $('about').textContent = `Run ${facts.run_id}, Lockstep ${facts.version}. Files appear as the run writes them.`;
+  $('about').textContent = `Run ${facts.run_id}, Lockstep ${facts.version}.${facts.from_files ? '' : ' Files appear as the run writes them.'}`;
 }
 
 build();
