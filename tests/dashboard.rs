@@ -229,6 +229,27 @@ fn a_connection_too_many_is_refused_in_words() {
 }
 
 #[test]
+fn where_other_machines_reach_it_only_its_own_names_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [&ENDLESS[..], &["--dashboard", "0.0.0.0:0", "--insecure"]].concat();
+    let (_run, address) = start_with(folder.path(), &arguments);
+    let machine = rustix::system::uname().nodename().to_str().unwrap().to_string();
+    for (host, status) in [
+        ("127.0.0.1:1", 200),
+        ("[::1]", 200),
+        ("localhost", 200),
+        ("coordinator:1", 200),
+        (&*machine, 200),
+        ("evil.example", 421),
+        ("localhost.evil.example:1", 421),
+        ("127.0.0.1.evil.example", 421),
+    ] {
+        let ask = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        assert_eq!(request(address, ask.as_bytes()).status, status, "{host}");
+    }
+}
+
+#[test]
 fn an_address_in_use_is_one_clear_line_and_leaves_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
