@@ -126,7 +126,8 @@ fn a_worker_that_dies_is_marked_with_the_reason() {
 fn only_the_known_files_of_the_run_are_served() {
     let folder = tempfile::tempdir().unwrap();
     let (mut run, address) = start_with(folder.path(), &ENDLESS);
-    run.wait_for_line("epoch      1/100000");
+    // The first epoch is written before the line of the second.
+    run.wait_for_line("epoch      2/100000");
     let config = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
     assert_eq!(address.get("/files/config.toml").text(), config);
     let metrics = address.get("/files/metrics.jsonl").text();
