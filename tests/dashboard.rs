@@ -275,6 +275,8 @@ fn a_signal_ends_the_run_in_time_whoever_looks() {
     let (mut run, address) = start_with(folder.path(), &ENDLESS);
     run.wait_for_line("epoch      1/100000");
     let _stalled = address.send(b"GET /api/stream HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    // The server waits for this drawing, and would for longer than the run has to end.
+    let _half = address.send(b"POST /api/look HTTP/1.1\r\nhost: localhost\r\ncontent-length: 784\r\n\r\n");
     let mut page = Events::open(address);
     page.next().unwrap();
     let begin = Instant::now();
