@@ -112,8 +112,11 @@ fn a_worker_that_dies_is_marked_with_the_reason() {
     let (mut run, address) = start_with(folder.path(), &arguments);
     let workers = run.wait_for_workers(4);
     run.wait_for_line("epoch      1/100000");
+    let mut page = Events::open(address);
+    page.find(|event| event["workers"]["workers"].as_array().is_some_and(|workers| workers.len() == 4))
+        .unwrap();
     crate::harness::send_signal(workers[1], Signal::KILL);
-    let gone = Events::open(address).find_map(|event| {
+    let gone = page.find_map(|event| {
         let workers = event["workers"]["workers"].as_array()?;
         workers.iter().find(|worker| worker["state"] == "gone").cloned()
     });
