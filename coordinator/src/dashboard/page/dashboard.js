@@ -913,6 +913,7 @@ function showFacts() {
   const { facts } = told;
   $('dataset').textContent = facts.dataset ? `${count(facts.train_examples)} ${facts.dataset} examples` : '';
   $('directory').textContent = facts.directory;
+  if (facts.no_digits) $('digits-sub').textContent = facts.no_digits;
   $('configuration').replaceChildren(...facts.configuration.map(([key, value]) =>
     element('tr', {}, element('td', {}, key), element('td', {}, value))));
   $('files').replaceChildren(...facts.files.map((name) => element('li', {}, element('a', { href: `/files/${name}` }, name))));
