@@ -3,10 +3,13 @@
 
 mod driver;
 
-use rustix::process::Signal;
-use serde_json::Value;
+use std::path::Path;
 
-use crate::harness::{coordinator, send_signal, start};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::dashboard::show;
+use crate::harness::{Running, SMALL, coordinator, json_lines, send_signal, start};
 use driver::Browser;
 
 /// WebDriver's names of keys.
@@ -15,20 +18,31 @@ const UP: &str = "\u{e013}";
 const RIGHT: &str = "\u{e014}";
 const DOWN: &str = "\u{e015}";
 const DELETE: &str = "\u{e017}";
+const END: &str = "\u{e010}";
+
+/// A browser, if this machine has one.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn browser() -> Option<Browser> {
+    let browser = Browser::start();
+    if browser.is_none() {
+        eprintln!("skipped: a browser test needs chromedriver (apt-get install chromium chromium-driver)");
+    }
+    browser
+}
+
+fn url_of(run: &mut Running) -> String {
+    run.wait_for(|line| line.strip_prefix("dashboard ").map(str::to_string))
+}
 
 #[test]
 fn the_page_shows_a_run_and_reads_a_drawn_digit() {
-    let Some(browser) = Browser::start() else {
-        return eprintln!(
-            "skipped: the browser test needs chromedriver (apt-get install chromium chromium-driver)"
-        );
-    };
+    let Some(browser) = browser() else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut command = coordinator(folder.path());
     command.args(["--json", "--run-dir", "run", "--dataset", "digits", "--examples", "6000"]);
     command.args(["--epochs", "100000", "--max-restarts", "0"]);
     let mut run = start(&mut command);
-    let url = run.wait_for(|line| line.strip_prefix("dashboard ").map(str::to_string));
+    let url = url_of(&mut run);
     let workers = run.wait_for_workers(4);
     browser.open(&url);
 
@@ -86,4 +100,162 @@ fn the_page_shows_a_run_and_reads_a_drawn_digit() {
         .collect();
     assert!(requests.len() > 5, "{requests:?}");
     assert!(requests.iter().all(|request| request.starts_with(&url)), "{requests:?}");
+}
+
+/// A run of one step in `folder/run`, whose page stays; it is over.
+fn one_step(folder: &Path, arguments: &[&str]) -> (Running, String) {
+    let mut command = coordinator(folder);
+    command.args(["--run-dir", "run", "--stay", "--max-steps", "1"]).args(arguments).args(SMALL);
+    let mut run = start(&mut command);
+    let url = url_of(&mut run);
+    run.wait_for_line("the dashboard stays at http://");
+    (run, url)
+}
+
+#[test]
+fn a_page_bears_what_is_not_finite() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, url) = one_step(folder.path(), &["--learning-rate", "1e10"]);
+    browser.open(&url);
+    browser
+        .wait_for("document.getElementById('figure-validation-sub').innerText.startsWith('loss not finite')");
+    browser.wait_for("document.getElementById('figure-test-sub').innerText.startsWith('loss not finite')");
+    browser.wait_for("document.getElementById('chart-loss').dataset.points === '1'");
+    let console = browser.log("browser");
+    assert!(console.is_empty(), "the console says: {console:?}");
+}
+
+#[test]
+fn a_page_goes_on_when_points_become_fewer() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, url) = one_step(folder.path(), &[]);
+    browser.open(&url);
+    browser.wait_for("document.getElementById('figure-rate').innerText !== '–'");
+    browser.wait_for("document.getElementById('figure-validation-sub').innerText.endsWith('after step 1')");
+    assert_eq!(browser.run("return ticks(0, 1, 5, 1).at;"), json!([0, 1]), "a step stands at one place");
+    // What a curve of 2048 steps does: its points become one of two each, under a cursor.
+    browser.run(
+        "window.points = (width, count) => take({ progress: told.progress, curve: { replace: true, width,
+           points: Array.from({ length: count }, (_, n) => [(n + 1) * width, n % 2 ? 1 : null, 1, 1, 0.5, 100, n]) } });
+         points(1, 2047); document.getElementById('chart-loss').focus();",
+    );
+    let reads = |step: &str| {
+        browser.wait_for(&format!("document.getElementById('readout-loss').innerText.startsWith('{step},')"));
+    };
+    browser.keys(&[END]);
+    reads("step 2,047");
+    browser.run("points(2, 1023);");
+    reads("step 2,046");
+    browser.keys(&[LEFT]);
+    reads("step 2,044");
+    browser.run("points(512, 3);");
+    browser.keys(&[RIGHT, "+", "-", LEFT]);
+    reads("step 1,024");
+    let console = browser.log("browser");
+    assert!(console.is_empty(), "the console says: {console:?}");
+}
+
+#[test]
+fn the_keyboard_is_left_what_it_has() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, url) = one_step(folder.path(), &[]);
+    browser.open(&url);
+    browser.wait_for("document.querySelectorAll('#worst button').length > 2");
+    browser.wait_for("document.querySelectorAll('#digit-grid button').length === 100");
+    // Control and plus enlarges the page.
+    let left = "return ['#chart-loss', '#pad', '#digit-grid button'].every((selector) =>
+          ['+', '-', '0', 'ArrowLeft', 'ArrowRight', 'End', ' ', 'Delete'].every((key) =>
+          ['ctrlKey', 'metaKey', 'altKey'].every((held) => {
+            const element = document.querySelector(selector);
+            element.focus();
+            return element.dispatchEvent(new KeyboardEvent('keydown', { key, [held]: true, bubbles: true, cancelable: true }));
+          })));";
+    assert_eq!(browser.run(left), true);
+    // A prediction more does not take the focus away.
+    let focus = "const before = told.predictions;
+        const again = (worst) => { take({ progress: told.progress, predictions: { ...before, worst } }); return Number(document.activeElement.dataset.index); };
+        document.querySelector('#worst button:nth-child(2)').focus();
+        return [again(before.worst.slice(1)) === before.worst[2][0], again(before.worst.slice(0, 1)) === before.worst[0][0]];";
+    assert_eq!(browser.run(focus), json!([true, true]));
+}
+
+#[test]
+fn an_answer_is_shown_for_what_was_asked() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, url) = one_step(folder.path(), &[]);
+    browser.open(&url);
+    browser.wait_for("images && document.querySelectorAll('#digit-grid button').length === 100");
+    browser.run(
+        "window.shown = [];
+         new MutationObserver(() => { if (look) shown.push(look.values.subarray(0, 784).every((value, at) => value === imageOf(2)[at])); })
+           .observe(document.getElementById('verdict'), { childList: true });
+         chooseDigit(1); chooseDigit(2);",
+    );
+    browser.wait_for("!asking && shown.length > 0");
+    browser
+        .wait_for("document.getElementById('announcement').innerText.startsWith('Test digit 2: it reads a')");
+    assert_eq!(browser.run("return shown;"), json!([true]));
+    browser.wait_for("document.getElementById('inside-step').innerText === 'weights after step 1'");
+
+    // Nothing of it is left, and nothing comes after.
+    browser.run("chooseDigit(1); pen.down = true; document.getElementById('clear').click();");
+    browser.wait_for("!asking");
+    let rest = "return [document.getElementById('verdict').innerText, document.getElementById('inside-step').innerText, pen.down,
+        document.getElementById('layer-conv1').getAttribute('aria-label'),
+        [...document.querySelectorAll('#layers canvas')].some((canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean))];";
+    assert_eq!(
+        browser.run(rest),
+        json!(["Nothing is drawn yet.", "", false, "Convolution 1: no picture yet", false])
+    );
+}
+
+#[test]
+fn a_page_learns_that_its_server_is_gone_and_begins_anew_with_another_run() {
+    let Some(browser) = browser() else { return };
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (run, url) = one_step(first.path(), &[]);
+    browser.open(&url);
+    browser.wait_for("document.getElementById('about').innerText.startsWith('Run ')");
+    browser.run("window.before = true;");
+    run.signal(Signal::INT);
+    run.finish().done();
+    browser.wait_for("document.getElementById('left').innerText.startsWith('the server has ended')");
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let (_run, again) = one_step(second.path(), &["--dashboard", address]);
+    assert_eq!(again, url);
+    let header = &json_lines(&second.path().join("run/metrics.jsonl"))[0];
+    let about = format!(
+        "document.getElementById('about').innerText.startsWith('Run {}')",
+        header["run_id"].as_str().unwrap()
+    );
+    browser.wait_for(&format!("window.before === undefined && {about}"));
+}
+
+#[test]
+fn the_page_of_a_killed_run_does_not_ask_for_ever() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args(["--run-dir", "run", "--epochs", "100000", "--checkpoint-every", "0"]).args(&SMALL[..6]);
+    let mut run = start(&mut command);
+    run.wait_for_line("epoch      3/100000");
+    run.signal(Signal::KILL);
+    run.finish();
+    let (_show, address) = show(folder.path(), &[]);
+    browser.open(&address.url());
+    browser.run("document.getElementById('inside').scrollIntoView({ behavior: 'instant' });");
+    browser.wait_for("document.getElementById('filters-sub').innerText.includes('changed by')");
+    browser.wait_for(
+        "document.getElementById('verdict').innerText.startsWith('Test digit 0: it reads a') && !asking",
+    );
+    let asked = "let asked = 0; const real = window.fetch;
+        window.fetch = (...of) => { asked += 1; return real(...of); };
+        for (let second = 0; second < 5; second++) follow();
+        window.fetch = real;
+        return [asked, filters.step < told.progress.step];";
+    assert_eq!(browser.run(asked), json!([0, true]));
 }

@@ -112,8 +112,11 @@ fn a_worker_that_dies_is_marked_with_the_reason() {
     let (mut run, address) = start_with(folder.path(), &arguments);
     let workers = run.wait_for_workers(4);
     run.wait_for_line("epoch      1/100000");
+    let mut page = Events::open(address);
+    page.find(|event| event["workers"]["workers"].as_array().is_some_and(|workers| workers.len() == 4))
+        .unwrap();
     crate::harness::send_signal(workers[1], Signal::KILL);
-    let gone = Events::open(address).find_map(|event| {
+    let gone = page.find_map(|event| {
         let workers = event["workers"]["workers"].as_array()?;
         workers.iter().find(|worker| worker["state"] == "gone").cloned()
     });
@@ -126,7 +129,8 @@ fn a_worker_that_dies_is_marked_with_the_reason() {
 fn only_the_known_files_of_the_run_are_served() {
     let folder = tempfile::tempdir().unwrap();
     let (mut run, address) = start_with(folder.path(), &ENDLESS);
-    run.wait_for_line("epoch      1/100000");
+    // The first epoch is written before the line of the second.
+    run.wait_for_line("epoch      2/100000");
     let config = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
     assert_eq!(address.get("/files/config.toml").text(), config);
     let metrics = address.get("/files/metrics.jsonl").text();
@@ -221,8 +225,32 @@ fn a_connection_too_many_is_refused_in_words() {
     let refused = address.get("/");
     assert_eq!(refused.status, 503);
     assert_eq!(refused.text(), "the dashboard has 64 connections, and takes no more; close some pages\n");
+    // Whoever watches over the run has no part in that.
+    assert_eq!(address.get("/healthz").text(), "ok\n");
+    assert!(address.get("/metrics").text().contains("\nlockstep_"));
     idle.pop();
     crate::harness::wait_until(|| address.get("/").status == 200);
+}
+
+#[test]
+fn where_other_machines_reach_it_only_its_own_names_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [&ENDLESS[..], &["--dashboard", "0.0.0.0:0", "--insecure"]].concat();
+    let (_run, address) = start_with(folder.path(), &arguments);
+    let machine = rustix::system::uname().nodename().to_str().unwrap().to_string();
+    for (host, status) in [
+        ("127.0.0.1:1", 200),
+        ("[::1]", 200),
+        ("localhost", 200),
+        ("coordinator:1", 200),
+        (&*machine, 200),
+        ("evil.example", 421),
+        ("localhost.evil.example:1", 421),
+        ("127.0.0.1.evil.example", 421),
+    ] {
+        let ask = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        assert_eq!(request(address, ask.as_bytes()).status, status, "{host}");
+    }
 }
 
 #[test]
@@ -250,6 +278,8 @@ fn a_signal_ends_the_run_in_time_whoever_looks() {
     let (mut run, address) = start_with(folder.path(), &ENDLESS);
     run.wait_for_line("epoch      1/100000");
     let _stalled = address.send(b"GET /api/stream HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    // The server waits for this drawing, and would for longer than the run has to end.
+    let _half = address.send(b"POST /api/look HTTP/1.1\r\nhost: localhost\r\ncontent-length: 784\r\n\r\n");
     let mut page = Events::open(address);
     page.next().unwrap();
     let begin = Instant::now();
@@ -334,7 +364,14 @@ fn a_finished_run_is_shown_from_its_files() {
     let shares: f64 = workers.iter().map(|worker| worker["share"].as_f64().unwrap()).sum();
     assert!((shares - 1.0).abs() < 1e-9, "{told}");
     assert_eq!(address.get("/api/look/3").status, 200);
-    assert_eq!(address.get("/files/model.safetensors").status, 200);
+    // Its files are those that there are.
+    let files = told["facts"]["files"].as_array().unwrap();
+    for file in ["model.safetensors", "summary.json", "logs/local-4.log"] {
+        assert!(files.iter().any(|name| name == file), "{file}: {told}");
+    }
+    for file in files {
+        assert_eq!(address.get(&format!("/files/{}", file.as_str().unwrap())).status, 200, "{file}");
+    }
     show.signal(Signal::INT);
     show.finish().done();
 }

@@ -78,8 +78,7 @@ pub fn show(
     if let Err(error) = &initial {
         tracing::warn!("the page cannot show how the filters began: {}", sentence(error));
     }
-    // However many workers there were, and have logs.
-    dashboard.prepare(facts, RunFiles::of(directory, settings.workers.get()), digits, initial.ok());
+    dashboard.prepare(facts, RunFiles::found(directory), digits, initial.ok());
     dashboard.stay(Ended::of_files(summary.as_ref(), &shared.view(&mut Cursor::default()).events));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -41,6 +41,11 @@ impl Answer {
 }
 
 impl Address {
+    /// Of the page.
+    pub fn url(self) -> String {
+        format!("http://{}/", self.0)
+    }
+
     /// Sends bytes on a connection of their own.
     pub fn send(self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.0).unwrap();

@@ -8,23 +8,28 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Phase;
+use super::patience::Patient;
 
 /// Connections at once: each page has up to six of its browser's.
-const MAX_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 
-/// Connections beyond that which are told so at once.
-const MAX_REFUSALS: usize = 16;
+/// Connections beyond that: probes get their answer, everybody else hears that there is no place.
+const MAX_BEYOND: usize = 16;
+
+/// A connection beyond the limit is over by then.
+const HASTE: Duration = Duration::from_secs(2);
 
 /// The most of a request's head, and of an answer that waits to be sent.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
 
-/// A connection that sends no request for so long is closed.
+/// A connection that sends no whole request for so long, or on which nothing moves for so long, is closed; on those of
+/// pages something moves oftener.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// What pages have to take in the end.
@@ -33,14 +38,14 @@ const FAREWELL: Duration = Duration::from_millis(300);
 /// The pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the phase says that it is over.
-pub async fn serve(listener: TcpListener, routes: Router, mut phase: watch::Receiver<Phase>) {
+/// Serves until the phase says that it is over: `routes`, and `beyond` on connections beyond the limit.
+pub async fn serve(listener: TcpListener, routes: Router, beyond: Router, mut phase: watch::Receiver<Phase>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("the dashboard cannot be served: {error}"),
     };
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let places_beyond = Arc::new(Semaphore::new(MAX_BEYOND));
     let phases = phase.clone();
     let mut connections = JoinSet::new();
     loop {
@@ -50,15 +55,18 @@ pub async fn serve(listener: TcpListener, routes: Router, mut phase: watch::Rece
                     Ok(place) => {
                         let (routes, phase) = (routes.clone(), phases.clone());
                         connections.spawn(async move {
-                            converse(stream, routes, phase).await;
+                            converse(at_once(stream), routes, phase).await;
                             drop(place);
                         });
                     }
                     Err(_) => {
                         // Of a flood most hear nothing.
-                        if let Ok(place) = refusals.clone().try_acquire_owned() {
+                        if let Ok(place) = places_beyond.clone().try_acquire_owned() {
+                            let (beyond, phase) = (beyond.clone(), phases.clone());
                             connections.spawn(async move {
-                                refuse(stream).await;
+                                let conversation = converse(at_once(stream), beyond, phase);
+                                // Whoever does not even take these few bytes hears nothing.
+                                let _ = tokio::time::timeout(HASTE, conversation).await;
                                 drop(place);
                             });
                         }
@@ -86,14 +94,24 @@ pub async fn serve(listener: TcpListener, routes: Router, mut phase: watch::Rece
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
-async fn converse(stream: TcpStream, routes: Router, mut phase: watch::Receiver<Phase>) {
-    // Small messages that are to be seen at once; without it they only come later.
+/// Small messages are to be seen at once.
+fn at_once(stream: TcpStream) -> TcpStream {
+    // Without it they only come later.
     let _ = stream.set_nodelay(true);
+    stream
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    routes: Router,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let stream = TokioIo::new(Patient::new(stream, IDLE));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(stream, TowerToHyperService::new(routes));
     tokio::pin!(connection);
     tokio::select! {
         // However it ends, it is the browser's business.
@@ -104,22 +122,81 @@ async fn converse(stream: TcpStream, routes: Router, mut phase: watch::Receiver<
     let _ = connection.await;
 }
 
-/// Tells a connection beyond the limit that it is one.
-async fn refuse(mut stream: TcpStream) {
-    let body =
-        format!("the dashboard has {MAX_CONNECTIONS} connections, and takes no more; close some pages\n");
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let say = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        // A request that is not read would have the system throw the answer away.
-        while stream.read(&mut [0; 1024]).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    // Who does not even take these few bytes hears nothing.
-    let _ = tokio::time::timeout(FAREWELL, say).await;
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::{Instant, interval, timeout};
+    use tokio_stream::StreamExt;
+    use tokio_stream::wrappers::IntervalStream;
+
+    use super::*;
+
+    /// What fills the buffers of a conversation in no time.
+    const LONG: usize = 1 << 20;
+
+    /// The client's side of a conversation, its end, and what keeps it from ending.
+    fn conversation() -> (DuplexStream, JoinHandle<()>, watch::Sender<Phase>) {
+        let ticks = || {
+            let ticks = IntervalStream::new(interval(IDLE / 3));
+            Body::from_stream(ticks.map(|_| Ok::<_, std::convert::Infallible>("data: a word\n\n")))
+        };
+        let routes = Router::new()
+            .route("/", get(|| async { "here" }).post(|body: String| async { body }))
+            .route("/long", get(|| async { vec![0; LONG] }))
+            .route("/ticks", get(move || async move { ticks() }));
+        let (client, server) = duplex(256);
+        let (phase, phases) = watch::channel(Phase::Serves);
+        (client, tokio::spawn(converse(server, routes, phases)), phase)
+    }
+
+    /// When a conversation ends, from `begin`; nothing within an hour if it does not.
+    async fn end_of(conversation: JoinHandle<()>, begin: Instant) -> Option<Duration> {
+        timeout(Duration::from_secs(3600), conversation).await.ok()?.unwrap();
+        Some(begin.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_nothing_moves_is_closed() {
+        for request in [
+            "",
+            "GET / HTTP/1.1\r\nho",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",
+            "GET /long HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET /ticks HTTP/1.1\r\nhost: a\r\n\r\n",
+        ] {
+            let (mut client, conversation, _phase) = conversation();
+            let begin = Instant::now();
+            client.write_all(request.as_bytes()).await.unwrap();
+            let end = end_of(conversation, begin).await;
+            // Some ticks fill the buffers first.
+            assert!(end.is_some_and(|end| end < 30 * IDLE), "{request:?}: {end:?}");
+            assert!(request.contains("ticks") || end < Some(IDLE + Duration::from_secs(1)), "{request}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_reads_stays_and_so_does_a_slow_reader() {
+        let (mut client, conversation, _phase) = conversation();
+        client.write_all(b"GET /ticks HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let (begin, mut read) = (Instant::now(), [0; 256]);
+        while begin.elapsed() < 20 * IDLE {
+            assert!(client.read(&mut read).await.unwrap() > 0, "closed after {:?}", begin.elapsed());
+        }
+        drop(client);
+        assert!(end_of(conversation, Instant::now()).await < Some(IDLE));
+
+        let (mut client, _conversation, _phase) = self::conversation();
+        client.write_all(b"GET /long HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        for _ in 0..20 {
+            tokio::time::advance(IDLE - Duration::from_secs(1)).await;
+            client.read_exact(&mut read).await.unwrap();
+        }
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert!(20 * read.len() + rest.len() > LONG, "all of it came: {}", rest.len());
+    }
 }

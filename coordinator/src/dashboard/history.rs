@@ -96,6 +96,9 @@ pub struct View {
     /// How the run ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
+    /// With it: whether the server stays, so that a page may go on asking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stays: Option<bool>,
 }
 
 /// What is shared is written like what is owned.
@@ -106,7 +109,8 @@ pub fn shared<T: Serialize, S: Serializer>(value: &Option<Arc<T>>, serializer: S
 impl View {
     /// Whether there is anything but what a page has heard already.
     pub fn has_news(&self) -> bool {
-        let Self { facts, progress: _, curve, epochs, events, workers, validation, test, ended } = self;
+        let Self { facts, progress: _, curve, epochs, events, workers, validation, test, ended, stays: _ } =
+            self;
         facts.is_some()
             || curve.is_some()
             || epochs.is_some()
@@ -153,6 +157,7 @@ struct History {
     test: Option<Arc<EvaluationRecord>>,
     weights: Option<(u64, Bytes)>,
     ended: Option<Ended>,
+    stays: bool,
     revisions: Revisions,
 }
 
@@ -163,6 +168,27 @@ struct Renewal {
     examples: u64,
     seconds: f64,
     parts: [f64; 4],
+}
+
+impl History {
+    fn end(&mut self, ended: Ended, stays: bool) {
+        (self.ended, self.stays) = (Some(ended), stays);
+        // A run that was over before the first renewal.
+        if self.progress.split.is_none() && self.renewal.seconds > 0.0 {
+            self.renew();
+        }
+    }
+
+    /// Rates and splits of the steps since the last time.
+    fn renew(&mut self) {
+        let Renewal { steps, examples, seconds, parts } = std::mem::take(&mut self.renewal);
+        let progress = &mut self.progress;
+        progress.examples_per_second = Some(examples as f64 / seconds);
+        progress.steps_per_second = Some(steps as f64 / seconds);
+        let [send, wait, reduce, update] = parts.map(|part| part / seconds);
+        let other = (1.0 - send - wait - reduce - update).max(0.0);
+        progress.split = Some([send, wait, reduce, update, other]);
+    }
 }
 
 /// The history, shared by the loop's sink and the dashboard's thread.
@@ -182,9 +208,19 @@ impl Shared {
         history.revisions.facts += 1;
     }
 
-    /// The run is over.
+    /// The run is over, and its server ends.
     pub fn end(&self, ended: Ended) {
-        self.lock().ended = Some(ended);
+        self.lock().end(ended, false);
+    }
+
+    /// The run is over, and its server stays.
+    pub fn stay(&self, ended: Ended) {
+        self.lock().end(ended, true);
+    }
+
+    /// Whether the run is over.
+    pub fn is_over(&self) -> bool {
+        self.lock().ended.is_some()
     }
 
     /// The newest weights and their step.
@@ -229,6 +265,7 @@ impl Shared {
             validation: history.validation.clone().filter(|_| evaluated),
             test: history.test.clone().filter(|_| evaluated),
             ended: history.ended.clone().filter(|_| !cursor.ended),
+            stays: (!cursor.ended && history.ended.is_some()).then_some(history.stays),
         };
         let ended = history.ended.is_some();
         *cursor = Cursor { curve: cursor.curve, facts, epochs, events, workers, evaluations, ended };
@@ -247,19 +284,15 @@ impl Sink for Shared {
         let of_step =
             [record.send_seconds, record.wait_seconds, record.reduce_seconds, record.update_seconds];
         parts.iter_mut().zip(of_step).for_each(|(part, seconds)| *part += seconds);
-        let renewed = (*seconds >= RENEWAL_SECONDS).then(|| std::mem::take(&mut history.renewal));
+        let due = *seconds >= RENEWAL_SECONDS;
         let progress = &mut history.progress;
         (progress.step, progress.epoch) = (record.step, record.epoch);
         progress.examples += u64::from(record.examples);
         smooth(&mut progress.loss, record.loss.into());
         smooth(&mut progress.accuracy, record.accuracy.into());
         progress.bytes = Some([record.bytes_sent, record.bytes_received]);
-        if let Some(Renewal { steps, examples, seconds, parts }) = renewed {
-            progress.examples_per_second = Some(examples as f64 / seconds);
-            progress.steps_per_second = Some(steps as f64 / seconds);
-            let [send, wait, reduce, update] = parts.map(|part| part / seconds);
-            let other = (1.0 - send - wait - reduce - update).max(0.0);
-            progress.split = Some([send, wait, reduce, update, other]);
+        if due {
+            history.renew();
         }
     }
 
@@ -345,10 +378,25 @@ mod tests {
         let third = shared.view(&mut cursor);
         assert!(third.curve.is_none() && third.epochs.is_none() && third.events.is_empty());
         shared.end(Ended::of_files(None, &[]));
-        assert_eq!(shared.view(&mut cursor).ended, Some(Ended::of_files(None, &[])));
-        assert_eq!(shared.view(&mut cursor).ended, None, "told once");
+        let end = shared.view(&mut cursor);
+        assert_eq!((end.ended, end.stays), (Some(Ended::of_files(None, &[])), Some(false)));
+        let nothing = shared.view(&mut cursor);
+        assert_eq!((nothing.ended, nothing.stays), (None, None), "told once");
         let late = shared.view(&mut Cursor::default());
         assert!(late.facts.is_some() && late.curve.unwrap().replace && late.ended.is_some());
+        shared.stay(Ended::of_files(None, &[]));
+        assert_eq!(shared.view(&mut Cursor::default()).stays, Some(true));
+    }
+
+    #[test]
+    fn a_run_of_a_moment_has_its_rate_at_the_end() {
+        let mut shared = Shared::default();
+        (1..=2).for_each(|number| shared.step(&step(number, 2.0)));
+        let progress = |shared: &Shared| shared.view(&mut Cursor::default()).progress;
+        assert_eq!((progress(&shared).examples_per_second, progress(&shared).split), (None, None));
+        shared.end(Ended::of_files(None, &[]));
+        assert_eq!(progress(&shared).examples_per_second, Some(640.0));
+        assert_eq!(progress(&shared).split.unwrap()[1], 0.5);
     }
 
     #[test]

@@ -19,12 +19,16 @@ use lockstep_model::{CLASSES, Cpu, PARAMETERS, TENSORS, copy_from_le_bytes};
 use ndarray::{Array1, Array3, ArrayView1, ArrayView2, ArrayView4, Axis};
 use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
 
 use super::site::Site;
 
 /// Sides of a drawing.
 const LEAST_SIDE: usize = IMAGE_SIDE;
 const GREATEST_SIDE: usize = 280;
+
+/// A drawing has to come within.
+const DRAWING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pages that may wait for a look.
 const MAX_WAITING: usize = 8;
@@ -68,8 +72,13 @@ struct Head {
 
 /// `POST /api/look`: the body is a square of grey values, bright ink on black.
 pub async fn look_at_drawing(State(site): State<Arc<Site>>, request: Request) -> Response {
-    let Ok(pixels) = to_bytes(request.into_body(), GREATEST_SIDE * GREATEST_SIDE).await else {
-        return (StatusCode::PAYLOAD_TOO_LARGE, "a drawing has at most 280x280 bytes\n").into_response();
+    let body = to_bytes(request.into_body(), GREATEST_SIDE * GREATEST_SIDE);
+    let pixels = match timeout(DRAWING_PATIENCE, body).await {
+        Ok(Ok(pixels)) => pixels,
+        Ok(Err(_)) => {
+            return (StatusCode::PAYLOAD_TOO_LARGE, "a drawing has at most 280x280 bytes\n").into_response();
+        }
+        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the drawing did not come in time\n").into_response(),
     };
     let side = pixels.len().isqrt();
     if side * side != pixels.len() || side < LEAST_SIDE {

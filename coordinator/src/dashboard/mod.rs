@@ -11,6 +11,7 @@ mod facts;
 mod files;
 mod history;
 mod inside;
+mod patience;
 mod records;
 mod site;
 mod stream;
@@ -34,10 +35,8 @@ pub use records::{Recorded, each_record, restore};
 /// Whether the server goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The run is under way.
-    Runs,
-    /// The run is over, the server stays.
-    Stays,
+    /// Whether or not the run is over.
+    Serves,
     /// The server ends: pages get what they do not know yet, and their streams end.
     Ends,
 }
@@ -71,16 +70,17 @@ impl Dashboard {
         let listener = TcpListener::bind(address).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
-        let (phase, phases) = watch::channel(Phase::Runs);
+        let (phase, phases) = watch::channel(Phase::Serves);
         let loopback = bound.ip().to_canonical().is_loopback();
         let site = Arc::new(site::Site::new(Shared::default(), phases.clone(), loopback));
+        let beyond = site::beyond(Arc::clone(&site), others.clone());
         let routes = site::router(Arc::clone(&site), others);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
         let runtime = runtime.map_err(refused)?;
         let thread = std::thread::Builder::new().name("dashboard".to_string());
         let thread = thread.spawn(move || {
-            runtime.block_on(connections::serve(listener, routes, phases));
+            runtime.block_on(connections::serve(listener, routes, beyond, phases));
             // A read of a slow disk is left alone.
             runtime.shutdown_background();
         });
@@ -107,8 +107,7 @@ impl Dashboard {
 
     /// The run is over, and the server stays until [`Self::leave`].
     pub fn stay(&self, ended: Ended) {
-        self.site.shared.end(ended);
-        self.phase.send_replace(Phase::Stays);
+        self.site.shared.stay(ended);
     }
 
     /// Tells the pages that the run is over, and ends the server: within a moment, whoever reads or does not.

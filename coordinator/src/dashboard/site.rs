@@ -6,12 +6,13 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
 
 use super::Phase;
+use super::connections::MAX_CONNECTIONS;
 use super::digits::{Digits, Predictions};
 use super::files::{self, RunFiles};
 use super::history::Shared;
@@ -79,8 +80,8 @@ impl Site {
     /// What the newest weights make of test digits, not older than it has to be.
     pub fn predictions(&self) -> Option<Arc<Predictions>> {
         let weights = self.shared.newest_weights()?;
-        let ended = *self.phase.borrow() != Phase::Runs;
-        self.with_prepared(|prepared| prepared.digits.as_mut()?.predict(Instant::now(), weights, ended))
+        let urgent = self.shared.is_over();
+        self.with_prepared(|prepared| prepared.digits.as_mut()?.predict(Instant::now(), weights, urgent))
     }
 
     /// Uses the test digits.
@@ -112,15 +113,34 @@ pub fn router(site: Arc<Site>, others: Router) -> Router {
         .layer(from_fn_with_state(site, guard))
 }
 
+/// What a connection beyond the limit gets, and only once: the routes of `others`, so that no page keeps a probe out, and
+/// else a refusal.
+pub fn beyond(site: Arc<Site>, others: Router) -> Router {
+    let refusal =
+        format!("the dashboard has {MAX_CONNECTIONS} connections, and takes no more; close some pages\n");
+    others
+        .fallback(|| async { (StatusCode::SERVICE_UNAVAILABLE, refusal) })
+        .layer(from_fn_with_state(site, guard))
+        .layer(map_response(|mut response: Response| async {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }))
+}
+
 fn text(content_type: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 /// Refuses a request that a page of another name made (a name that its owner lets point here), and sets the headers.
+///
+/// Addresses and `localhost` are nobody's names. Where other machines reach the server, it answers to the name of its
+/// machine as well, and to names without a dot, which a network gives to its own machines and services; not to others.
 async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let mut response = if site.loopback && !host.is_some_and(is_local_name) {
-        let sentence = "this server answers to localhost and to addresses only\n";
+    let known = |host| is_local_name(host) || (!site.loopback && is_name_of_machine(host));
+    let mut response = if !host.is_some_and(known) {
+        let names = if site.loopback { "localhost" } else { "localhost, to the name of its machine" };
+        let sentence = format!("this server answers to {names} and to addresses only\n");
         (StatusCode::MISDIRECTED_REQUEST, sentence).into_response()
     } else {
         next.run(request).await
@@ -140,12 +160,24 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
 
 /// `localhost`, or an address, with or without a port.
 fn is_local_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
+    let name = without_port(host);
     let address = name.trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// The name of this machine, or one without a dot, with or without a port.
+fn is_name_of_machine(host: &str) -> bool {
+    let name = without_port(host);
+    let single =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    single || rustix::system::uname().nodename().to_str().is_ok_and(|own| name.eq_ignore_ascii_case(own))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +192,11 @@ mod tests {
         for host in
             ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example:1", ""]
         {
-            assert!(!is_local_name(host), "{host}");
+            assert!(!is_local_name(host) && !is_name_of_machine(host), "{host}");
+        }
+        let own = rustix::system::uname().nodename().to_str().unwrap().to_string();
+        for host in ["coordinator:8080", "gpu-1", &own.to_uppercase(), &format!("{own}:8080")] {
+            assert!(is_name_of_machine(host) && !is_local_name(host), "{host}");
         }
     }
 

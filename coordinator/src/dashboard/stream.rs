@@ -1,7 +1,7 @@
 //! Server-sent events: one bounded stream for each page, which tells it what it does not know yet.
 //!
 //! A page that does not read keeps one message and its place; what it missed meanwhile comes as one message, too. One
-//! that never reads loses its place.
+//! that never reads loses its place with its connection.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -32,9 +32,6 @@ const EVERY: Duration = Duration::from_millis(400);
 /// A sign of life, so that whoever is between keeps the connection.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// A page that takes nothing for so long is none.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The data of a message.
 #[derive(Serialize)]
 struct Message {
@@ -42,9 +39,6 @@ struct Message {
     view: View,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
     predictions: Option<Arc<Predictions>>,
-    /// The server stays: the page may go on asking.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stays: Option<bool>,
 }
 
 /// `GET /api/stream`.
@@ -77,10 +71,7 @@ async fn tell(site: Arc<Site>, sender: mpsc::Sender<Bytes>, _place: OwnedSemapho
         }
         let now = *phase.borrow_and_update();
         // The message is made when there is room for it, and not before: it is never old.
-        let room = match timeout(PATIENCE, sender.reserve()).await {
-            Ok(Ok(room)) => room,
-            _ => return,
-        };
+        let Ok(room) = sender.reserve().await else { return };
         let first = predictions_of.is_none();
         let view = site.shared.view(&mut cursor);
         let predictions = site.predictions().filter(|new| predictions_of != Some(new.revision));
@@ -89,7 +80,6 @@ async fn tell(site: Arc<Site>, sender: mpsc::Sender<Bytes>, _place: OwnedSemapho
         } else if first {
             predictions_of = Some(0);
         }
-        let stays = view.ended.is_some().then_some(now == Phase::Stays);
         if !first && !view.has_news() && predictions.is_none() {
             silent_for += EVERY;
             if silent_for >= SILENCE {
@@ -99,7 +89,7 @@ async fn tell(site: Arc<Site>, sender: mpsc::Sender<Bytes>, _place: OwnedSemapho
         } else {
             silent_for = Duration::ZERO;
             // Numbers, strings and lists: there is nothing in them that JSON could not express.
-            let data = serde_json::to_string(&Message { view, predictions, stays }).unwrap_or_default();
+            let data = serde_json::to_string(&Message { view, predictions }).unwrap_or_default();
             room.send(format!("data: {data}\n\n").into());
         }
         if now == Phase::Ends {

@@ -4,7 +4,9 @@
 
 const $ = (id) => document.getElementById(id);
 const count = (value) => Math.round(value).toLocaleString('en-US');
-const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)} %`;
+// JSON has no number for what is not finite: it comes as null.
+const number = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : 'not finite');
+const percent = (share, digits = 1) => (Number.isFinite(share) ? `${number(share * 100, digits)}\u00a0%` : 'not finite');
 const milliseconds = (seconds) => (seconds >= 0.1 ? `${seconds.toFixed(2)} s` : `${(seconds * 1000).toFixed(1)} ms`);
 const clock = (seconds) => {
   const all = Math.max(0, Math.ceil(seconds));
@@ -12,6 +14,8 @@ const clock = (seconds) => {
   const [h, m, s] = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60];
   return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 };
+// What is live is said aloud with every change, even to the same words.
+const say = (box, text) => { if (box.textContent !== text) box.textContent = text; };
 const element = (tag, attributes = {}, ...children) => {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -21,6 +25,8 @@ const element = (tag, attributes = {}, ...children) => {
   made.append(...children);
   return made;
 };
+// The browser's and the system's own keys, such as those that enlarge the page.
+const isCommand = (event) => event.ctrlKey || event.metaKey || event.altKey;
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // ---------------------------------------------------------------------------------------------- what was told
@@ -34,7 +40,12 @@ function forget() {
 }
 
 function take(message) {
-  if (message.facts) { told.facts = message.facts; showFacts(); }
+  if (message.facts) {
+    // Another run at the same address: nothing of the page is true of it.
+    if (told.facts && told.facts.run_id !== message.facts.run_id) { source.close(); location.reload(); return; }
+    told.facts = message.facts;
+    showFacts();
+  }
   told.progress = message.progress;
   if (message.curve) {
     if (message.curve.replace) told.points = [];
@@ -65,7 +76,12 @@ function connect() {
     if (told.ended && !told.ended.stays) source.close();
   };
   source.onerror = () => {
-    if (told.ended) return;
+    if (told.ended) {
+      // A server that stayed is gone, for now at least; the browser goes on asking.
+      told.ended.stays = false;
+      showProgress();
+      return;
+    }
     setState('trouble', 'connection lost, trying again');
     // A refusal (too many pages) ends the browser's own attempts.
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
@@ -76,7 +92,7 @@ function connect() {
 
 function setState(state, text) {
   $('state').dataset.state = state;
-  if ($('state').textContent !== text) $('state').textContent = text;
+  say($('state'), text);
 }
 
 function showProgress() {
@@ -115,18 +131,24 @@ function stack(box, parts, shares) {
   shares.forEach((share, index) => { box.children[index].style.width = `${(share * 100).toFixed(2)}%`; });
 }
 
+// A run that ends within an epoch is validated there.
+function when(epoch) {
+  const per = told.facts && told.facts.steps_per_epoch;
+  return per && epoch.step < epoch.epoch * per ? `after step ${count(epoch.step)}` : `after epoch ${epoch.epoch}`;
+}
+
 function showFigures() {
   const { progress, epochs, test, predictions, facts } = told;
   const last = epochs[epochs.length - 1];
-  $('figure-loss').textContent = progress.loss == null ? '–' : progress.loss.toFixed(4);
-  $('figure-accuracy').textContent = progress.accuracy == null ? '–' : percent(progress.accuracy);
+  $('figure-loss').textContent = progress.step ? number(progress.loss, 4) : '–';
+  $('figure-accuracy').textContent = progress.step ? percent(progress.accuracy) : '–';
   if (last && last.val_accuracy !== null) {
     $('figure-validation').textContent = percent(last.val_accuracy);
-    $('figure-validation-sub').textContent = `loss ${last.val_loss.toFixed(4)} after epoch ${last.epoch}`;
+    $('figure-validation-sub').textContent = `loss ${number(last.val_loss, 4)} ${when(last)}`;
   }
   if (test) {
     $('figure-test').textContent = percent(test.accuracy);
-    $('figure-test-sub').textContent = `loss ${test.loss.toFixed(4)}, ${facts && facts.test_examples ? `all ${count(facts.test_examples)} digits` : 'all digits'}`;
+    $('figure-test-sub').textContent = `loss ${number(test.loss, 4)}, ${facts && facts.test_examples ? `all ${count(facts.test_examples)} digits` : 'all digits'}`;
   } else if (predictions) {
     $('figure-test').textContent = percent(predictions.correct / predictions.examples);
     $('figure-test-sub').textContent = `first ${count(predictions.examples)} digits, step ${count(predictions.step)}`;
@@ -143,11 +165,12 @@ function showFigures() {
 
 const STEP = 0, LOSS = 1, LOW = 2, HIGH = 3, ACCURACY = 4, RATE = 5, SECONDS = 6;
 const charts = {
-  loss: { name: 'Loss', canvas: $('chart-loss'), readout: $('readout-loss'), column: LOSS, epoch: 'val_loss', text: (v) => v.toFixed(4), zero: true, band: true },
+  loss: { name: 'Loss', canvas: $('chart-loss'), readout: $('readout-loss'), column: LOSS, epoch: 'val_loss', text: (v) => number(v, 4), zero: true, band: true },
   accuracy: { name: 'Accuracy', canvas: $('chart-accuracy'), readout: $('readout-accuracy'), column: ACCURACY, epoch: 'val_accuracy', text: (v) => percent(v), top: 1 },
   rate: { name: 'Examples per second', canvas: $('chart-rate'), readout: $('readout-rate'), column: RATE, text: count, zero: true },
 };
-// The steps that are shown; null is all of them. The point that is read; null is none.
+// The steps that are shown; null is all of them. The step that is read; null is none. It is kept as a step, as points
+// become fewer.
 let zoom = null;
 let cursor = null;
 let drag = null;
@@ -177,8 +200,8 @@ function smoothed(column) {
   });
 }
 
-function ticks(from, to, most) {
-  const rough = (to - from) / most;
+function ticks(from, to, most, least = 0) {
+  const rough = Math.max(least, (to - from) / most);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
   const result = [];
@@ -236,7 +259,7 @@ function drawChart(chart) {
   }
   context.textBaseline = 'alphabetic';
   context.textAlign = 'center';
-  for (const value of ticks(from, to, Math.max(3, width / 110)).at) {
+  for (const value of ticks(from, to, Math.max(3, width / 110), 1).at) {
     if (x(value) < inner.left - 1) continue;
     context.textAlign = x(value) > inner.right - 16 ? 'right' : x(value) < inner.left + 8 ? 'left' : 'center';
     context.fillText(count(value), Math.min(x(value), inner.right), height - 6);
@@ -252,8 +275,9 @@ function drawChart(chart) {
     context.fillStyle = color('--raw');
     context.globalAlpha = 0.28;
     context.beginPath();
-    shown.forEach((index, n) => { const p = told.points[index]; n ? context.lineTo(x(p[STEP]), y(p[HIGH])) : context.moveTo(x(p[STEP]), y(p[HIGH])); });
-    [...shown].reverse().forEach((index) => { const p = told.points[index]; context.lineTo(x(p[STEP]), y(p[LOW])); });
+    const known = shown.map((index) => told.points[index]).filter((p) => p[LOW] !== null && p[HIGH] !== null);
+    known.forEach((p, n) => (n ? context.lineTo(x(p[STEP]), y(p[HIGH])) : context.moveTo(x(p[STEP]), y(p[HIGH]))));
+    known.reverse().forEach((p) => context.lineTo(x(p[STEP]), y(p[LOW])));
     context.fill();
     context.globalAlpha = 1;
   }
@@ -284,29 +308,35 @@ function drawChart(chart) {
     context.fillRect(x(Math.min(drag.from, drag.to)), inner.top, Math.abs(x(drag.to) - x(drag.from)), inner.bottom - inner.top);
     context.globalAlpha = 1;
   }
-  const point = cursor === null ? null : told.points[Math.min(cursor, told.points.length - 1)];
-  if (point) {
-    const index = Math.min(cursor, told.points.length - 1);
+  const index = cursor === null ? null : nearest(cursor);
+  if (index !== null) {
+    const point = told.points[index];
     context.strokeStyle = color('--faint'); context.lineWidth = 1;
     context.beginPath(); context.moveTo(Math.round(x(point[STEP])) + 0.5, inner.top); context.lineTo(Math.round(x(point[STEP])) + 0.5, inner.bottom); context.stroke();
     context.fillStyle = color('--train');
-    context.beginPath(); context.arc(x(point[STEP]), y(line[index]), 3.5, 0, 7); context.fill();
+    if (line[index] !== null) { context.beginPath(); context.arc(x(point[STEP]), y(line[index]), 3.5, 0, 7); context.fill(); }
     const per = told.facts && told.facts.steps_per_epoch;
     const epoch = [...told.epochs].reverse().find((e) => e.step <= point[STEP]);
     const said = [`step ${count(point[STEP])}${per ? `, epoch ${Math.floor((point[STEP] - 1) / per) + 1}` : ''}, after ${clock(point[SECONDS])} of training`,
-      `${told.width > 1 ? `mean of ${told.width} batches` : 'batch'} ${point[column] === null ? 'not finite' : chart.text(point[column])}`,
+      `${told.width > 1 ? `mean of ${told.width} batches` : 'batch'} ${chart.text(point[column])}`,
       line[index] === null ? '' : `smoothed ${chart.text(line[index])}`,
-      chart.epoch && epoch && epoch[chart.epoch] !== null ? `validation ${chart.text(epoch[chart.epoch])} after epoch ${epoch.epoch}` : ''];
-    chart.readout.textContent = said.filter(Boolean).join(' · ');
+      chart.epoch && epoch && epoch[chart.epoch] !== null ? `validation ${chart.text(epoch[chart.epoch])} ${when(epoch)}` : ''];
+    say(chart.readout, said.filter(Boolean).join(' · '));
+    canvas.setAttribute('aria-valuenow', point[STEP]);
+    canvas.setAttribute('aria-valuetext', chart.readout.textContent);
   } else {
-    chart.readout.textContent = '';
+    say(chart.readout, '');
+    canvas.setAttribute('aria-valuenow', 0);
+    canvas.setAttribute('aria-valuetext', 'nothing is read yet; arrow keys read values');
   }
   context.restore();
   canvas.dataset.points = String(shown.length);
+  canvas.setAttribute('aria-valuemax', told.points.length ? told.points[told.points.length - 1][STEP] : 0);
   const end = line[line.length - 1];
-  if (end != null) {
+  // A name that changes under the focus would be said again and again.
+  if (end != null && canvas !== document.activeElement) {
     const checked = chart.epoch && epochs.length ? `, validation ${chart.text(epochs[epochs.length - 1][chart.epoch])}` : '';
-    canvas.setAttribute('aria-label', `${chart.name} over steps ${count(from)} to ${count(to)}: smoothed ${chart.text(end)} at the end${checked}. Arrow keys read values.`);
+    canvas.setAttribute('aria-label', `${chart.name} over steps ${count(from)} to ${count(to)}: smoothed ${chart.text(end)} at the end${checked}.`);
   }
 }
 
@@ -325,10 +355,20 @@ function setZoom(next) {
   if (next) {
     const from = Math.max(all0, Math.min(next[0], next[1]));
     const to = Math.min(all1, Math.max(next[0], next[1]));
-    zoom = to - from >= 2 * told.width && to - from < all1 - all0 ? [from, to] : null;
+    if (to - from >= all1 - all0) zoom = null;
+    // Narrower there would be no line.
+    else if (to - from >= 2 * told.width) zoom = [from, to];
   } else zoom = null;
-  $('whole').disabled = zoom === null;
+  $('whole').disabled = $('zoom-out').disabled = zoom === null;
   drawCharts();
+}
+
+// To a factor of what is shown, around what is read or else the middle.
+function zoomBy(factor) {
+  const [from, to] = range();
+  const middle = cursor ?? (from + to) / 2;
+  const half = (to - from) * factor / 2;
+  setZoom([middle - half, middle + half]);
 }
 
 for (const chart of Object.values(charts)) {
@@ -340,13 +380,15 @@ for (const chart of Object.values(charts)) {
   };
   canvas.addEventListener('pointermove', (event) => {
     if (!chart.geometry) return;
-    cursor = nearest(stepAt(event));
+    cursor = stepAt(event);
     if (drag) drag.to = stepAt(event);
     drawCharts();
   });
-  canvas.addEventListener('pointerleave', () => { if (!drag) { cursor = null; drawCharts(); } });
+  // A finger always leaves; what it has read stays.
+  canvas.addEventListener('pointerleave', (event) => { if (!drag && event.pointerType !== 'touch') { cursor = null; drawCharts(); } });
   canvas.addEventListener('pointerdown', (event) => {
-    if (!chart.geometry || event.button !== 0 || event.pointerType === 'touch') return;
+    if (!chart.geometry || event.button !== 0) return;
+    if (event.pointerType === 'touch') { cursor = stepAt(event); drawCharts(); return; }
     canvas.setPointerCapture(event.pointerId);
     drag = { from: stepAt(event), to: null };
   });
@@ -360,25 +402,24 @@ for (const chart of Object.values(charts)) {
   canvas.addEventListener('dblclick', () => setZoom(null));
   canvas.addEventListener('keydown', (event) => {
     const last = told.points.length - 1;
-    if (last < 0) return;
-    const [from, to] = range();
+    if (last < 0 || isCommand(event)) return;
     const stride = event.shiftKey ? Math.max(1, Math.round(last / 20)) : 1;
-    const middle = cursor === null ? (from + to) / 2 : told.points[cursor][STEP];
+    const read = (index) => { cursor = told.points[Math.max(0, Math.min(last, index))][STEP]; };
     const act = {
-      ArrowLeft: () => { cursor = Math.max(0, (cursor ?? last + 1) - stride); },
-      ArrowRight: () => { cursor = Math.min(last, (cursor ?? -1) + stride); },
-      Home: () => { cursor = 0; }, End: () => { cursor = last; },
-      '+': () => setZoom([middle - (to - from) / 4, middle + (to - from) / 4]),
-      '-': () => setZoom([middle - (to - from), middle + (to - from)]),
+      ArrowLeft: () => read((cursor === null ? last + 1 : nearest(cursor)) - stride),
+      ArrowRight: () => read((cursor === null ? -1 : nearest(cursor)) + stride),
+      Home: () => read(0), End: () => read(last),
+      '+': () => zoomBy(0.5), '-': () => zoomBy(2),
       0: () => setZoom(null), Escape: () => { cursor = null; setZoom(null); },
     }[event.key];
     if (!act) return;
     event.preventDefault();
-    chart.readout.setAttribute('aria-live', 'polite');
     act();
     drawCharts();
   });
 }
+$('zoom-in').addEventListener('click', () => zoomBy(0.5));
+$('zoom-out').addEventListener('click', () => zoomBy(2));
 $('whole').addEventListener('click', () => setZoom(null));
 $('smoothing').addEventListener('input', drawCharts);
 new ResizeObserver(drawCharts).observe(document.body);
@@ -431,6 +472,7 @@ const imageOf = (index) => images && images.subarray(index * 784, (index + 1) * 
 
 async function loadImages() {
   const answer = await fetch('/api/digits');
+  if (!answer.ok) throw new Error(`no digits: ${answer.status}`);
   const bytes = new Uint8Array(await answer.arrayBuffer());
   if (bytes.length) { images = bytes; showPredictions(); }
 }
@@ -472,7 +514,7 @@ function paintBytes(canvas, width, height, bytes, colors) {
 
 function digitButton(index) {
   const button = element('button', { type: 'button', 'data-index': index }, element('canvas'), element('span'));
-  button.addEventListener('click', () => lookAtDigit(Number(button.dataset.index), true));
+  button.addEventListener('click', () => { chooseDigit(Number(button.dataset.index)); $('inside').scrollIntoView({ block: 'start' }); });
   return button;
 }
 
@@ -498,17 +540,31 @@ function showPredictions() {
     const said = `${good ? 'right' : 'wrong'}: this ${label} is read as ${predicted} with ${percent(probability, 0)}`;
     if (button.title !== said) { button.title = said; button.setAttribute('aria-label', said); }
   });
-  const worst = predictions.worst.map(([index, label, predicted, probability]) => {
-    const button = digitButton(index);
+  showWorst(predictions.worst);
+}
+
+// The buttons stay where they are, and with them whoever is on one.
+function showWorst(mistakes) {
+  const box = $('worst');
+  if (!mistakes.length) box.replaceChildren(element('p', { className: 'empty' }, 'None: every digit of the sample is right.'));
+  else if (!box.querySelector('button')) box.replaceChildren();
+  while (box.children.length > mistakes.length && mistakes.length) {
+    const surplus = box.lastChild;
+    if (surplus === document.activeElement) surplus.previousSibling.focus();
+    surplus.remove();
+  }
+  mistakes.forEach(([index, label, predicted, probability], n) => {
+    if (n === box.children.length) box.append(digitButton(index));
+    const button = box.children[n];
+    button.dataset.index = index;
     paintDigit(button.firstChild, imageOf(index));
-    button.lastChild.append(element('span', { className: 'wrong' }, `✗ ${predicted}`), ` ${percent(probability, 0)}`, element('br'), `is ${label}`);
+    button.lastChild.replaceChildren(element('span', { className: 'wrong' }, `✗ ${predicted}`), ` ${percent(probability, 0)}`, element('br'), `is ${label}`);
     button.setAttribute('aria-label', `this ${label} is read as ${predicted} with ${percent(probability, 0)}`);
-    return button;
   });
-  $('worst').replaceChildren(...(worst.length ? worst : [element('p', { className: 'empty' }, 'None: every digit of the sample is right.')]));
 }
 
 $('digit-grid').addEventListener('keydown', (event) => {
+  if (isCommand(event)) return;
   const grid = event.currentTarget;
   const columns = getComputedStyle(grid).gridTemplateColumns.split(' ').length;
   const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
@@ -550,25 +606,29 @@ const LAYERS = [
   ['pool1', 'Pooling 1', '16 maps of 13 × 13', 'Of every 2 by 2 places only the strongest answer is kept, so that a stroke may shift by a pixel and still be found.', 8],
   ['conv2', 'Convolution 2', '32 maps of 11 × 11', 'Thirty-two stencils look at all sixteen maps at once and answer to combinations: corners, bends, crossings.', 16],
   ['pool2', 'Pooling 2', '32 maps of 5 × 5', 'Again the strongest of every 2 by 2: what was found begins to matter more than where exactly.', 16],
-  ['conv3', 'Convolution 3', '32 maps of 3 × 3', 'Thirty-two more stencils put bends together into parts of digits; each of their nine places sees most of the image.', 16],
+  ['conv3', 'Convolution 3', '32 maps of 3 × 3', 'Thirty-two more stencils put bends together into parts of digits; each of their nine places sees 18 by 18 of the 28 by 28 pixels.', 16],
   ['dense1', 'Dense 1', '64 units', 'Each of sixty-four units weighs all 288 values before it, and says how much of its own mixture of parts is there.', 32],
 ];
 const pad = $('pad');
 const ink = pad.getContext('2d', { willReadFrequently: true });
 let subject = null;       // null, 'drawing', or the index of a test digit
+let wishes = 0;           // changes of the subject: an answer to an earlier one is none
 let look = null;          // the last answer
-let asking = false, askAgain = false, asked = 0;
-let pen = { x: 140, y: 140, down: false, shown: false };
+let asking = false, askAgain = false;
+let acted = false;        // somebody chose or drew, and waits for the answer to be said
+let clearedByHand = false;
+let pen = { x: 140, y: 140, down: false };
+let stroke = null;        // where the pointer that draws is
 
 function build() {
   const layers = $('layers');
   const box = element('article', { className: 'layer input' }, element('h3', {}, 'Input', element('small', {}, '28 × 28 grey values')),
     element('p', {}, 'What the network is given: the drawing cut to its ink, scaled and centred, like the digits it was trained on.'),
-    element('canvas', { id: 'layer-input', role: 'img', 'aria-label': 'The input, 28 by 28' }));
+    element('canvas', { id: 'layer-input', role: 'img', 'data-title': 'Input' }));
   layers.append(box);
   for (const [name, title, size, sentence] of LAYERS) {
     layers.append(element('article', { className: 'layer' }, element('h3', {}, title, element('small', {}, size)),
-      element('p', {}, sentence), element('canvas', { id: `layer-${name}`, role: 'img', 'aria-label': `${title}: no picture yet` })));
+      element('p', {}, sentence), element('canvas', { id: `layer-${name}`, role: 'img', 'data-title': title })));
   }
   layers.append(element('article', { className: 'layer' }, element('h3', {}, 'Output', element('small', {}, '10 probabilities')),
     element('p', {}, 'Ten weighted sums of those sixty-four become ten probabilities that add up to one; the greatest is the answer above.')));
@@ -576,7 +636,7 @@ function build() {
     $('probabilities').append(element('li', {}, element('b', {}, String(digit)),
       element('div', { className: 'track' }, element('div', { className: 'fill' })), element('span', { className: 'value' }, '')));
   }
-  clearPad();
+  clearAll();
 }
 
 function clearPad() {
@@ -593,6 +653,7 @@ function strokeTo(x, y, from) {
   ink.lineTo(x + 0.01, y);
   ink.stroke();
   subject = 'drawing';
+  acted = true;
   ask();
 }
 
@@ -609,16 +670,20 @@ async function ask() {
   if (subject === null) return;
   if (asking) { askAgain = true; return; }
   asking = true;
+  const wish = wishes;
+  const of = subject;
+  lookedAt = moment();
   try {
-    const answer = subject === 'drawing'
+    const answer = of === 'drawing'
       ? await fetch('/api/look', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: drawingBytes() })
-      : await fetch(`/api/look/${subject}`);
-    asked = performance.now();
-    if (answer.ok && subject !== null) {
+      : await fetch(`/api/look/${of}`);
+    if (answer.ok) {
       const bytes = new Uint8Array(await answer.arrayBuffer());
       const end = bytes.indexOf(10);
-      look = { ...JSON.parse(new TextDecoder().decode(bytes.subarray(0, end))), values: bytes.subarray(end + 1) };
-      showLook();
+      if (wish === wishes) {
+        look = { ...JSON.parse(new TextDecoder().decode(bytes.subarray(0, end))), values: bytes.subarray(end + 1), of };
+        showLook();
+      }
     }
   } catch {
     // The server is gone; the header says so.
@@ -629,11 +694,15 @@ async function ask() {
 }
 
 function showLook() {
-  if (!look || subject === null) return;
-  const { predicted, probabilities } = look;
-  const what = subject === 'drawing' ? 'It reads a' : `Test digit ${subject}: it reads a`;
-  $('verdict').textContent = `${what} ${predicted}, with ${percent(probabilities[predicted])}`;
+  if (!look) return;
+  const { predicted, probabilities, of } = look;
+  const verdict = `${of === 'drawing' ? '' : `Test digit ${of}: `}it reads a ${predicted}, with ${percent(probabilities[predicted])}`;
+  const before = $('verdict').dataset.predicted;
+  const changed = before !== undefined && before !== String(predicted);
+  say($('verdict'), verdict[0].toUpperCase() + verdict.slice(1));
   $('verdict').dataset.predicted = String(predicted);
+  // While the weights change the share does, each second; that is for the eye.
+  if ((acted && !stroke) || changed) { say($('announcement'), $('verdict').textContent); acted = false; }
   $('inside-step').textContent = `weights after step ${count(look.step)}`;
   [...$('probabilities').children].forEach((row, digit) => {
     row.className = digit === predicted ? 'first' : '';
@@ -641,6 +710,7 @@ function showLook() {
     row.querySelector('.value').textContent = percent(probabilities[digit]);
   });
   paintDigit($('layer-input'), look.values.subarray(0, 784));
+  $('layer-input').setAttribute('aria-label', 'Input: what the network is given, 28 by 28');
   const colors = ramp(color('--map-low'), color('--map-middle'), color('--map-high'));
   const gap = color('--line');
   const gapColor = [1, 3, 5].map((at) => parseInt(gap.slice(at, at + 2), 16));
@@ -674,7 +744,7 @@ function showLook() {
       awake += some;
     }
     context.putImageData(picture, 0, 0);
-    canvas.setAttribute('aria-label', `${title}: ${awake} of ${maps} ${flat ? 'units' : 'maps'} answer strongly somewhere; the strongest value is ${layer.greatest.toFixed(2)}`);
+    canvas.setAttribute('aria-label', `${title}: ${awake} of ${maps} ${flat ? 'units' : 'maps'} answer strongly somewhere; the strongest value is ${number(layer.greatest, 2)}`);
   }
 }
 
@@ -685,10 +755,14 @@ function fillCell(picture, left, top, side, [r, g, b]) {
   }
 }
 
-function lookAtDigit(index, scroll) {
+function chooseDigit(index) {
+  lookAtDigit(index);
+  acted = true;
+}
+
+function lookAtDigit(index) {
+  clearAll();
   subject = index;
-  look = null;
-  clearPad();
   const pixels = imageOf(index);
   if (pixels) {
     const small = element('canvas');
@@ -696,15 +770,23 @@ function lookAtDigit(index, scroll) {
     ink.imageSmoothingEnabled = true;
     ink.drawImage(small, 0, 0, 280, 280);
   }
-  if (scroll) $('inside').scrollIntoView({ block: 'start' });
   ask();
 }
 
 function clearAll() {
+  wishes += 1;
   subject = null;
   look = null;
+  pen.down = false;
+  stroke = null;
   clearPad();
-  $('verdict').textContent = 'Nothing is drawn yet.';
+  say($('verdict'), 'Nothing is drawn yet.');
+  delete $('verdict').dataset.predicted;
+  say($('inside-step'), '');
+  for (const canvas of $('layers').querySelectorAll('canvas')) {
+    canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
+    canvas.setAttribute('aria-label', `${canvas.dataset.title}: no picture yet`);
+  }
   for (const row of $('probabilities').children) { row.className = ''; row.querySelector('.fill').style.width = '0'; row.querySelector('.value').textContent = ''; }
 }
 
@@ -712,7 +794,6 @@ function padPoint(event) {
   const box = pad.getBoundingClientRect();
   return { x: (event.clientX - box.left) / box.width * 280, y: (event.clientY - box.top) / box.height * 280 };
 }
-let stroke = null;
 pad.addEventListener('pointerdown', (event) => {
   if (event.button !== 0) return;
   event.preventDefault();
@@ -727,29 +808,36 @@ pad.addEventListener('pointermove', (event) => {
   const events = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
   for (const each of events.length ? events : [event]) { const next = padPoint(each); strokeTo(next.x, next.y, stroke); stroke = next; }
 });
-for (const end of ['pointerup', 'pointercancel']) pad.addEventListener(end, () => { stroke = null; });
+for (const end of ['pointerup', 'pointercancel']) pad.addEventListener(end, () => { if (stroke) { stroke = null; ask(); } });
 pad.addEventListener('keydown', (event) => {
+  if (isCommand(event)) return;
   const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
   if (way) {
-    if (pen.down && subject !== 'drawing') clearAll();
     const next = { ...pen, x: Math.max(10, Math.min(270, pen.x + way[0] * 10)), y: Math.max(10, Math.min(270, pen.y + way[1] * 10)) };
     if (pen.down) strokeTo(next.x, next.y, pen);
     pen = next;
-    pad.setAttribute('aria-label', `Drawing pad. Pen ${pen.down ? 'down' : 'up'} at column ${Math.round(pen.x / 10)}, row ${Math.round(pen.y / 10)} of 28.`);
   } else if (event.key === ' ') {
-    pen.down = !pen.down;
-    if (pen.down) { if (subject !== 'drawing') clearAll(); strokeTo(pen.x, pen.y, null); }
+    const down = !pen.down;
+    if (down && subject !== 'drawing') clearAll();
+    pen.down = down;
+    if (down) strokeTo(pen.x, pen.y, null);
   } else if (event.key === 'Delete' || event.key === 'Backspace') {
-    pen.down = false;
-    clearAll();
+    clearByHand();
   } else return;
+  say($('pen'), `Pen ${pen.down ? 'down' : 'up'}, column ${Math.round(pen.x / 10)}, row ${Math.round(pen.y / 10)} of 28`);
   event.preventDefault();
 });
-$('clear').addEventListener('click', clearAll);
-$('pick').addEventListener('click', () => { if (images) lookAtDigit(Math.floor(Math.random() * Math.min(100, images.length / 784)), false); });
+// What somebody has cleared is not filled again of itself.
+function clearByHand() {
+  clearedByHand = true;
+  clearAll();
+}
+$('clear').addEventListener('click', clearByHand);
+$('pick').addEventListener('click', () => { if (images) chooseDigit(Math.floor(Math.random() * Math.min(100, images.length / 784))); });
 
 let filters = null;
 async function askFilters() {
+  filtersAt = moment();
   const answer = await fetch('/api/filters');
   if (answer.ok) { filters = await answer.json(); showFilters(); }
 }
@@ -784,7 +872,7 @@ function showFilters() {
   });
   const strongest = moved.indexOf(Math.max(...moved));
   const mean = moved.reduce((a, b) => a + b, 0) / 16;
-  $('filters-sub').textContent = `After step ${count(filters.step)} they have changed by ${percent(mean, 0)} of their length on average; number ${strongest + 1} most, by ${percent(moved[strongest], 0)}.`;
+  $('filters-sub').textContent = filters.now.includes(null) ? `After step ${count(filters.step)} some of them are not finite.` : `After step ${count(filters.step)} they have changed by ${percent(mean, 0)} of their length on average; number ${strongest + 1} most, by ${percent(moved[strongest], 0)}.`;
 }
 
 function repaint() {
@@ -797,17 +885,17 @@ function repaint() {
   if (told.test || told.predictions || told.validation) showConfusion();
 }
 
-// Only while the section is in sight, and the weights are others than before.
+// Asks only while the section is in sight, and not twice at the same moment of the run: its weights are the same then.
+const moment = () => `${told.progress.step} ${told.ended ? 'ended' : ''}`;
+let filtersAt = null, lookedAt = null;
 let visible = false;
 new IntersectionObserver((entries) => { visible = entries[entries.length - 1].isIntersecting; follow(); }).observe($('inside'));
 function follow() {
   if (!visible || document.hidden || !told.facts) return;
-  const step = told.progress.step;
-  if (!filters || filters.step !== step) askFilters().catch(() => {});
-  if (subject === null && images && !clearAll.byHand) lookAtDigit(0, false);
-  else if (look && look.step !== step && performance.now() - asked > 900) ask();
+  if (filtersAt !== moment()) askFilters().catch(() => { filtersAt = null; });
+  if (subject === null && images && !clearedByHand) lookAtDigit(0);
+  else if (subject !== null && lookedAt !== moment()) ask();
 }
-$('clear').addEventListener('click', () => { clearAll.byHand = true; });
 setInterval(follow, 1000);
 
 // ---------------------------------------------------------------------------------------------- epochs, the run
@@ -815,7 +903,7 @@ setInterval(follow, 1000);
 function showEpochs() {
   const rows = told.epochs.slice(-100).reverse().map((epoch) => element('tr', {},
     element('td', { className: 'number' }, String(epoch.epoch)), element('td', { className: 'number' }, count(epoch.step)),
-    element('td', { className: 'number' }, epoch.val_loss === null ? '–' : epoch.val_loss.toFixed(4)),
+    element('td', { className: 'number' }, epoch.val_accuracy === null ? '–' : number(epoch.val_loss, 4)),
     element('td', { className: 'number' }, epoch.val_accuracy === null ? '–' : percent(epoch.val_accuracy, 2)),
     element('td', { className: 'mono' }, epoch.weights_digest)));
   if (rows.length) $('epoch-rows').replaceChildren(...rows);
@@ -825,10 +913,11 @@ function showFacts() {
   const { facts } = told;
   $('dataset').textContent = facts.dataset ? `${count(facts.train_examples)} ${facts.dataset} examples` : '';
   $('directory').textContent = facts.directory;
+  if (facts.no_digits) $('digits-sub').textContent = facts.no_digits;
   $('configuration').replaceChildren(...facts.configuration.map(([key, value]) =>
     element('tr', {}, element('td', {}, key), element('td', {}, value))));
   $('files').replaceChildren(...facts.files.map((name) => element('li', {}, element('a', { href: `/files/${name}` }, name))));
-  $('about').textContent = `Run ${facts.run_id}, Lockstep ${facts.version}. Files appear as the run writes them.`;
+  $('about').textContent = `Run ${facts.run_id}, Lockstep ${facts.version}.${facts.from_files ? '' : ' Files appear as the run writes them.'}`;
 }
 
 build();
