@@ -95,8 +95,7 @@ pub fn show(
 fn facts(run: &PastRun, settings: &Settings) -> Facts {
     let identity = &run.stored.identity;
     let all = u32::try_from(identity.examples).unwrap_or(u32::MAX);
-    let validation_examples = validation_examples(all as usize, identity.validation_split) as u32;
-    let train_examples = all - validation_examples;
+    let train_examples = all - validation_examples(all as usize, identity.validation_split) as u32;
     let max_steps = settings.max_steps.map(NonZeroU64::get);
     let (steps_per_epoch, steps) =
         batches::steps(train_examples, identity.batch_size, settings.epochs.get(), max_steps);
@@ -108,8 +107,6 @@ fn facts(run: &PastRun, settings: &Settings) -> Facts {
         steps,
         steps_per_epoch,
         train_examples,
-        validation_examples,
-        micro_shards: settings.micro_shards.get(),
         from_files: true,
         ..Facts::default()
     };

@@ -295,7 +295,6 @@ fn facts(settings: &Settings, identity: &RunIdentity, place: &Place) -> Facts {
         directory: place.directory.path().display().to_string(),
         dataset: identity.dataset.clone(),
         epochs: settings.epochs.get(),
-        micro_shards: settings.micro_shards.get(),
         ..Facts::default()
     };
     facts.with_configuration(&settings.to_toml(identity, place.run_id.0))

@@ -22,12 +22,8 @@ pub struct Facts {
     pub steps_per_epoch: u64,
     /// Examples of an epoch.
     pub train_examples: u32,
-    /// Examples held back.
-    pub validation_examples: u32,
     /// Examples of the test set.
     pub test_examples: u32,
-    /// Leaves of a batch's tree.
-    pub micro_shards: u32,
     /// Why there are no test digits, if there are none.
     pub no_digits: Option<String>,
     /// Whether it is shown from its files, not while it runs.
@@ -47,7 +43,6 @@ impl Facts {
             steps: plan.steps,
             steps_per_epoch: plan.steps_per_epoch,
             train_examples: batches.train_examples(),
-            validation_examples: batches.validation_examples(),
             test_examples: batches.test_examples(),
             ..self
         }

@@ -36,8 +36,8 @@ pub struct Progress {
     pub step: u64,
     /// Its epoch.
     pub epoch: u32,
-    /// Examples trained on in this process.
-    pub examples: u64,
+    /// It has no worker, and waits for one.
+    pub waiting: bool,
     /// Moving averages; absent before the first step.
     pub loss: Option<f64>,
     /// Share classified correctly, 0 to 1.
@@ -287,7 +287,7 @@ impl Sink for Shared {
         let due = *seconds >= RENEWAL_SECONDS;
         let progress = &mut history.progress;
         (progress.step, progress.epoch) = (record.step, record.epoch);
-        progress.examples += u64::from(record.examples);
+        progress.waiting = false;
         smooth(&mut progress.loss, record.loss.into());
         smooth(&mut progress.accuracy, record.accuracy.into());
         progress.bytes = Some([record.bytes_sent, record.bytes_received]);
@@ -311,6 +311,11 @@ impl Sink for Shared {
 
     fn event(&mut self, record: &EventRecord) {
         let EventRecord { seconds, step, kind, worker, reason } = record.clone();
+        match kind {
+            "waiting" => self.lock().progress.waiting = true,
+            "worker_joined" => self.lock().progress.waiting = false,
+            _ => {}
+        }
         self.add_event(EventView { seconds, step, kind: kind.into(), worker, reason });
     }
 
@@ -370,7 +375,7 @@ mod tests {
         assert!(second.facts.is_none());
         assert_eq!(second.curve.unwrap().points.len(), 4);
         assert_eq!((second.events.len(), second.epochs.unwrap().len()), (1, 1));
-        assert_eq!((second.progress.step, second.progress.examples), (4, 256));
+        assert_eq!(second.progress.step, 4);
         let split = second.progress.split.unwrap();
         for (share, expected) in split.iter().zip([0.1, 0.5, 0.2, 0.1, 0.1]) {
             assert!((share - expected).abs() < 1e-9, "{split:?}");
@@ -386,6 +391,20 @@ mod tests {
         assert!(late.facts.is_some() && late.curve.unwrap().replace && late.ended.is_some());
         shared.stay(Ended::of_files(None, &[]));
         assert_eq!(shared.view(&mut Cursor::default()).stays, Some(true));
+    }
+
+    #[test]
+    fn a_run_waits_until_a_worker_comes() {
+        let mut shared = Shared::default();
+        let mut waits = |kind| {
+            shared.event(&EventRecord { kind, ..event(1) });
+            shared.view(&mut Cursor::default()).progress.waiting
+        };
+        let told = ["worker_dropped", "waiting", "process_ended", "worker_joined"].map(&mut waits);
+        assert_eq!(told, [false, true, true, false]);
+        assert!(waits("waiting"));
+        shared.step(&step(1, 2.0));
+        assert!(!shared.view(&mut Cursor::default()).progress.waiting);
     }
 
     #[test]

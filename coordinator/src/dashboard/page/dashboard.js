@@ -59,8 +59,10 @@ function take(message) {
   if (message.test) told.test = message.test;
   if (message.predictions) { told.predictions = message.predictions; showPredictions(); }
   if (message.test || message.predictions || message.validation) showConfusion();
-  $('workers-title').textContent = told.facts && told.facts.from_files ? 'Workers, over the whole run'
-    : told.ended || message.ended ? 'Workers, at the end' : 'Workers';
+  $('workers-title').textContent = told.ended || message.ended ? 'Workers, over their whole time' : 'Workers';
+  if (told.facts && told.facts.from_files && !told.workers) {
+    $('worker-rows').firstElementChild.firstElementChild.textContent = 'The files do not say; the events tell who joined.';
+  }
   if (message.ended) told.ended = { ...message.ended, stays: message.stays === true };
   showProgress();
   showFigures();
@@ -105,10 +107,11 @@ function showProgress() {
   $('where').textContent = steps > 0
     ? `step ${count(progress.step)} of ${count(steps)}, epoch ${Math.max(1, progress.epoch)} of ${facts.epochs}` : '';
   const left = progress.steps_per_second ? (steps - progress.step) / progress.steps_per_second : null;
-  $('left').textContent = ended ? (ended.stays || !facts ? '' : `the server has ended; coordinator show ${facts.directory} shows this again`) : left === null ? 'time left is not known yet' : `${clock(left)} left`;
+  $('left').textContent = ended ? (ended.stays || !facts ? '' : `the server has ended; coordinator show ${facts.directory} shows this again`) : progress.waiting ? '' : left === null ? 'time left is not known yet' : `${clock(left)} left`;
   document.title = `${Math.floor(share * 100)} % · Lockstep`;
   if (ended) setState(ended.well ? 'done' : 'trouble', ended.how);
   else if (!steps) setState('connecting', 'preparing the data');
+  else if (progress.waiting) setState('trouble', 'waiting for a worker');
   else if (!progress.step) setState('connecting', 'waiting for the first step');
   else setState('training', progress.step >= steps ? 'evaluating' : 'training');
   const split = progress.split;
