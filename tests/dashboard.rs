@@ -116,7 +116,8 @@ fn a_worker_that_dies_is_marked_with_the_reason() {
     page.find(|event| event["workers"]["workers"].as_array().is_some_and(|workers| workers.len() == 4))
         .unwrap();
     crate::harness::send_signal(workers[1], Signal::KILL);
-    let gone = page.find_map(|event| {
+    let end = Instant::now() + Duration::from_secs(60);
+    let gone = page.take_while(|_| Instant::now() < end).find_map(|event| {
         let workers = event["workers"]["workers"].as_array()?;
         workers.iter().find(|worker| worker["state"] == "gone").cloned()
     });
