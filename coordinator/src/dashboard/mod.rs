@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use axum::Router;
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use tokio::sync::watch;
 
 pub use curve::Point;
@@ -31,6 +33,16 @@ pub use facts::Facts;
 pub use files::RunFiles;
 pub use history::{Cursor, EventView, Shared, View};
 pub use records::{Recorded, each_record, restore};
+
+/// The least of priorities: on a machine that is full, pages get the time in which training waits.
+const NICENESS: i32 = 19;
+
+/// Lets this thread, and those that it starts, run when nobody else wants to.
+fn stand_back() {
+    if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
+        tracing::debug!("the dashboard's thread keeps its priority: {error}");
+    }
+}
 
 /// Whether the server goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +92,7 @@ impl Dashboard {
         let runtime = runtime.map_err(refused)?;
         let thread = std::thread::Builder::new().name("dashboard".to_string());
         let thread = thread.spawn(move || {
+            stand_back();
             runtime.block_on(connections::serve(listener, routes, beyond, phases));
             // A read of a slow disk is left alone.
             runtime.shutdown_background();
