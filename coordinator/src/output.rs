@@ -40,7 +40,8 @@ pub fn write(path: &Path, bytes: &[u8], flag: &str) -> Result<()> {
 
 /// The run directory that has the file as one of its own.
 fn owner(path: &Path) -> Option<PathBuf> {
-    let folder = fs::canonicalize(path.parent().filter(|parent| !parent.as_os_str().is_empty())?).ok()?;
+    // A bare name lies here.
+    let folder = fs::canonicalize(Path::new(".").join(path.parent()?)).ok()?;
     let path = folder.join(path.file_name()?);
     folder.ancestors().take(RunDirectory::DEPTH).find_map(|folder| {
         let run = RunDirectory::open(folder).ok()?;

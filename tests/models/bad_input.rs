@@ -248,6 +248,11 @@ fn a_format_or_a_place_that_cannot_be_is_refused() {
     export("tfjs", "file", FAILED, &["file is a file", "a folder of two files"]);
     export("tfjs", "absent/net", FAILED, &["cannot make the folder absent/net: No such file"]);
     assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"kept");
+    // A file that the run has not written yet, by a name from within.
+    let inside = folder.path().join("run");
+    let arguments = ["export", ".", "--format", "onnx", "--out", "metrics.jsonl"];
+    refused(&inside, &arguments, FAILED, &["metrics.jsonl belongs to the run in "]);
+    assert!(!inside.join("metrics.jsonl").exists());
     let arguments = ["evaluate", "run", "--predictions", "absent/all.csv"];
     refused(folder.path(), &arguments, FAILED, &["cannot write absent/all.csv"]);
     refused(folder.path(), &["evaluate", "run", "--threads", "0"], USAGE, &["--threads"]);
