@@ -52,6 +52,8 @@ fn a_final_model_that_is_lost_or_torn_is_taken_from_its_checkpoint_and_written_a
     let lost = run(folder.path(), &["evaluate", "run"]);
     assert_eq!((lost.code(), lost.stderr.lines().count()), (Some(1), 1), "{lost}");
     assert!(lost.stderr.contains("run/model.safetensors is not there; write it again with"), "{lost}");
+    let report = run(folder.path(), &["report", "run"]).done();
+    assert!(report.stderr.contains("the report predicts no digits: run/model.safetensors"), "{report}");
     let resumed = run(folder.path(), &["--resume", "run", "--json"]).done();
     assert_eq!(resumed.digest(), digest, "replayed from its first step: {resumed}");
 }

@@ -84,6 +84,7 @@ pub fn read(run: &PastRun) -> Result<Story> {
         let digest = digest(&values).to_string();
         Weights { step: step.unwrap_or(steps), values, digest }
     });
+    let weights = weights.map_err(|flaw| tracing::warn!("the report predicts no digits: {flaw}")).ok();
     let ended = Ended::of_files(summary.as_ref(), &records.view.events);
     let workers = workers_file::read(directory, RunId(stored.run_id), steps);
     Ok(Story {
@@ -93,7 +94,7 @@ pub fn read(run: &PastRun) -> Result<Story> {
         records,
         workers,
         summary,
-        weights: weights.ok(),
+        weights,
         ended,
         initialised: directory.initial_weights().exists(),
     })
