@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Running, SMALL, coordinator, run_small, start};
+use crate::harness::{Running, SMALL, coordinator, kill_with_checkpoints, run_small, start};
 use client::{Address, Events, request};
 
 /// Long enough to look at: some thousand steps.
@@ -383,8 +383,7 @@ fn a_killed_run_is_shown_as_far_as_its_files_go() {
     let (mut run, _) = start_with(folder.path(), &[ENDLESS[0], ENDLESS[1], "--checkpoint-every", "0"]);
     // What stands before the line of an epoch is written.
     run.wait_for_line("epoch      3/100000");
-    run.signal(Signal::KILL);
-    run.finish();
+    kill_with_checkpoints(run, &folder.path().join("run"), 1);
     let (_show, address) = show(folder.path(), &[]);
     let told =
         Events::open(address).find(|told| told["facts"].is_object() && told["ended"].is_object()).unwrap();

@@ -223,6 +223,23 @@ pub fn wait_until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The manifests of a run's checkpoints, the oldest first.
+pub fn manifests(run: &Path) -> Vec<PathBuf> {
+    let Ok(files) = run.join("checkpoints").read_dir() else { return Vec::new() };
+    let is_manifest = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
+    let mut manifests: Vec<_> = files.map(|file| file.unwrap().path()).filter(is_manifest).collect();
+    // Of one step, that behind its validation is the newer one and has the longer name.
+    manifests.sort_by_key(|path| path.file_stem().unwrap().to_owned());
+    manifests
+}
+
+/// Kills a coordinator once `run` has so many checkpoints, at most as many as are kept: a busy disk may be behind.
+pub fn kill_with_checkpoints(running: Running, run: &Path, count: usize) -> Finished {
+    wait_until(|| manifests(run).len() >= count);
+    running.signal(Signal::KILL);
+    running.finish()
+}
+
 /// The lines of a JSON-lines file of a run.
 pub fn json_lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();

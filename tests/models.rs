@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Finished, coordinator, run_small, start, wait_until};
+use crate::harness::{Finished, coordinator, kill_with_checkpoints, manifests, run_small, start, wait_until};
 
 /// A folder with the small run in `run/`, trained once, and only read by the tests.
 fn trained() -> &'static Path {
@@ -139,23 +139,14 @@ fn a_run_that_is_not_finished_stands_for_its_newest_checkpoint() {
     let small = ["--dataset", "digits", "--examples", "500", "--batch-size", "32"];
     let mut running = start(command.args(small));
     running.wait_for_line(" 1/100000 ");
-    // A busy disk may be behind.
-    let checkpoints = folder.path().join("run/checkpoints");
-    let is_manifest = |path: &Path| path.extension().is_some_and(|ending| ending == "json");
-    wait_until(|| {
-        fs::read_dir(&checkpoints).is_ok_and(|mut all| all.any(|file| is_manifest(&file.unwrap().path())))
-    });
+    let directory = folder.path().join("run");
+    wait_until(|| !manifests(&directory).is_empty());
     // Beside the coordinator that writes.
     let beside = run(folder.path(), &["evaluate", "run", "--json"]).done().summary();
     assert!(beside["step"].as_u64().unwrap() >= 1, "{beside}");
-    running.signal(Signal::KILL);
-    assert!(!running.finish().status.success());
+    assert!(!kill_with_checkpoints(running, &directory, 1).status.success());
     // A model without its manifest was not finished when the coordinator was killed.
-    let names = fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path());
-    let newest = names
-        .filter(|path| is_manifest(path))
-        .max_by_key(|path| path.file_stem().unwrap().to_owned())
-        .unwrap();
+    let newest = manifests(&directory).pop().unwrap();
     let evaluate = || run(folder.path(), &["evaluate", "run", "--json"]).done();
     let manifest: Value = serde_json::from_str(&fs::read_to_string(&newest).unwrap()).unwrap();
     let found = evaluate().summary();

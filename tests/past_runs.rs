@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::bad_input::data;
 use crate::dashboard::client::Events;
 use crate::dashboard::{dashboard_of, show};
-use crate::harness::{Finished, coordinator, run_small, send_signal, start};
+use crate::harness::{Finished, coordinator, manifests, run_small, send_signal, start, wait_until};
 
 fn run(folder: &Path, arguments: &[&str]) -> Finished {
     start(coordinator(folder).args(arguments)).finish()
@@ -62,6 +62,8 @@ fn a_final_model_that_is_lost_or_torn_is_taken_from_its_checkpoint_and_written_a
 fn a_run_that_went_on_is_not_shown_as_done() {
     let (finished, folder) = run_small(&["--max-steps", "10"]);
     finished.done();
+    let directory = folder.path().join("run");
+    let before = manifests(&directory).pop();
     let mut command = coordinator(folder.path());
     command.args([
         "--resume",
@@ -75,6 +77,8 @@ fn a_run_that_went_on_is_not_shown_as_done() {
     ]);
     let mut resumed = start(&mut command);
     resumed.wait_for_line("epoch      3/100000");
+    // A busy disk may be behind.
+    wait_until(|| manifests(&directory).pop() != before);
     resumed.signal(Signal::KILL);
     resumed.finish();
     let (_show, address) = show(folder.path(), &[]);

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Finished, Running, SMALL, coordinator, json_lines, run_small, start, wait_until, wait_until_gone,
+    Finished, Running, SMALL, coordinator, json_lines, kill_with_checkpoints, manifests, run_small, start,
+    wait_until_gone,
 };
 
 const EPOCHS: [&str; 2] = ["--epochs", "60"];
@@ -28,14 +29,7 @@ fn resume(folder: &Path, arguments: &[&str]) -> Running {
 fn killed(folder: &Path, arguments: &[&str]) -> Finished {
     let mut run = begin(folder, &[&["--checkpoint-every", "0"], arguments].concat());
     run.wait_for_line("epoch  3/60");
-    // A busy disk may be behind.
-    wait_until(|| folder.join("run/checkpoints").read_dir().is_ok_and(|mut files| files.any(is_manifest)));
-    run.signal(Signal::KILL);
-    run.finish()
-}
-
-fn is_manifest(file: std::io::Result<fs::DirEntry>) -> bool {
-    file.is_ok_and(|file| file.path().extension().is_some_and(|ending| ending == "json"))
+    kill_with_checkpoints(run, &folder.join("run"), 1)
 }
 
 fn undisturbed() -> String {
@@ -44,13 +38,8 @@ fn undisturbed() -> String {
 
 /// The newest checkpoint's files, weights and manifest.
 fn newest(folder: &Path) -> [PathBuf; 2] {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(folder.join("run/checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    // Of one step, that behind its validation is the newer one and has the longer name.
-    files.sort_by_key(|path| path.file_stem().unwrap().to_owned());
-    let manifest =
-        files.iter().rfind(|path| path.extension().is_some_and(|ending| ending == "json")).unwrap();
-    [manifest.with_extension("safetensors"), manifest.clone()]
+    let manifest = manifests(&folder.join("run")).pop().unwrap();
+    [manifest.with_extension("safetensors"), manifest]
 }
 
 fn assert_each_step_once(folder: &Path) {

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::event_files::{self, EventFiles};
-use crate::harness::{SMALL, coordinator, json_lines, run_small, start, wait_until};
+use crate::harness::{SMALL, coordinator, json_lines, kill_with_checkpoints, run_small, start};
 
 /// The curves of training, and the fields of `metrics.jsonl` that they draw.
 const CURVES: [(&str, &str); 13] = [
@@ -119,9 +118,7 @@ fn a_restart_repeats_no_step_and_leaves_none_out() {
         .args(&SMALL[..6]);
     let mut first = start(&mut command);
     first.wait_for_line("epoch  3/60");
-    wait_until(|| run.join("checkpoints").read_dir().is_ok_and(|files| files.count() > 1));
-    first.signal(Signal::KILL);
-    first.finish();
+    kill_with_checkpoints(first, &run, 1);
     let written = train(&run).scalars["loss"].len() as u64;
 
     start(coordinator(folder.path()).args(["--json", "--resume", "run"])).finish().done();
