@@ -8,8 +8,9 @@ use super::spans::{TraceId, parse_trace, wire_trace};
 use super::{Fence, Heartbeat, MalformedMessage, TaskKind, fence, kind, length, text, wire_fence, wire_kind};
 use crate::{CoordinatorMessage, wire};
 
-/// The longest time between two heartbeats that a coordinator may ask for: more could not tell a hang within a minute.
-const MAX_HEARTBEAT: Duration = Duration::from_secs(60);
+/// The longest time between two heartbeats that a coordinator may ask for: a quarter of the longest deadline that it may
+/// have, 10 minutes.
+const MAX_HEARTBEAT: Duration = Duration::from_secs(150);
 
 /// The coordinator's answer to [`crate::Hello`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,7 +316,7 @@ mod tests {
         assert_eq!(parsed(unlimited), Ok(unlimited));
         let short = Welcome { silence: Some(Duration::from_micros(1)), ..welcome() };
         assert_eq!(parsed(short), Ok(Welcome { silence: Some(Duration::from_millis(1)), ..welcome() }));
-        for (heartbeat, value) in [(Duration::ZERO, 0), (Duration::from_millis(60_001), 60_001)] {
+        for (heartbeat, value) in [(Duration::ZERO, 0), (Duration::from_millis(150_001), 150_001)] {
             let expected = format!("Welcome.heartbeat_milliseconds is {value}, which is out of range");
             assert_eq!(parsed(Welcome { heartbeat, ..welcome() }), Err(expected));
         }
