@@ -86,6 +86,29 @@ fn a_run_that_went_on_is_not_shown_as_done() {
     assert_eq!((&told["ended"]["well"], &told["test"]), (&false.into(), &Value::Null), "{told}");
     let filters: Value = serde_json::from_str(&address.get("/api/filters").text()).unwrap();
     assert!(filters["step"].as_u64().unwrap() > 10, "its newest checkpoint: {filters}");
+    fs::create_dir(folder.path().join("copy")).unwrap();
+    for file in ["config.toml", "steps.log", "summary.json", "metrics.jsonl"] {
+        fs::copy(directory.join(file), folder.path().join("copy").join(file)).unwrap();
+    }
+    let compared = run(folder.path(), &["compare", "run", "copy", "--json"]).done().summary();
+    let statuses = [0, 1].map(|at| &compared["runs"][at]["status"]);
+    assert_eq!(statuses, ["unfinished"; 2], "{compared}");
+}
+
+#[test]
+fn the_summary_of_another_run_is_not_taken_for_this_one_s() {
+    let (finished, folder) = run_small(&["--max-steps", "5"]);
+    finished.done();
+    let path = folder.path().join("run/summary.json");
+    let summary = fs::read_to_string(&path).unwrap();
+    let run_id = serde_json::from_str::<Value>(&summary).unwrap()["run_id"].as_str().unwrap().to_string();
+    let other = "0123456789abcdef".repeat(2);
+    fs::write(&path, summary.replace(&run_id, &other)).unwrap();
+    for command in ["show", "report", "evaluate"] {
+        let refused = run(folder.path(), &[command, "run"]);
+        let sentence = format!("error: run/summary.json is the summary of another run, {other}\n");
+        assert_eq!((refused.code(), &*refused.stderr), (Some(1), &*sentence), "{command}");
+    }
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use lockstep_checkpoint::{Disk, list_checkpoints, load_checkpoint, read_model};
 use lockstep_model::digest;
+use lockstep_proto::RunId;
 use lockstep_telemetry::Summary;
 
 use crate::prepare::weights_of;
@@ -33,10 +34,9 @@ impl Latest {
     ///
     /// # Errors
     ///
-    /// If there is a summary and it cannot be read.
+    /// As [`summary`].
     pub fn read(directory: &RunDirectory, run_id: &[u8; 16], steps: u64) -> Result<Self> {
-        let summary =
-            directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
+        let summary = summary(directory, run_id)?;
         let newest = |least| checkpointed(directory, run_id, least);
         let Some(summary) = summary else {
             // A run that lost its workers has a model and no summary.
@@ -71,6 +71,22 @@ impl Latest {
         };
         Ok(Self { summary: Some(summary), weights })
     }
+}
+
+/// How a run ended, if it has ended; it may have gone on since, which it has if it has done more steps.
+///
+/// # Errors
+///
+/// If there is a summary and it cannot be read, or it is another run's.
+pub fn summary(directory: &RunDirectory, run_id: &[u8; 16]) -> Result<Option<Summary>> {
+    let path = directory.summary();
+    let summary = path.exists().then(|| Summary::read(&path)).transpose()?;
+    if let Some(Summary { run_id: found, .. }) = &summary
+        && *found != RunId(*run_id).to_string()
+    {
+        bail!("{} is the summary of another run, {found}", path.display());
+    }
+    Ok(summary)
 }
 
 /// The weights of the model that a run's end has written, which are those that its summary speaks of.
@@ -111,19 +127,76 @@ fn nothing(directory: &RunDirectory) -> String {
 /// The newest valid checkpoint of `least` steps or more; those that are not valid are named in warnings.
 fn checkpointed(directory: &RunDirectory, run_id: &[u8; 16], least: u64) -> Option<Stored> {
     let folder = directory.checkpoints();
-    // A run that was ended early may have no folder of checkpoints.
-    let names = list_checkpoints(&Disk, &folder).unwrap_or_default();
-    for name in names.iter().rev().filter(|name| name.step >= least) {
+    let list = || {
+        // A run that was ended early may have no folder of checkpoints.
+        let mut names = list_checkpoints(&Disk, &folder).unwrap_or_default();
+        names.retain(|name| name.step >= least);
+        names
+    };
+    newest_of(list, |name| {
         let digest_of = |model: &_| Ok(digest(&weights_of(model)?).0);
         match load_checkpoint(&Disk, &folder, name, run_id, &digest_of) {
             Ok((manifest, model)) => {
                 let values = weights_of(&model).ok()?;
-                return Some(Stored { path: folder.join(name.weights()), step: Some(manifest.step), values });
+                Some(Stored { path: folder.join(name.weights()), step: Some(manifest.step), values })
             }
             Err(flaw) => {
-                tracing::warn!("{} is no valid checkpoint: {flaw}", folder.join(name.manifest()).display());
+                let manifest = folder.join(name.manifest());
+                // Else it was removed meanwhile.
+                if manifest.exists() {
+                    tracing::warn!("{} is no valid checkpoint: {flaw}", manifest.display());
+                }
+                None
             }
         }
+    })
+}
+
+/// The newest that loads. A coordinator that trains beside us may have removed all that were listed, for newer ones.
+fn newest_of<Name: PartialEq, T>(
+    mut list: impl FnMut() -> Vec<Name>,
+    mut load: impl FnMut(&Name) -> Option<T>,
+) -> Option<T> {
+    let mut seen = Vec::new();
+    loop {
+        let names = list();
+        if names.iter().all(|name| seen.contains(name)) {
+            return None;
+        }
+        let found = names.iter().rev().filter(|name| !seen.contains(name)).find_map(&mut load);
+        if found.is_some() {
+            return found;
+        }
+        seen = names;
     }
-    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_that_are_replaced_while_they_are_read_are_looked_for_again() {
+        let mut listings = [vec![1, 2, 3], vec![3, 4, 5]].into_iter();
+        let mut tried = Vec::new();
+        let newest = newest_of(
+            || listings.next().unwrap(),
+            |name| {
+                tried.push(*name);
+                (*name > 3).then_some(*name)
+            },
+        );
+        assert_eq!((newest, tried), (Some(5), vec![3, 2, 1, 5]));
+
+        // Where nobody writes, each is tried once.
+        let mut tried = 0;
+        let none = newest_of(
+            || vec![1, 2],
+            |_| -> Option<()> {
+                tried += 1;
+                None
+            },
+        );
+        assert_eq!((none, tried), (None, 2));
+    }
 }

@@ -180,7 +180,7 @@ impl<'a> Column<'a> {
                 .map_or(last_epoch.and_then(|epoch| epoch.val_accuracy), |summary| summary.val_accuracy),
             test_loss: summary.and_then(|summary| summary.test_loss),
             test_accuracy: summary.and_then(|summary| summary.test_accuracy),
-            terms: summary.map_or(history.last_term(), |summary| summary.terms),
+            terms: summary.map_or(0, |summary| summary.terms).max(history.last_term()),
             faults: summary.map(|summary| summary.faults),
             weights_digest: match summary {
                 Some(summary) => Some(summary.weights_digest.clone()),

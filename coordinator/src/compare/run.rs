@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use lockstep_checkpoint::{Disk, History, LogHeader};
 use lockstep_proto::RunId;
 use lockstep_telemetry::{EpochRecord, Summary};
@@ -12,6 +12,7 @@ use lockstep_telemetry::{EpochRecord, Summary};
 use super::curves::CurvePoint;
 use super::differences::Fields;
 use crate::dashboard::{Cursor, Facts, Shared, restore};
+use crate::latest::summary;
 use crate::past_run::PastRun;
 use crate::settings::StoredRun;
 
@@ -46,14 +47,7 @@ impl Run {
         let header = LogHeader::new(stored.run_id, &serde_json::to_string(&stored.identity)?);
         let history = History::read(&Disk, &directory.steps_log(), &header)?;
         let summary =
-            directory.summary().exists().then(|| Summary::read(&directory.summary())).transpose()?;
-        if let Some(summary) = &summary
-            && summary.run_id != RunId(stored.run_id).to_string()
-        {
-            bail!("{} is the summary of another run, {}", directory.summary().display(), summary.run_id);
-        }
-        // A coordinator that has begun since has not come to its end yet.
-        let summary = summary.filter(|summary| summary.terms >= history.last_term());
+            summary(&directory, &stored.run_id)?.filter(|summary| summary.steps >= history.last_step());
         let mut shared = Shared::default();
         restore(&mut shared, &directory, RunId(stored.run_id))
             .with_context(|| format!("cannot read the records in {}", path.display()))?;
