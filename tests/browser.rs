@@ -66,7 +66,7 @@ fn the_page_shows_a_run_and_reads_a_drawn_digit() {
     browser.run("document.getElementById('inside').scrollIntoView({ behavior: 'instant' });");
     // It begins with a test digit.
     browser.wait_for("document.getElementById('verdict').innerText.startsWith('Test digit 0: it reads a')");
-    browser.drag("#pad", &[(8, -90), (4, -40), (0, 10), (-4, 90)]);
+    browser.drag("mouse", "#pad", &[(8, -90), (4, -40), (0, 10), (-4, 90)]);
     browser.wait_for("document.getElementById('verdict').dataset.predicted === '1'");
     // The pictures of all layers are there.
     browser.wait_for("['conv1', 'pool1', 'conv2', 'pool2', 'conv3', 'dense1'].every((name) => document.getElementById('layer-' + name).getAttribute('aria-label').includes('answer strongly'))");
@@ -83,13 +83,15 @@ fn the_page_shows_a_run_and_reads_a_drawn_digit() {
     browser.keys(&keys);
     browser.wait_for("document.getElementById('verdict').dataset.predicted === '7'");
 
+    let console = browser.log("browser");
+    assert!(console.is_empty(), "the console says: {console:?}");
     run.signal(Signal::TERM);
     browser.wait_for("document.getElementById('state').innerText.includes('SIGTERM')");
     let finished = run.finish();
     assert_eq!(finished.code(), Some(143), "{finished}");
-
+    // What the page asked for as the server went is logged by the browser itself.
     let console = browser.log("browser");
-    assert!(console.is_empty(), "the console says: {console:?}");
+    assert!(console.iter().all(|entry| entry["source"] == "network"), "the console says: {console:?}");
     let requests: Vec<String> = browser
         .log("performance")
         .iter()
@@ -157,6 +159,64 @@ fn a_page_goes_on_when_points_become_fewer() {
     reads("step 1,024");
     let console = browser.log("browser");
     assert!(console.is_empty(), "the console says: {console:?}");
+}
+
+#[test]
+fn curves_are_read_and_zoomed_with_keys_buttons_mouse_and_finger() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_run, url) = one_step(folder.path(), &[]);
+    browser.open(&url);
+    browser.wait_for("document.getElementById('figure-validation-sub').innerText.endsWith('after step 1')");
+    browser.run(
+        "take({ progress: told.progress, curve: { replace: true, width: 1,
+           points: Array.from({ length: 1000 }, (_, n) => [n + 1, 1, 1, 1, 0.5, 100, n]) } });
+         document.getElementById('curves').scrollIntoView({ behavior: 'instant' });
+         document.getElementById('chart-loss').focus();",
+    );
+    // What a screen reader is told of it.
+    let now = |step: &str| {
+        browser.wait_for(&format!(
+            "document.getElementById('chart-loss').getAttribute('aria-valuenow') === '{step}'"
+        ));
+    };
+    let told = "const loss = document.getElementById('chart-loss');
+        return ['role', 'aria-valuemin', 'aria-valuemax', 'aria-valuetext'].map((name) => loss.getAttribute(name));";
+    browser.keys(&[END]);
+    now("1000");
+    let text =
+        "step 1,000, epoch 72, after 16:39 of training · batch 1.0000 · smoothed 1.0000 · validation ";
+    let values = browser.run(told);
+    assert!(values[3].as_str().unwrap().starts_with(text), "{values}");
+    assert_eq!((&values[0], &values[1], &values[2]), (&"slider".into(), &"0".into(), &"1000".into()));
+
+    let shown = || browser.run("return range().map(Math.round);");
+    let disabled =
+        || browser.run("return ['zoom-out', 'whole'].map((id) => document.getElementById(id).disabled);");
+    let click = |id: &str| browser.run(&format!("document.getElementById('{id}').click();"));
+    assert_eq!((shown(), disabled()), (json!([0, 1000]), json!([true, true])));
+    click("zoom-in");
+    assert_eq!((shown(), disabled()), (json!([500, 1000]), json!([false, false])));
+    click("zoom-in");
+    assert_eq!(shown(), json!([750, 1000]));
+    click("zoom-out");
+    assert_eq!(shown(), json!([500, 1000]));
+    // A finger takes hold of it, and beyond the ends there is nothing.
+    browser.drag("touch", "#chart-loss", &[(-100, 0), (0, 0), (100, 0)]);
+    let moved = shown();
+    let from = moved[0].as_u64().unwrap();
+    assert!((1..500).contains(&from) && moved[1] == from + 500, "{moved}");
+    browser.drag("touch", "#chart-loss", &[(150, 0), (0, 0), (-150, 0)]);
+    assert_eq!(shown(), json!([500, 1000]));
+    click("whole");
+    assert_eq!((shown(), disabled()), (json!([0, 1000]), json!([true, true])));
+    // Not zoomed, it is read.
+    browser.drag("touch", "#chart-loss", &[(-100, 0), (0, 0)]);
+    assert_eq!(shown(), json!([0, 1000]));
+    browser.wait_for("document.getElementById('readout-loss').innerText.startsWith('step 4')");
+    browser.drag("mouse", "#chart-loss", &[(-100, 0), (100, 0)]);
+    let chosen = shown();
+    assert!(chosen[0].as_u64().unwrap() > 0 && chosen[1].as_u64().unwrap() < 1000, "{chosen}");
 }
 
 #[test]

@@ -98,15 +98,15 @@ impl Browser {
         }
     }
 
-    /// Draws a line with the mouse over an element, through points of its own, from its middle.
-    pub fn drag(&self, selector: &str, points: &[(i32, i32)]) {
+    /// Draws a line over an element with a `mouse` or by `touch`, through points of its own, from its middle.
+    pub fn drag(&self, pointer: &str, selector: &str, points: &[(i32, i32)]) {
         let found = self.command("element", &json!({ "using": "css selector", "value": selector }));
         let origin = json!({ ELEMENT: found[ELEMENT] });
         let move_to = |(x, y): (i32, i32)| json!({ "type": "pointerMove", "duration": 20, "x": x, "y": y, "origin": origin });
         let mut actions = vec![move_to(points[0]), json!({ "type": "pointerDown", "button": 0 })];
         actions.extend(points[1..].iter().map(|point| move_to(*point)));
         actions.push(json!({ "type": "pointerUp", "button": 0 }));
-        let pointer = json!({ "type": "pointer", "id": "mouse", "parameters": { "pointerType": "mouse" }, "actions": actions });
+        let pointer = json!({ "type": "pointer", "id": pointer, "parameters": { "pointerType": pointer }, "actions": actions });
         self.command("actions", &json!({ "actions": [pointer] }));
     }
 

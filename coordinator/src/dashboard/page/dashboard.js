@@ -177,6 +177,8 @@ const charts = {
 let zoom = null;
 let cursor = null;
 let drag = null;
+// Where a finger took hold of a curve that is zoomed, and what was shown then.
+let hold = null;
 let drawing = false;
 
 function drawCharts() {
@@ -188,11 +190,13 @@ function drawCharts() {
   });
 }
 
-function range() {
+function whole() {
   const last = told.points.length ? told.points[told.points.length - 1][STEP] : 1;
   const first = told.points.length ? Math.max(0, told.points[0][STEP] - told.width) : 0;
-  return zoom ? [zoom[0], zoom[1]] : [first, Math.max(first + 1, last)];
+  return [first, Math.max(first + 1, last)];
 }
+
+function range() { return zoom ?? whole(); }
 
 function smoothed(column) {
   const weight = $('smoothing').value / 100;
@@ -353,15 +357,15 @@ function nearest(step) {
   return step - told.points[low][STEP] <= told.points[high][STEP] - step ? low : high;
 }
 
+// Shows these steps, moved to where there are some; null is all.
 function setZoom(next) {
-  const [all0, all1] = (() => { const kept = zoom; zoom = null; const r = range(); zoom = kept; return r; })();
-  if (next) {
-    const from = Math.max(all0, Math.min(next[0], next[1]));
-    const to = Math.min(all1, Math.max(next[0], next[1]));
-    if (to - from >= all1 - all0) zoom = null;
-    // Narrower there would be no line.
-    else if (to - from >= 2 * told.width) zoom = [from, to];
-  } else zoom = null;
+  const [first, last] = whole();
+  const [from, to] = next ? [Math.min(...next), Math.max(...next)] : [first, last];
+  const width = to - from;
+  const start = Math.max(first, Math.min(last - width, from));
+  if (width >= last - first) zoom = null;
+  // Narrower there would be no line.
+  else if (width >= 2 * told.width) zoom = [start, start + width];
   $('whole').disabled = $('zoom-out').disabled = zoom === null;
   drawCharts();
 }
@@ -383,6 +387,12 @@ for (const chart of Object.values(charts)) {
   };
   canvas.addEventListener('pointermove', (event) => {
     if (!chart.geometry) return;
+    if (hold) {
+      const { left, right } = chart.geometry.inner;
+      const moved = (hold.x - event.clientX) / (right - left) * (hold.to - hold.from);
+      setZoom([hold.from + moved, hold.to + moved]);
+      return;
+    }
     cursor = stepAt(event);
     if (drag) drag.to = stepAt(event);
     drawCharts();
@@ -391,13 +401,18 @@ for (const chart of Object.values(charts)) {
   canvas.addEventListener('pointerleave', (event) => { if (!drag && event.pointerType !== 'touch') { cursor = null; drawCharts(); } });
   canvas.addEventListener('pointerdown', (event) => {
     if (!chart.geometry || event.button !== 0) return;
-    if (event.pointerType === 'touch') { cursor = stepAt(event); drawCharts(); return; }
+    if (event.pointerType === 'touch') {
+      cursor = stepAt(event);
+      if (zoom) hold = { x: event.clientX, from: zoom[0], to: zoom[1] };
+      drawCharts();
+      return;
+    }
     canvas.setPointerCapture(event.pointerId);
     drag = { from: stepAt(event), to: null };
   });
   const drop = () => {
     if (drag && drag.to !== null && Math.abs(drag.to - drag.from) > (range()[1] - range()[0]) / 100) setZoom([drag.from, drag.to]);
-    drag = null;
+    drag = hold = null;
     drawCharts();
   };
   canvas.addEventListener('pointerup', drop);
