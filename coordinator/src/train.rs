@@ -50,7 +50,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// A worker gives a silent coordinator so many deadlines: it has nowhere else to go.
 const WORKER_DEADLINES: u32 = 5;
 
-/// What the last checkpoint may take at an end by signal, which is promised within 2 seconds, and at any other.
+/// From the end of training, the time until the last checkpoint has to be written: at an end by signal, which is promised
+/// within 2 seconds, and at any other.
 const LAST_SAVE_IN_HASTE: Duration = Duration::from_secs(1);
 const LAST_SAVE: Duration = Duration::from_secs(30);
 
@@ -187,9 +188,10 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
     measure(&mut run, settings, &plan, sample, start)?;
     let outcome = run.drive(&mut incoming, &mut signals).await;
-    wind_up(&mut run, outcome, &mut incoming, local).await;
     let limit = if matches!(outcome, Outcome::Interrupted { .. }) { LAST_SAVE_IN_HASTE } else { LAST_SAVE };
-    let (trainer, results) = run.into_results(limit).await;
+    let saved_by = Instant::now() + limit;
+    wind_up(&mut run, outcome, &mut incoming, local).await;
+    let (trainer, results) = run.into_results(saved_by).await;
     terminal.detach();
 
     let report =

@@ -112,7 +112,7 @@ pub async fn coordinate(
     };
     // Whoever does not go by then finds the stream ended.
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
-    let (trainer, results) = run.into_results(Duration::from_secs(600)).await;
+    let (trainer, results) = run.into_results(std::time::Instant::now() + Duration::from_secs(600)).await;
     notes.ended(End { term, outcome, digest: trainer.digest(), results });
     Ok(())
 }

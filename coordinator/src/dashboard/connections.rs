@@ -33,7 +33,7 @@ const MAX_BUFFER_BYTES: usize = 64 << 10;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// What pages have to take in the end.
-const FAREWELL: Duration = Duration::from_millis(300);
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

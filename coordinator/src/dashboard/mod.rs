@@ -34,10 +34,11 @@ pub use files::RunFiles;
 pub use history::{Cursor, EventView, Shared, View};
 pub use records::{Recorded, each_record, restore};
 
-/// The least of priorities: on a machine that is full, pages get the time in which training waits.
-const NICENESS: i32 = 19;
+/// On a machine that is full, a thread of training comes before pages, with nine times their weight. With less of it they
+/// could not be told of the end in time.
+const NICENESS: i32 = 10;
 
-/// Lets this thread, and those that it starts, run when nobody else wants to.
+/// Lets others run before this thread and those that it starts.
 fn stand_back() {
     if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
         tracing::debug!("the dashboard's thread keeps its priority: {error}");

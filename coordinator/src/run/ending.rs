@@ -1,6 +1,6 @@
 //! The end of a run: its workers are let go, and what is still being written is waited for.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lockstep_control::Outcome;
 use lockstep_proto::{self as proto, Encoded, Hello, ToWorker};
@@ -40,14 +40,13 @@ impl Run {
         !self.members.is_empty()
     }
 
-    /// Ends recording and, within `limit`, what is still being saved; gives the trainer and the results to report them.
-    pub async fn into_results(mut self, limit: Duration) -> (Trainer, Results) {
-        let end = Instant::now() + limit;
-        for news in self.journal.close(limit).await {
+    /// Ends recording and, until `end`, what is still being saved; gives the trainer and the results to report them.
+    pub async fn into_results(mut self, end: Instant) -> (Trainer, Results) {
+        let left = || end.saturating_duration_since(Instant::now());
+        for news in self.journal.close(left()).await {
             self.journal_says(news);
         }
-        // Both have the one limit, which a signal makes short.
-        for measured in self.gauge.close(end.saturating_duration_since(Instant::now())).await {
+        for measured in self.gauge.close(left()).await {
             self.record_measured(measured);
         }
         if let Some(timeline) = &mut self.timeline {
