@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::harness::{Finished, Running, SMALL, coordinator, run_small, start, worker};
+use crate::harness::{Finished, PATIENT, Running, SMALL, coordinator, run_small, start, worker};
 
 const TOKEN: &str = "a-token-for-tests";
 
@@ -88,7 +88,10 @@ impl Waiting {
     fn for_workers(count: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = coordinator(folder.path());
-        command.args(["--json", "--run-dir", "run", "--external", "--token", TOKEN]).args(SMALL);
+        command
+            .args(["--json", "--run-dir", "run", "--external", "--token", TOKEN])
+            .args(SMALL)
+            .args(PATIENT);
         let mut coordinator = start(command.args(["--workers", &count.to_string()]));
         let url = coordinator.wait_for(|line| {
             let (_, after) = line.split_once("--coordinator ")?;

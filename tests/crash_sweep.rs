@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;
 
-use crate::harness::{Finished, coordinator, json_lines, start};
+use crate::harness::{Finished, PATIENT, coordinator, json_lines, start};
 
 /// Two epochs of four steps, the last one of a short batch.
 const TINY: [&str; 10] =
@@ -33,7 +33,7 @@ const WORKER: [&str; 4] = ["compute", "leaf", "computed", "sent"];
 
 fn begin(folder: &Path, crash_at: Option<&str>) -> Finished {
     let mut command = coordinator(folder);
-    command.args(["--json", "--run-dir", "run", "--checkpoint-every", "0"]).args(TINY);
+    command.args(["--json", "--run-dir", "run", "--checkpoint-every", "0"]).args(TINY).args(PATIENT);
     if let Some(place) = crash_at {
         command.env("LOCKSTEP_CRASH_AT", place);
     }
@@ -92,8 +92,13 @@ fn the_coordinator_dies_at_every_point_of_a_step() {
         for step in STEPS {
             let place = format!("coordinator/{name}:{step}");
             let came_there = survives(&place, &expected).is_some();
-            // Only the last step of an epoch is validated, and a save is left out while two are under way.
-            assert!(came_there || ["evaluate", "save"].contains(&name), "{place}");
+            // Only the last step of an epoch is validated, and a save may be left out while others are under way.
+            let may_miss = match name {
+                "evaluate" => ![4, 8].contains(&step),
+                "save" => step != 1,
+                _ => false,
+            };
+            assert!(came_there || may_miss, "{place}");
             points += u64::from(came_there);
         }
     }
@@ -121,8 +126,11 @@ fn a_worker_dies_at_every_point_of_a_step() {
             assert_eq!(finished.digest(), digest, "{place}: {finished}");
             assert_eq!(values(folder.path()), values_of, "{place}");
             let restarts = finished.summary()["faults"]["worker_restarts"].as_u64().unwrap();
-            // The last step of the second epoch may be over before it is noticed.
+            // The run may be over before it is started again, and after its last answer even before it is missed.
             assert!(restarts == 1 || step == 8, "{place}: {finished}");
+            let events = json_lines(&folder.path().join("run/events.jsonl"));
+            let dropped = events.iter().filter(|event| event["kind"] == "worker_dropped").count();
+            assert!(dropped == 1 || (step == 8 && name == "sent"), "{place}: {finished}");
         }
     }
 }

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Running, SMALL, coordinator, json_lines, send_signal, start, wait_until_gone};
-
-/// What the README promises for an end by signal.
-const END_BY_SIGNAL: Duration = Duration::from_secs(2);
+use crate::harness::{
+    END_BY_SIGNAL, Running, SMALL, coordinator, json_lines, send_signal, start, wait_until_gone,
+};
 
 /// The kernel kills orphans at once; this is for a busy machine.
 const ORPHANS_GONE: Duration = Duration::from_secs(10);

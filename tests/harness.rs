@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -18,6 +19,13 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// Small runs: 425 examples to train on in 14 batches, the last one of 9, which leaves shards empty.
 pub const SMALL: [&str; 8] =
     ["--dataset", "digits", "--examples", "500", "--batch-size", "32", "--epochs", "2"];
+
+/// For a test that counts on the part of each worker: on a busy machine one may be late for longer than it usually may.
+pub const PATIENT: [&str; 2] = ["--deadline", "10m"];
+
+/// The README promises an end within two seconds of a signal; a machine whose disk is busy with something else has five
+/// times as long. It is shorter than anything that could hold up the end for good.
+pub const END_BY_SIGNAL: Duration = Duration::from_secs(10);
 
 /// A process that has ended.
 pub struct Finished {
@@ -149,6 +157,11 @@ impl Running {
         }
     }
 
+    /// Whether a line that was waited for, or passed over in waiting, has `part`.
+    pub fn has_said(&self, part: &str) -> bool {
+        self.stderr.contains(part)
+    }
+
     pub fn wait_for_line(&mut self, part: &str) -> String {
         self.wait_for(|line| line.contains(part).then(|| line.to_string()))
     }
@@ -221,6 +234,16 @@ pub fn wait_until(mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "it is not so after {DEADLINE:?}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// Runs a coordinator that writes checkpoints as often as it can and is killed in the fourth epoch of a small run. On any
+/// disk it has the checkpoint of its first step by then, and that of its first epoch.
+pub fn killed(command: &mut Command) -> Finished {
+    let finished =
+        start(command.args(["--checkpoint-every", "0"]).env("LOCKSTEP_CRASH_AT", "coordinator/logged:45"))
+            .finish();
+    assert_eq!(finished.status.signal(), Some(Signal::KILL.as_raw()), "{finished}");
+    finished
 }
 
 /// The manifests of a run's checkpoints, the oldest first.

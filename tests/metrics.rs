@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{json_lines, run_small};
+use crate::harness::{PATIENT, json_lines, run_small};
 
 const STEP_FIELDS: [&str; 17] = [
     "kind",
@@ -36,7 +36,7 @@ fn sorted<const N: usize>(mut fields: [&str; N]) -> Vec<&str> {
 
 #[test]
 fn every_step_and_epoch_has_its_line() {
-    let (finished, folder) = run_small(&[]);
+    let (finished, folder) = run_small(&PATIENT);
     let summary = finished.done().summary();
     let lines = json_lines(&folder.path().join("run/metrics.jsonl"));
     assert_eq!(lines[0]["kind"], "header");

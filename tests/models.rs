@@ -7,11 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Finished, coordinator, kill_with_checkpoints, manifests, run_small, start, wait_until};
+use crate::harness::{
+    Finished, coordinator, kill_with_checkpoints, killed, manifests, run_small, start, wait_until,
+};
 
 /// A folder with the small run in `run/`, trained once, and only read by the tests.
 fn trained() -> &'static Path {
@@ -144,7 +145,7 @@ fn a_run_that_is_not_finished_stands_for_its_newest_checkpoint() {
     // Beside the coordinator that writes.
     let beside = run(folder.path(), &["evaluate", "run", "--json"]).done().summary();
     assert!(beside["step"].as_u64().unwrap() >= 1, "{beside}");
-    assert!(!kill_with_checkpoints(running, &directory, 1).status.success());
+    assert!(!kill_with_checkpoints(running, &directory, 2).status.success());
     // A model without its manifest was not finished when the coordinator was killed.
     let newest = manifests(&directory).pop().unwrap();
     let evaluate = || run(folder.path(), &["evaluate", "run", "--json"]).done();
@@ -205,10 +206,7 @@ fn a_killed_run_goes_on_from_its_own_copy_of_the_initial_weights() {
     let mut command = coordinator(folder.path());
     command.args(["--json", "--run-dir", "run", "--init", "start.safetensors", "--workers", "1"]);
     command.args(["--dataset", "digits", "--examples", "500", "--batch-size", "32", "--epochs", "40"]);
-    let mut running = start(&mut command);
-    running.wait_for_line("epoch  2/");
-    running.signal(Signal::KILL);
-    running.finish();
+    killed(&mut command);
     fs::remove_file(&outside).unwrap();
     fs::remove_dir_all(folder.path().join("run/checkpoints")).unwrap();
 

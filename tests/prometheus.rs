@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::dashboard::client::Address;
-use crate::harness::{Running, SMALL, coordinator, json_lines, start, wait_until, worker};
+use crate::harness::{PATIENT, Running, SMALL, coordinator, json_lines, start, wait_until, worker};
 
 fn start_with(folder: &Path, arguments: &[&str]) -> (Running, Address) {
     let mut command = coordinator(folder);
@@ -29,7 +29,7 @@ fn sample(address: Address, name: &str) -> Option<f64> {
 #[test]
 fn the_metrics_are_those_of_the_records() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut run, address) = start_with(folder.path(), &["--stay", "--epochs", "2"]);
+    let (mut run, address) = start_with(folder.path(), &["--stay", "--epochs", "2", PATIENT[0], PATIENT[1]]);
     run.wait_for_line("the dashboard stays at http://");
     let answer = address.get("/metrics");
     let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";

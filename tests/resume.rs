@@ -2,34 +2,31 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Finished, Running, SMALL, coordinator, json_lines, kill_with_checkpoints, manifests, run_small, start,
-    wait_until_gone,
+    self, Running, SMALL, coordinator, json_lines, manifests, run_small, start, wait_until_gone,
 };
 
 const EPOCHS: [&str; 2] = ["--epochs", "60"];
 const STEPS: u64 = 60 * 14;
 
-fn begin(folder: &Path, arguments: &[&str]) -> Running {
+fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = coordinator(folder);
     command.args(["--json", "--run-dir", "run"]).args(arguments);
     let rest = [&EPOCHS[..], &SMALL[..6]].concat();
     command.args(rest.chunks(2).filter(|flag| !arguments.contains(&flag[0])).flatten());
-    start(&mut command)
+    command
 }
 
 fn resume(folder: &Path, arguments: &[&str]) -> Running {
     start(coordinator(folder).args(["--json", "--resume", "run"]).args(arguments))
 }
 
-/// Kills a run in mid-epoch, with checkpoints written as often as the disk allows.
-fn killed(folder: &Path, arguments: &[&str]) -> Finished {
-    let mut run = begin(folder, &[&["--checkpoint-every", "0"], arguments].concat());
-    run.wait_for_line("epoch  3/60");
-    kill_with_checkpoints(run, &folder.join("run"), 1)
+fn killed(folder: &Path, arguments: &[&str]) {
+    harness::killed(&mut command(folder, arguments));
 }
 
 fn undisturbed() -> String {
@@ -132,7 +129,7 @@ fn what_decides_the_bits_cannot_be_changed() {
 #[test]
 fn only_one_coordinator_has_a_run() {
     let folder = tempfile::tempdir().unwrap();
-    let mut run = begin(folder.path(), &["--epochs", "100000"]);
+    let mut run = start(&mut command(folder.path(), &["--epochs", "100000"]));
     run.wait_for_workers(4);
     let second = resume(folder.path(), &[]).finish();
     assert_eq!(second.code(), Some(1), "{second}");

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::{SMALL, coordinator, run_small, start};
+use crate::harness::{PATIENT, SMALL, coordinator, run_small, start};
 
 /// An event that took time, on its track, in microseconds.
 struct Taken {
@@ -49,7 +49,8 @@ const PARTS: [&str; 12] = [
 
 #[test]
 fn the_timeline_is_a_trace_of_all_processes_on_one_clock() {
-    let arguments = ["--workers", "2", "--timeline", "trace.json", "--timeline-every", "10"];
+    let arguments =
+        ["--workers", "2", "--timeline", "trace.json", "--timeline-every", "10", PATIENT[0], PATIENT[1]];
     let (finished, folder) = run_small(&arguments);
     let finished = finished.done();
     let text = fs::read_to_string(folder.path().join("trace.json")).unwrap();

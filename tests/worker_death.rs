@@ -1,11 +1,15 @@
 //! A worker may die, hang or come back at any moment: the step goes on without it, and no bit changes.
 
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Running, SMALL, coordinator, json_lines, run_small, send_signal, start};
+use crate::harness::{
+    PATIENT, Running, SMALL, coordinator, json_lines, run_small, send_signal, start, wait_until_gone,
+};
 
 /// Long enough that a kill after the first epoch comes in mid-run.
 const LONG: [&str; 2] = ["--epochs", "60"];
@@ -13,11 +17,15 @@ const LONG: [&str; 2] = ["--epochs", "60"];
 const STEPS: u64 = 60 * 14;
 
 fn start_long(folder: &Path, arguments: &[&str]) -> Running {
+    start(&mut command(folder, arguments))
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = coordinator(folder);
     command.args(["--json", "--run-dir", "run"]).args(arguments);
     let rest = [&LONG[..], &SMALL[..6]].concat();
     command.args(rest.chunks(2).filter(|flag| !arguments.contains(&flag[0])).flatten());
-    start(&mut command)
+    command
 }
 
 fn events(folder: &Path, kind: &str) -> Vec<Value> {
@@ -30,7 +38,7 @@ fn killed_workers_change_no_bit() {
     let undisturbed = run_small(&[LONG[0], LONG[1], "--workers", "1"]).0.done().digest();
     for killed in 1..=3 {
         let folder = tempfile::tempdir().unwrap();
-        let mut run = start_long(folder.path(), &["--max-restarts", "0"]);
+        let mut run = start_long(folder.path(), &["--max-restarts", "0", PATIENT[0], PATIENT[1]]);
         let workers = run.wait_for_workers(4);
         for (epoch, worker) in workers.iter().take(killed).enumerate() {
             run.wait_for_line(&format!("epoch  {}/60", epoch + 1));
@@ -50,13 +58,9 @@ fn killed_workers_change_no_bit() {
 #[test]
 fn shards_of_a_dead_worker_go_to_others_within_the_step() {
     let folder = tempfile::tempdir().unwrap();
-    let mut run = start_long(folder.path(), &[]);
-    let workers = run.wait_for_workers(4);
-    run.wait_for_line("epoch  1/60");
-    // While it is stopped the step cannot end: it holds shards when it dies.
-    send_signal(workers[0], Signal::STOP);
-    send_signal(workers[0], Signal::KILL);
-    let finished = run.finish().done();
+    // It dies as it begins to compute, and so holds shards; nobody else has copies of them.
+    let mut command = command(folder.path(), &PATIENT);
+    let finished = start(command.env("LOCKSTEP_CRASH_AT", "local-1/compute:20")).finish().done();
     assert_eq!(finished.summary()["steps"], STEPS, "no step was skipped or repeated");
     let metrics = json_lines(&folder.path().join("run/metrics.jsonl"));
     let reassigned = events(folder.path(), "reassigned");
@@ -107,8 +111,13 @@ fn local_workers_that_die_are_started_again() {
     let mut run = start_long(folder.path(), &[]);
     let workers = run.wait_for_workers(4);
     run.wait_for_line("epoch  1/60");
-    // All of them: for a moment nobody is there.
-    workers.iter().for_each(|worker| send_signal(*worker, Signal::KILL));
+    // All of them at once, as the coordinator sees it: for a moment nobody is there.
+    run.signal(Signal::STOP);
+    for worker in &workers {
+        send_signal(*worker, Signal::KILL);
+        wait_until_gone(*worker, Duration::from_secs(60));
+    }
+    run.signal(Signal::CONT);
     let again = run.wait_for_workers(4);
     assert!(again.iter().all(|worker| !workers.contains(worker)));
     let finished = run.finish().done();
@@ -134,15 +143,16 @@ fn a_stopped_worker_is_copied_dropped_and_comes_back() {
     send_signal(worker, Signal::CONT);
     // It finds its stream ended, and joins anew.
     run.wait_for_line(&format!("(process {process})"));
+    if !run.has_said("epoch     60/100000") {
+        run.wait_for_line("epoch     60/100000");
+    }
     run.signal(Signal::TERM);
     let finished = run.finish();
     assert_eq!(finished.code(), Some(143), "{finished}");
     assert!(!events(folder.path(), "copied").is_empty(), "{finished}");
     let metrics = json_lines(&folder.path().join("run/metrics.jsonl"));
-    let digest = metrics.iter().find(|line| line["kind"] == "epoch" && line["epoch"] == 60);
-    if let Some(line) = digest {
-        assert_eq!(line["weights_digest"], undisturbed, "{finished}");
-    }
+    let line = metrics.iter().find(|line| line["kind"] == "epoch" && line["epoch"] == 60).unwrap();
+    assert_eq!(line["weights_digest"], undisturbed, "{finished}");
     let verified = start(coordinator(folder.path()).args(["verify", "run", "--to", "100"])).finish().done();
     assert!(verified.stdout.contains("100 digests computed again, all as logged"), "{verified}");
 }
@@ -152,7 +162,7 @@ fn a_spare_that_was_stopped_misses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = coordinator(folder.path());
     command.args(["--json", "--run-dir", "run", "--workers", "3", "--micro-shards", "2"]).args(LONG);
-    command.args(["--deadline", "60s"]);
+    command.args(PATIENT);
     command.args(SMALL.chunks(2).filter(|flag| flag[0] != LONG[0]).flatten());
     let mut run = start(&mut command);
     // The last to join gets no leaves of a batch, only weights.
@@ -164,4 +174,5 @@ fn a_spare_that_was_stopped_misses_nothing() {
     send_signal(workers[2], Signal::CONT);
     let finished = run.finish().done();
     assert!(events(folder.path(), "worker_dropped").is_empty(), "{finished}");
+    assert!(events(folder.path(), "copied").is_empty(), "it was waited for: {finished}");
 }

@@ -33,7 +33,7 @@ const LEAST_STRIDE: u64 = 10;
 const MAX_PICTURES: u32 = 50;
 
 /// What waits to be measured; each holds a set of weights or two.
-const MAX_WAITING: usize = 4;
+const MAX_WAITING: usize = 8;
 
 /// Something was measured.
 #[derive(Debug)]
