@@ -184,8 +184,7 @@ fn curves_are_read_and_zoomed_with_keys_buttons_mouse_and_finger() {
         return ['role', 'aria-valuemin', 'aria-valuemax', 'aria-valuetext'].map((name) => loss.getAttribute(name));";
     browser.keys(&[END]);
     now("1000");
-    let text =
-        "step 1,000, epoch 72, after 16:39 of training · batch 1.0000 · smoothed 1.0000 · validation ";
+    let text = "step 1,000, epoch 72, after 16:39 of training · batch 1.0000 · smoothed 1.0000 · validation ";
     let values = browser.run(told);
     assert!(values[3].as_str().unwrap().starts_with(text), "{values}");
     assert_eq!((&values[0], &values[1], &values[2]), (&"slider".into(), &"0".into(), &"1000".into()));

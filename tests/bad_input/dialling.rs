@@ -23,8 +23,10 @@ fn line(code: i32, arrange: impl FnOnce(&mut Command)) -> String {
 }
 
 fn dial(url: &str, code: i32) -> String {
+    // Only who finds nobody waits for it.
+    let timeout = if code == UNREACHABLE { "1" } else { "60" };
     line(code, |worker| {
-        worker.args(["--coordinator", url, "--token", TOKEN, "--threads", "1", "--connect-timeout", "1"]);
+        worker.args(["--coordinator", url, "--token", TOKEN, "--threads", "1", "--connect-timeout", timeout]);
     })
 }
 
