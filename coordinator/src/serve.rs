@@ -12,6 +12,10 @@ use tonic::transport::server::Connected;
 
 use crate::service::Service;
 
+/// A connection whose other end answers nothing is closed after so long, or after what a member may be silent for if that
+/// is longer: whether a member is gone is for the run to say.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
 /// The pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -22,8 +26,8 @@ where
 {
     let server = Server::builder()
         .max_frame_size(MAX_FRAME_BYTES)
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE.max(service.silence())))
         .add_service(JoinServer::new(service));
     let connections = connections.then(|connection| async {
         if let Err(error) = &connection {

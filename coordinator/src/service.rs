@@ -160,6 +160,11 @@ impl Service {
         }
     }
 
+    /// After so long without a message a worker takes the coordinator for gone.
+    pub fn silence(&self) -> Duration {
+        self.pulse.silence
+    }
+
     fn check(&self, hello: &Hello) -> Result<(), Status> {
         if hello.protocol_version != PROTOCOL_VERSION {
             return Err(Status::failed_precondition(format!(

@@ -146,12 +146,14 @@ fn slow_links_cost_nobody_the_membership() {
 
 #[test]
 fn messages_that_were_held_up_harm_nobody() {
-    // Shorter than the deadline, and longer.
-    for (deadline, dropped) in [(ms(4000), 0), (ms(1000), 3)] {
+    // Shorter than the deadline, longer, and longer than a connection of nobody is kept.
+    for (deadline, held, dropped) in
+        [(ms(4000), ms(2000), 0), (ms(1000), ms(2000), 3), (ms(60_000), ms(30_000), 0)]
+    {
         let mut stage = Stage::new(Setup { expected_workers: 3, deadline, ..Setup::default() });
         stage.pass_until_step(3);
         stage.all_links(Sim::hold);
-        stage.pass(ms(2000));
+        stage.pass(held);
         let steps = stage.steps();
         stage.all_links(Sim::release);
         let begin = stage.sim.elapsed();

@@ -42,8 +42,8 @@ pub(crate) struct Inbound {
 /// What the URL of a coordinator on this machine begins with: the name of its Unix socket follows, which is no file.
 pub const LOCAL_SOCKET: &str = "unix:@";
 
-/// How to reach the coordinator; a local one is watched as a process instead of by pings.
-pub(crate) fn endpoint(url: &str, local: bool) -> Result<Endpoint, WorkerError> {
+/// How to reach the coordinator. Whether it is still there is told by its heartbeats, and for a local one by its process.
+pub(crate) fn endpoint(url: &str) -> Result<Endpoint, WorkerError> {
     let address = |cause: String| WorkerError::Address { url: url.to_string(), cause };
     if let Some(name) = url.strip_prefix(LOCAL_SOCKET) {
         // Names that are no files begin with a zero byte.
@@ -56,15 +56,7 @@ pub(crate) fn endpoint(url: &str, local: bool) -> Result<Endpoint, WorkerError> 
     if uri.scheme_str() != Some("http") || !host || uri.port().is_none() {
         return Err(address("it needs http://, a host and a port".to_string()));
     }
-    let endpoint =
-        endpoint.connect_timeout(Duration::from_secs(3)).tcp_nodelay(true).max_frame_size(MAX_FRAME_BYTES);
-    Ok(if local {
-        endpoint
-    } else {
-        endpoint
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(10))
-    })
+    Ok(endpoint.connect_timeout(Duration::from_secs(3)).tcp_nodelay(true).max_frame_size(MAX_FRAME_BYTES))
 }
 
 /// Tries once to become a member of the coordinator at `url`, which `dialling` reaches. A coordinator of a lower term than `hello` knows of is

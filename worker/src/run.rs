@@ -60,7 +60,7 @@ pub async fn run_in<D: Dial>(
     config: &Config,
     surroundings: &mut Surroundings<D>,
 ) -> Result<String, WorkerError> {
-    let endpoint = endpoint(&config.coordinator, config.local)?;
+    let endpoint = endpoint(&config.coordinator)?;
     let shifts = compute::start(config.cpu, config.threads).map_err(WorkerError::Start)?;
     let mut hello = hello(config);
     let mut retry = Retry::new(config.connect_timeout, now());
