@@ -40,5 +40,5 @@ pub mod svg;
 pub mod timeline;
 pub mod train;
 pub mod trainer;
-pub mod verify_command;
+pub mod verify;
 mod workers_file;

@@ -6,7 +6,7 @@ use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invoca
 use lockstep_coordinator::model_commands::{evaluate, export, predict};
 use lockstep_coordinator::settings::SettingsError;
 use lockstep_coordinator::{
-    bench, chaos, compare_command, data_command, report_command, show_command, train, verify_command,
+    bench, chaos, compare_command, data_command, report_command, show_command, train, verify,
 };
 use lockstep_telemetry::Terminal;
 use lockstep_worker::instruction_set;
@@ -39,9 +39,7 @@ fn main() -> ExitCode {
     }
     let result = match invocation {
         Invocation::Train(settings) => train::train(&settings, &terminal),
-        Invocation::Verify { run_dir, from, to, threads } => {
-            verify_command::verify(&run_dir, from, to, threads, &terminal)
-        }
+        Invocation::Verify(request) => verify::verify(&request, &terminal),
         Invocation::Export(arguments) => export::run(&arguments, &terminal),
         Invocation::Evaluate(arguments) => evaluate::run(&arguments, &terminal),
         Invocation::Predict(arguments) => predict::run(&arguments, &terminal),
