@@ -105,11 +105,13 @@ fn a_segment_that_is_cut_missing_or_anothers_is_named() {
     let fork = Memory::new(Plan::default());
     let mut journal = open_journal(files(&fork), 5).unwrap().journal;
     for steps in [1..=4, 5..=9, 10..=10] {
-        steps.for_each(|step| drop(journal.committed(step, [0xaa; 32]).unwrap()));
+        for step in steps {
+            journal.committed(step, [0xaa; 32]).unwrap();
+        }
         journal.sync().unwrap();
     }
 
-    type Change<'a> = &'a dyn Fn(&Memory);
+    type Case<'a> = (&'a str, &'a dyn Fn(&Memory), Vec<(PathBuf, RecordFlaw)>, u64);
     let (mark, present) = (64 + 5 * 92, 64 + 2 * 92);
     let cut = RecordFlaw::Cut { present, length: mark };
     let torn = RecordFlaw::Cut { present: present + 30, length: mark };
@@ -117,7 +119,7 @@ fn a_segment_that_is_cut_missing_or_anothers_is_named() {
     let cut_to = |memory: &Memory, length: u64| {
         memory.overwrite(&first, &content(memory, 1)[..length as usize]);
     };
-    let cases: [(&str, Change, Vec<(PathBuf, RecordFlaw)>, u64); 8] = [
+    let cases: [Case; 8] = [
         ("cut at a record's border", &|memory| cut_to(memory, present), vec![(first.clone(), cut)], 3),
         ("cut in a record", &|memory| cut_to(memory, present + 30), vec![(first.clone(), torn)], 3),
         ("cut at the mark is nothing", &|memory| cut_to(memory, mark), vec![], 0),
