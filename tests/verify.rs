@@ -78,7 +78,7 @@ fn a_log_that_ends_before_its_run_is_no_proof_of_it() {
     says(&verify(folder.path(), &[]), 0, &["as its events say: the disk was full"]);
     // Damage is named.
     change(&run.join("steps.log"), |log| *log.last_mut().unwrap() ^= 1);
-    says(&verify(folder.path(), &[]), 0, &["not seen: run/steps.log: record 19", "its end is damaged"]);
+    says(&verify(folder.path(), &[]), 0, &["not seen: run/steps.log: record 19", "and it is damaged"]);
 }
 
 #[test]

@@ -14,8 +14,8 @@ const MAX_NAMED: usize = 20;
 pub struct Log {
     /// The last step that has a record.
     pub last_step: u64,
-    /// What is wrong with its end.
-    pub damage: Option<String>,
+    /// What is wrong with it, in sentences.
+    pub damages: Vec<String>,
 }
 
 /// What was found so far.
@@ -98,7 +98,7 @@ impl<'a> Findings<'a> {
         }
         let mut sound = true;
         let mut unseen = self.missing_records(log, &mut sound);
-        unseen.extend(log.damage.clone());
+        unseen.extend(log.damages.iter().cloned());
         unseen.extend(self.kept.unreadable.iter().cloned());
         self.judge_model(log, &mut lines, &mut unseen, &mut sound);
         lines.extend(unseen.into_iter().map(|sentence| format!("not seen: {sentence}")));
@@ -131,8 +131,8 @@ impl<'a> Findings<'a> {
 
     fn why_the_log_ends(&self, log: &Log, sound: &mut bool) -> String {
         let ends = format!("the log ends with step {}, before the run did", log.last_step);
-        if log.damage.is_some() {
-            return format!("{ends}, and its end is damaged");
+        if !log.damages.is_empty() {
+            return format!("{ends}, and it is damaged");
         }
         match &self.kept.not_recorded {
             None => format!("{ends}; the run keeps no events that could say why"),
@@ -214,7 +214,7 @@ mod tests {
         for step in 1..=to {
             findings.take(step, digest(step), logged(step).then(|| digest(step))).unwrap();
         }
-        let Verdict { lines, sound } = findings.conclude(&Log { last_step: last, damage: None });
+        let Verdict { lines, sound } = findings.conclude(&Log { last_step: last, damages: Vec::new() });
         (lines.join("\n"), sound)
     }
 

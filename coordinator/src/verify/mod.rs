@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use lockstep_checkpoint::{Disk, Files, History, LogHeader, list_checkpoints, load_checkpoint};
+use lockstep_checkpoint::{Digests, Disk, Files, History, LogHeader, list_checkpoints, load_checkpoint};
 use lockstep_model::{Digest, digest};
 use lockstep_telemetry::Terminal;
 
@@ -61,8 +61,10 @@ pub fn verify(request: &Request, terminal: &Terminal) -> Result<u8> {
     let directory = &run.directory;
     // What is saved while the run goes on has its record already: so the log is read last.
     let kept = Kept::read(directory, &run_id, &identity)?;
-    let history = History::read(&Disk, &directory.steps_log(), &LogHeader::new(run_id, &identity))?;
-    let log = Log { last_step: history.last_step(), damage: history.damage().map(ToString::to_string) };
+    let (path, header) = (directory.steps_log(), LogHeader::new(run_id, &identity));
+    let history = History::read(Arc::new(Disk), &path, &header)?;
+    let damages = history.damages().iter().map(ToString::to_string).collect();
+    let log = Log { last_step: history.last_step(), damages };
     let end = log.last_step.max(kept.last_step());
     let (from, to) = (request.from, request.to.unwrap_or(end));
     if to > end || from > to {
@@ -70,8 +72,8 @@ pub fn verify(request: &Request, terminal: &Terminal) -> Result<u8> {
     }
 
     let begin = Begin::find(directory, run_id, from, initial.weights)?;
-    let record = |step| history.digest_of(step).map(Digest);
-    if let Some(difference) = begin.difference(record(begin.step)) {
+    let mut records = Digests::open(Arc::new(Disk), &path, &header)?;
+    if let Some(difference) = begin.difference(records.of(begin.step)?.map(Digest)) {
         say(&difference)?;
         return Ok(EXIT_FAILED);
     }
@@ -82,7 +84,7 @@ pub fn verify(request: &Request, terminal: &Terminal) -> Result<u8> {
         if step < from {
             continue;
         }
-        if let Err(difference) = findings.take(step, actual, record(step)) {
+        if let Err(difference) = findings.take(step, actual, records.of(step)?.map(Digest)) {
             say(&format!("{difference}\n"))?;
             return Ok(EXIT_FAILED);
         }
