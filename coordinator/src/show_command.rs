@@ -20,12 +20,12 @@ use crate::initial::Initial;
 use crate::latest::Latest;
 use crate::past_run::PastRun;
 use crate::run::Signals;
-use crate::settings::Settings;
+use crate::settings::{HostName, Settings};
 use crate::train;
 use crate::workers_file;
 
-/// Serves the page of the run in `run_dir` on `address`; the data, for its test digits, are looked for in `data_dir`,
-/// else where the run had them. Returns the exit code.
+/// Serves the page of the run in `run_dir` on `address`, also to who comes by the names that are `vouched` for; the data,
+/// for its test digits, are looked for in `data_dir`, else where the run had them. Returns the exit code.
 ///
 /// # Errors
 ///
@@ -33,6 +33,7 @@ use crate::workers_file;
 pub fn show(
     run_dir: &Path,
     address: SocketAddr,
+    vouched: Vec<HostName>,
     data_dir: Option<PathBuf>,
     terminal: &Terminal,
 ) -> Result<u8> {
@@ -41,7 +42,7 @@ pub fn show(
     let mut settings = run.settings()?;
     settings.offline = true;
     settings.data_dir = data_dir.or(settings.data_dir);
-    let dashboard = Dashboard::start(address, Router::new())?;
+    let dashboard = Dashboard::start(address, vouched, Router::new())?;
     let mut shared = dashboard.shared();
     restore(&mut shared, directory, RunId(run.stored.run_id))
         .with_context(|| format!("cannot read the records in {}", run_dir.display()))?;

@@ -71,7 +71,7 @@ function take(message) {
 
 let source = null;
 function connect() {
-  source = new EventSource('/api/stream');
+  source = new EventSource('api/stream');
   source.onopen = forget;
   source.onmessage = (event) => {
     take(JSON.parse(event.data));
@@ -489,7 +489,7 @@ let images = null;
 const imageOf = (index) => images && images.subarray(index * 784, (index + 1) * 784);
 
 async function loadImages() {
-  const answer = await fetch('/api/digits');
+  const answer = await fetch('api/digits');
   if (!answer.ok) throw new Error(`no digits: ${answer.status}`);
   const bytes = new Uint8Array(await answer.arrayBuffer());
   if (bytes.length) { images = bytes; showPredictions(); }
@@ -693,8 +693,8 @@ async function ask() {
   lookedAt = moment();
   try {
     const answer = of === 'drawing'
-      ? await fetch('/api/look', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: drawingBytes() })
-      : await fetch(`/api/look/${of}`);
+      ? await fetch('api/look', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: drawingBytes() })
+      : await fetch(`api/look/${of}`);
     if (answer.ok) {
       const bytes = new Uint8Array(await answer.arrayBuffer());
       const end = bytes.indexOf(10);
@@ -856,7 +856,7 @@ $('pick').addEventListener('click', () => { if (images) chooseDigit(Math.floor(M
 let filters = null;
 async function askFilters() {
   filtersAt = moment();
-  const answer = await fetch('/api/filters');
+  const answer = await fetch('api/filters');
   if (answer.ok) { filters = await answer.json(); showFilters(); }
 }
 
@@ -934,7 +934,7 @@ function showFacts() {
   if (facts.no_digits) $('digits-sub').textContent = facts.no_digits;
   $('configuration').replaceChildren(...facts.configuration.map(([key, value]) =>
     element('tr', {}, element('td', {}, key), element('td', {}, value))));
-  $('files').replaceChildren(...facts.files.map((name) => element('li', {}, element('a', { href: `/files/${name}` }, name))));
+  $('files').replaceChildren(...facts.files.map((name) => element('li', {}, element('a', { href: `files/${name}` }, name))));
   $('about').textContent = `Run ${facts.run_id}, Lockstep ${facts.version}.${facts.from_files ? '' : ' Files appear as the run writes them.'}`;
 }
 
