@@ -88,6 +88,9 @@ fn events_tell_the_run_and_end_with_it() {
     assert_eq!((&last["progress"]["step"], &last["progress"]["epoch"]), (&2100.into(), &150.into()));
     assert_eq!((&last["ended"]["how"], &last["stays"]), (&"done".into(), &true.into()), "{last}");
     assert_eq!(events.iter().filter(|event| event["ended"].is_object()).count(), 1);
+    // At the end the rate is that of the whole run, as the summary has it, and not of its last moment.
+    let [shown, meant] = [&last["progress"], &summary].map(|of| of["examples_per_second"].as_f64().unwrap());
+    assert!((shown - meant).abs() <= meant * 1e-6, "{shown} and {meant}");
 
     // A page that follows has every step in its points, once.
     let mut points = Vec::new();
@@ -482,6 +485,7 @@ fn a_finished_run_is_shown_from_its_files() {
         Events::open(address).find(|told| told["facts"].is_object() && told["ended"].is_object()).unwrap();
     assert_eq!((&told["ended"]["how"], &told["stays"]), (&"done".into(), &true.into()));
     assert_eq!((&told["progress"]["step"], &told["facts"]["steps"]), (&28.into(), &28.into()));
+    assert_eq!(told["facts"]["dataset_fallback"], false);
     assert_eq!(told["facts"]["run_id"], summary["run_id"]);
     assert_eq!(told["curve"]["points"].as_array().unwrap().len(), 28);
     assert_eq!(told["epochs"][1]["weights_digest"], summary["weights_digest"]);
@@ -526,6 +530,73 @@ fn a_killed_run_is_shown_as_far_as_its_files_go() {
     let nothing = start(coordinator(folder.path()).args(["show", "nowhere"])).finish();
     assert_eq!((nothing.code(), nothing.stderr.lines().count()), (Some(1), 1), "{nothing}");
     assert!(nothing.stderr.starts_with("error: there is no run directory nowhere"), "{nothing}");
+}
+
+#[test]
+fn a_run_on_other_data_than_meant_says_so_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args([
+        "--run-dir",
+        "run",
+        "--dataset",
+        "auto",
+        "--examples",
+        "500",
+        "--max-steps",
+        "1",
+        "--stay",
+    ]);
+    let mut run = start(&mut command);
+    let address = dashboard_of(&mut run);
+    run.wait_for_line("the dashboard stays at http://");
+    let told = |address| Events::open(address).find(|told| told["facts"].is_object()).unwrap();
+    assert_eq!(told(address)["facts"]["dataset_fallback"], true);
+    run.signal(Signal::INT);
+    run.finish().done();
+    let (_show, address) = show(folder.path(), &[]);
+    assert_eq!(told(address)["facts"]["dataset_fallback"], true);
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_a_line_until_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, address) = start_with(folder.path(), &[ENDLESS[0], ENDLESS[1], "--checkpoint-every", "0"]);
+    run.wait_for_line("epoch      1/100000");
+    let [place, away] = ["checkpoints", "away"].map(|name| folder.path().join("run").join(name));
+    let mut page = Events::open(address);
+    let mut line = |over: bool, part: &str| {
+        page.find(|told| {
+            let notices = told["notices"].as_array().into_iter().flatten();
+            notices
+                .into_iter()
+                .any(|notice| notice["over"] == over && notice["sentence"].as_str().unwrap().contains(part))
+        })
+        .unwrap()
+    };
+    std::fs::rename(&place, &away).unwrap();
+    line(false, "is not saved: ");
+    std::fs::rename(&away, &place).unwrap();
+    line(true, "checkpoints are written again: ");
+}
+
+#[test]
+fn steps_without_a_record_are_named() {
+    /// Of a record in the log of steps.
+    const RECORD_BYTES: u64 = 92;
+    let (finished, folder) = run_small(&["--no-dashboard"]);
+    finished.done();
+    let told = || {
+        let (_show, address) = show(folder.path(), &[]);
+        Events::open(address).find(|told| told["facts"].is_object()).unwrap()
+    };
+    assert!(told()["notices"].as_array().is_none_or(Vec::is_empty));
+    let log = std::fs::File::options().write(true).open(folder.path().join("run/steps.log")).unwrap();
+    log.set_len(log.metadata().unwrap().len() - 3 * RECORD_BYTES).unwrap();
+    let told = told();
+    let sentence =
+        "steps 26 to 28 have no record in the log: `coordinator verify` has nothing to compare with there";
+    assert_eq!(told["notices"], serde_json::json!([{ "sentence": sentence, "over": true }]), "{told}");
 }
 
 /// `coordinator show run`, in `folder`.

@@ -68,6 +68,8 @@ pub struct Run {
     arrived: Option<Arrived>,
     /// What is known, besides the cause, of the end of the worker that the control plane is told about.
     detail: String,
+    /// The last checkpoint could not be written.
+    unsaved: bool,
     results: Results,
     /// Events of each kind.
     recorded: BTreeMap<&'static str, u32>,
@@ -124,6 +126,7 @@ impl Run {
             told_before_timer: 0,
             arrived: None,
             detail: String::new(),
+            unsaved: false,
             results,
             recorded: BTreeMap::new(),
         }

@@ -148,6 +148,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let mut recorder = recorder(settings, terminal, &place, &standing, &plan, start)?;
     let dashboard = page.map(|page| {
         let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
+        let facts = Facts { dataset_fallback: fallback, ..facts };
         let local = if settings.external { 0 } else { settings.workers.get() };
         let files = RunFiles::of(directory, local);
         page.dashboard.prepare(facts, files, digits, first_weights);

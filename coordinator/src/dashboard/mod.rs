@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod hosts;
 mod inside;
+mod notices;
 mod patience;
 mod records;
 mod site;

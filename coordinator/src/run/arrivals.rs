@@ -59,10 +59,15 @@ impl Run {
     pub(super) fn journal_says(&mut self, news: News) -> Option<Event> {
         match news {
             News::Saved { sentence } => {
-                tracing::debug!("{sentence}");
+                if std::mem::take(&mut self.unsaved) {
+                    self.record("saved_again", None, format!("checkpoints are written again: {sentence}"));
+                } else {
+                    tracing::debug!("{sentence}");
+                }
                 Some(Event::Saved { durable: true })
             }
             News::NotSaved { sentence } => {
+                self.unsaved = true;
                 self.record("not_saved", None, sentence);
                 Some(Event::Saved { durable: false })
             }
