@@ -231,7 +231,7 @@ impl Run {
                     }
                     AssignReason::Copy { holder, waited_ms, expected_ms, .. } => {
                         let reason = format!(
-                            "{} computes the same, too: it took {waited_ms} ms so far, {expected_ms} ms were expected",
+                            "it has had its work for {waited_ms} ms, {expected_ms} ms were expected, and {} got it, too",
                             self.name_of(worker)
                         );
                         self.roster.late(begin, holder, reason);
