@@ -26,7 +26,7 @@ use crate::bench::Bench;
 use crate::compare_command;
 use crate::model_commands::{evaluate, export, predict};
 use crate::report_command;
-use crate::settings::{Settings, SettingsError, nearest::nearest};
+use crate::settings::{HostName, Settings, SettingsError, nearest::nearest};
 use crate::verify;
 pub(crate) use train_arguments::TrainArguments;
 
@@ -156,6 +156,9 @@ struct ShowArguments {
     /// Where the page is served; port 0 takes a free one
     #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
     dashboard: SocketAddr,
+    /// A name of yours by which a browser or proxy asks for the page; several with commas
+    #[arg(long, env = "LOCKSTEP_DASHBOARD_HOST", value_name = "NAME", value_delimiter = ',')]
+    dashboard_host: Vec<HostName>,
     /// Allow --dashboard on an address that other machines reach
     #[arg(long, env = "LOCKSTEP_INSECURE")]
     insecure: bool,
@@ -222,6 +225,8 @@ pub enum Invocation {
         run_dir: PathBuf,
         /// Where the page is served.
         dashboard: SocketAddr,
+        /// Names by which it may be asked besides its own.
+        dashboard_hosts: Vec<HostName>,
         /// Folder of the data.
         data_dir: Option<PathBuf>,
     },
@@ -314,9 +319,9 @@ fn verify_request(arguments: VerifyArguments) -> Result<Invocation, SettingsErro
 }
 
 fn show(arguments: ShowArguments) -> Result<Invocation, SettingsError> {
-    let ShowArguments { run_dir, dashboard, insecure, data_dir } = arguments;
+    let ShowArguments { run_dir, dashboard, dashboard_host, insecure, data_dir } = arguments;
     Settings::check_dashboard(dashboard, insecure)?;
-    Ok(Invocation::Show { run_dir, dashboard, data_dir })
+    Ok(Invocation::Show { run_dir, dashboard, dashboard_hosts: dashboard_host, data_dir })
 }
 
 /// An error and its causes in one line; some errors have named their cause already.

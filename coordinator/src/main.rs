@@ -43,8 +43,8 @@ fn main() -> ExitCode {
         Invocation::Export(arguments) => export::run(&arguments, &terminal),
         Invocation::Evaluate(arguments) => evaluate::run(&arguments, &terminal),
         Invocation::Predict(arguments) => predict::run(&arguments, &terminal),
-        Invocation::Show { run_dir, dashboard, data_dir } => {
-            show_command::show(&run_dir, dashboard, data_dir, &terminal)
+        Invocation::Show { run_dir, dashboard, dashboard_hosts, data_dir } => {
+            show_command::show(&run_dir, dashboard, dashboard_hosts, data_dir, &terminal)
         }
         Invocation::Compare(arguments) => compare_command::run(&arguments),
         Invocation::Report(arguments) => report_command::run(&arguments, &terminal),

@@ -97,6 +97,12 @@ impl Roster {
         self.members.insert(worker, entry);
     }
 
+    /// What a worker calls itself, as long as it is a member or shown.
+    pub fn name(&self, worker: WorkerId) -> Option<&str> {
+        let gone = || self.gone.iter().find(|(gone, _)| gone.worker == worker.0).map(|(gone, _)| &gone.name);
+        self.members.get(&worker).map(|entry| &entry.hello.name).or_else(gone).map(String::as_str)
+    }
+
     /// A worker was given leaves; they wait for weights if `weights`, the newest, are not those that they need.
     pub fn assigned(
         &mut self,

@@ -14,6 +14,8 @@ pub struct Facts {
     pub directory: String,
     /// `mnist` or `digits`.
     pub dataset: String,
+    /// Whether they are the generated ones because MNIST could not be had.
+    pub dataset_fallback: bool,
     /// Planned epochs.
     pub epochs: u32,
     /// Planned steps.

@@ -27,8 +27,10 @@ impl Run {
             Incoming::Superseded { term } => Some(Event::Superseded { term }),
             Incoming::Stale { worker, fence } => {
                 let reason = format!(
-                    "reject a message from {worker}: it is of run {}, term {}",
-                    fence.run_id, fence.term
+                    "a message of {} is ignored: it is of run {}, term {}",
+                    self.name_of(worker),
+                    fence.run_id,
+                    fence.term
                 );
                 self.results.faults.nodes_rejected += 1;
                 self.record("node_rejected", Some(worker), reason);
@@ -39,7 +41,7 @@ impl Run {
                 Some(Event::Left { worker, cause })
             }
             Incoming::Refused { peer, reason } => {
-                self.record("worker_refused", None, format!("refuse a worker from {peer}: {reason}"));
+                self.record("worker_refused", None, format!("a worker from {peer} is refused: {reason}"));
                 None
             }
             Incoming::Exited(exit) => {
@@ -57,10 +59,15 @@ impl Run {
     pub(super) fn journal_says(&mut self, news: News) -> Option<Event> {
         match news {
             News::Saved { sentence } => {
-                tracing::debug!("{sentence}");
+                if std::mem::take(&mut self.unsaved) {
+                    self.record("saved_again", None, format!("checkpoints are written again: {sentence}"));
+                } else {
+                    tracing::debug!("{sentence}");
+                }
                 Some(Event::Saved { durable: true })
             }
             News::NotSaved { sentence } => {
+                self.unsaved = true;
                 self.record("not_saved", None, sentence);
                 Some(Event::Saved { durable: false })
             }
