@@ -283,6 +283,7 @@ impl Run {
             }
             Command::DropMember { worker, reason } => self.drop_member(worker, reason, &command),
             Command::Wait { .. } => self.record("waiting", None, command.to_string()),
+            Command::Stall { .. } => self.record("stalled", None, command.to_string()),
             Command::SetTimer { at, .. } => {
                 tracing::trace!("{command}");
                 self.timer = Some(at);
