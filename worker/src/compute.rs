@@ -300,6 +300,26 @@ mod tests {
     }
 
     #[test]
+    fn every_example_is_counted_on_whatever_thread_and_in_every_task() {
+        for kind in [TaskKind::Train, TaskKind::Validate] {
+            for threads in [1, 3] {
+                let assignment = assignment(1, kind, 1, 1..8);
+                let step = if kind == TaskKind::Train { 0 } else { 1 };
+                let examples: u32 = assignment.leaf_examples.iter().sum();
+                let desk = desk(weights(step), [assignment]);
+                let counted = Mutex::new(Vec::new());
+                let each = |_: &NodeResult| counted.lock().unwrap().push(desk.current().examples_done());
+                answers_at(&desk, threads, each).unwrap();
+                assert_eq!(
+                    counted.into_inner().unwrap().last(),
+                    Some(&examples),
+                    "{kind:?}, {threads} threads"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn an_unwanted_assignment_costs_no_leaf() {
         let mut engine = Engine::new(Cpu::detect());
         engine.load(&weights(0)).unwrap();

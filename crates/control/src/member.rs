@@ -53,9 +53,9 @@ impl Member {
         self.longest_pause
     }
 
-    /// It got on with its work, after `pause`.
+    /// It got on with its work, after a pause longer than any before.
     pub(crate) fn got_on_after(&mut self, pause: Duration) {
-        self.longest_pause = self.longest_pause.max(pause);
+        self.longest_pause = pause;
     }
 
     pub(crate) fn pace(&self, kind: TaskKind) -> Option<Pace> {

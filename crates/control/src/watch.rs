@@ -57,8 +57,10 @@ impl Control {
 
     /// A member got on with its work, after `pause`.
     pub(crate) fn paused(&mut self, worker: WorkerId, pause: Duration) {
+        let known = self.members.get(&worker).map_or(pause, Member::longest_pause);
         // One that paused for longer would have been dropped: it was this process that paused.
-        if pause < self.stuck_after()
+        if pause > known
+            && pause < self.stuck_after()
             && let Some(member) = self.members.get_mut(&worker)
         {
             member.got_on_after(pause);

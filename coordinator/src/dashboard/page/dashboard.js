@@ -475,7 +475,7 @@ function showWorkers() {
   $('worker-rows').replaceChildren(...rows);
 }
 
-const ALARMS = ['worker_dropped', 'process_ended', 'worker_refused', 'copies_differ', 'roll_back', 'waiting', 'not_saved', 'log_failed', 'contradicted'];
+const ALARMS = ['worker_dropped', 'process_ended', 'worker_refused', 'copies_differ', 'roll_back', 'waiting', 'stalled', 'not_saved', 'log_failed', 'contradicted'];
 
 function showEvents() {
   $('events').replaceChildren(...told.events.slice(-60).reverse().map((event) =>
