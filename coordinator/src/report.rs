@@ -65,7 +65,7 @@ impl Report<'_> {
             Outcome::Interrupted { signal: lockstep_control::Signal::Terminate } => {
                 (Status::Interrupted, EXIT_TERMINATED)
             }
-            Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } => {
+            Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } | Outcome::NoProgress { .. } => {
                 self.mourn(results);
                 self.write_model(trainer)?;
                 return Ok(EXIT_WORKERS_LOST);

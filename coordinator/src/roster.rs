@@ -58,6 +58,7 @@ struct Entry {
 struct Held {
     assignment: AssignmentId,
     task: Task,
+    leaves: Range<u32>,
     leaves_left: u32,
     /// When it and its weights were handed over.
     ready: Option<Instant>,
@@ -122,7 +123,14 @@ impl Roster {
         let ready = (task.weights() <= weights).then_some(now);
         // Two tasks are under way at most: what is older will not be answered any more, whoever forgot to say so.
         entry.held.retain(|held| held.task.weights() + 1 >= task.weights());
-        entry.held.push(Held { assignment, task, leaves_left, ready });
+        entry.held.push(Held { assignment, task, leaves, leaves_left, ready });
+    }
+
+    /// The leaves of an assignment that a worker holds.
+    pub fn held(&self, worker: WorkerId, assignment: AssignmentId) -> Option<(Task, Range<u32>)> {
+        let held = &self.members.get(&worker)?.held;
+        let held = held.iter().find(|held| held.assignment == assignment)?;
+        Some((held.task, held.leaves.clone()))
     }
 
     /// An assignment was taken back.
@@ -353,7 +361,7 @@ mod tests {
 
     fn hello(name: &str) -> Hello {
         Hello {
-            protocol_version: 2,
+            protocol_version: 3,
             numerics_version: 1,
             token: Token::new("t").unwrap(),
             name: name.to_string(),

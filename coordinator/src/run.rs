@@ -288,6 +288,7 @@ impl Run {
             }
             Command::DropMember { worker, reason } => self.drop_member(worker, reason, &command),
             Command::Wait { .. } => self.record("waiting", None, self.told(&command)),
+            Command::Stall { .. } => self.record("stalled", None, self.told(&command)),
             Command::SetTimer { at, .. } => {
                 tracing::trace!("{command}");
                 self.timer = Some(at);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
@@ -129,8 +130,8 @@ fn facts(run: &PastRun, settings: &Settings) -> Facts {
 fn gaps(run: &PastRun, summary: Option<&Summary>) -> Result<Vec<RangeInclusive<u64>>> {
     let PastRun { directory, stored, .. } = run;
     let header = LogHeader::new(stored.run_id, &serde_json::to_string(&stored.identity)?);
-    let history = History::read(&Disk, &directory.steps_log(), &header)?;
-    let mut gaps = history.gaps();
+    let history = History::read(Arc::new(Disk), &directory.steps_log(), &header)?;
+    let mut gaps = history.gaps().to_vec();
     if let Some(summary) = summary.filter(|summary| summary.steps > history.last_step()) {
         gaps.push(history.last_step() + 1..=summary.steps);
     }

@@ -53,7 +53,8 @@ pub(crate) struct TrainArguments {
     )]
     pub deadline: Period,
 
-    /// How long a run that has no worker waits for one before it ends with exit code 75
+    /// How long nothing new may be computed, because no worker is there or all that come break, before the run ends
+    /// with exit code 75
     #[arg(
         long,
         env = "LOCKSTEP_PATIENCE",

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_control::{AssignmentId, Event, LeaveCause, WorkerId};
-use lockstep_proto::{Hello, NodeResult};
+use lockstep_control::{AssignmentId, Event, LeaveCause, Progress, WorkerId};
+use lockstep_proto::{self as proto, Hello, NodeResult};
 
 use super::{Arrived, Member, Run};
 use crate::journal::News;
@@ -17,12 +17,15 @@ impl Run {
         match incoming {
             Incoming::Joined { worker, hello, outbound } => Some(self.joined(worker, hello, outbound)),
             Incoming::Node { worker, result } => self.node_arrived(worker, result),
-            Incoming::Heartbeat { worker } => Some(Event::Heard { worker }),
+            Incoming::Heartbeat { worker, progress } => {
+                let progress = progress.and_then(|progress| self.progress_of(worker, progress));
+                Some(Event::Heard { worker, progress })
+            }
             Incoming::Spans { worker, spans, received } => {
                 if let Some(timeline) = &mut self.timeline {
                     timeline.told(worker, spans, received);
                 }
-                Some(Event::Heard { worker })
+                Some(Event::Heard { worker, progress: None })
             }
             Incoming::Superseded { term } => Some(Event::Superseded { term }),
             Incoming::Stale { worker, fence } => {
@@ -96,6 +99,14 @@ impl Run {
         self.members.insert(worker, Member { name, pid, outbound, joined_after });
         self.record("worker_joined", Some(worker), reason);
         Event::Joined { worker, threads }
+    }
+
+    /// What a worker says of its progress, which cannot be more than it was given.
+    fn progress_of(&self, worker: WorkerId, progress: proto::Progress) -> Option<Progress> {
+        let assignment = AssignmentId(progress.assignment_id);
+        let (task, leaves) = self.roster.held(worker, assignment)?;
+        let all = self.batches.cut(task).positions(leaves).len() as u32;
+        Some(Progress { assignment, examples: progress.examples_done.min(all) })
     }
 
     fn node_arrived(&mut self, worker: WorkerId, result: NodeResult) -> Option<Event> {

@@ -67,6 +67,11 @@ pub fn of_command(command: &Command, name: impl Fn(WorkerId) -> String) -> Strin
         Command::Finish { outcome: Outcome::LostWorkers { last, reason } } => {
             format!("{END}no worker is left; {} was the last: {}", name(*last), of_drop(reason, &name))
         }
+        Command::Finish { outcome: Outcome::NoProgress { task, waited_ms, last, reason } } => format!(
+            "{END}nothing new of {task} was computed for {waited_ms} ms, though workers came; {} was the last to leave: {}",
+            name(*last),
+            of_drop(reason, &name)
+        ),
         Command::Finish { outcome } => format!("{END}{outcome}"),
         // The others are not told to people.
         other => other.to_string(),
@@ -83,7 +88,9 @@ const UNCHECKED: &str = ", and could not be compared with what counts";
 pub fn of_drop(reason: &DropReason, name: impl Fn(WorkerId) -> String) -> String {
     match reason {
         DropReason::Stuck { waited_ms, .. } => {
-            format!("it is alive, and did not get on with its work for {waited_ms} ms")
+            format!(
+                "it is alive, and did no example of its work for {waited_ms} ms (if one takes so long, raise --deadline)"
+            )
         }
         DropReason::WrongNode { worker, task, .. } => {
             format!("a result of {} for {task} differs from its recomputation", name(*worker))
@@ -228,7 +235,8 @@ mod tests {
             ),
             (
                 drop_for(DropReason::Stuck { assignment: WORK, waited_ms: 1003 }),
-                "worker 1 (local-1) is dropped: it is alive, and did not get on with its work for 1003 ms",
+                "worker 1 (local-1) is dropped: it is alive, and did no example of its work for 1003 ms (if one takes so \
+                 long, raise --deadline)",
             ),
             (
                 Command::Wait { patience_ms: 60_000, last: ONE },

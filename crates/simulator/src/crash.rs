@@ -88,7 +88,7 @@ impl Crash {
             Command::DropMember { .. } => "before drop member",
             Command::Finish { .. } => "before finish",
             // Nothing outside changes by these.
-            Command::SetTimer { .. } | Command::Wait { .. } => IDLE,
+            Command::SetTimer { .. } | Command::Wait { .. } | Command::Stall { .. } => IDLE,
         }
     }
 
@@ -105,7 +105,10 @@ impl Crash {
             Command::RollBack { .. } => "after roll back",
             Command::Save { .. } => "after save",
             Command::DropMember { .. } => "after drop member",
-            Command::SetTimer { .. } | Command::Wait { .. } | Command::Finish { .. } => IDLE,
+            Command::SetTimer { .. }
+            | Command::Wait { .. }
+            | Command::Stall { .. }
+            | Command::Finish { .. } => IDLE,
         }
     }
 }

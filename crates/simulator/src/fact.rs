@@ -59,6 +59,13 @@ pub enum Fact {
         /// What.
         command: Command,
     },
+    /// Members came or left, and the control plane was asked what is late and not copied though somebody is idle.
+    Looked {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+        /// What, and who is idle.
+        uncopied: Option<(AssignmentId, WorkerId)>,
+    },
     /// A node went into a tree.
     Combined {
         /// Of which coordinator.
@@ -190,7 +197,7 @@ pub enum Fact {
 impl Fact {
     /// For the invariants only: nobody would want to read it.
     pub fn is_routine(&self) -> bool {
-        matches!(self, Self::Waiting { .. } | Self::Holds { .. })
+        matches!(self, Self::Waiting { .. } | Self::Holds { .. } | Self::Looked { .. })
     }
 }
 
@@ -214,6 +221,9 @@ impl fmt::Display for Fact {
             Self::NotStarted { reason } => write!(f, "a coordinator cannot start: {reason}"),
             Self::Told { coordinator, event } => write!(f, "coordinator {coordinator} <- {event:?}"),
             Self::Decided { coordinator, command } => write!(f, "coordinator {coordinator} -> {command}"),
+            Self::Looked { coordinator, uncopied } => {
+                write!(f, "coordinator {coordinator} looks for what is late: {uncopied:?}")
+            }
             Self::Combined { coordinator, worker, assignment, task, node, .. } => {
                 write!(f, "coordinator {coordinator} counts node {node} of {task}: {assignment} of {worker}")
             }

@@ -490,7 +490,7 @@ function showNotices() {
     element('p', { 'data-over': over }, sentence[0].toUpperCase() + sentence.slice(1) + (sentence.endsWith('.') ? '' : '.'))));
 }
 
-const ALARMS = ['worker_dropped', 'process_ended', 'worker_refused', 'copies_differ', 'roll_back', 'waiting', 'not_saved', 'log_failed',
+const ALARMS = ['worker_dropped', 'process_ended', 'worker_refused', 'copies_differ', 'roll_back', 'waiting', 'stalled', 'not_saved', 'log_failed',
   'disk_behind', 'disk_stalled', 'records_lost', 'contradicted'];
 
 function showEvents() {
