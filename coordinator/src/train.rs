@@ -389,18 +389,22 @@ fn recorder(
     let mut recorder = Recorder::default();
     let restored = standing.restored(plan);
     recorder.add(TracingSink);
-    recorder.add(ConsoleSink::new(terminal.clone(), settings.epochs.get(), plan.steps, settings.progress));
+    let (epochs, progress) = (settings.epochs.get(), settings.progress);
+    let mut console = ConsoleSink::new(terminal.clone(), epochs, plan.steps_per_epoch, plan.steps, progress);
     if settings.metrics {
         let run_id = place.run_id.to_string();
         let (metrics, events) = (place.directory.metrics(), place.directory.events());
         if settings.resume.is_some() {
-            recorder.add(MetricsSink::resume(&metrics, &run_id, restored)?);
+            let (metrics, epoch) = MetricsSink::resume(&metrics, &run_id, restored)?;
+            console.resume(epoch);
+            recorder.add(metrics);
             recorder.add(EventsSink::resume(&events, &run_id, restored)?);
         } else {
             recorder.add(MetricsSink::create(&metrics, &run_id)?);
             recorder.add(EventsSink::create(&events, &run_id)?);
         }
     }
+    recorder.add(console);
     if settings.tensorboard {
         let earlier_seconds = standing.results.earlier_seconds;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

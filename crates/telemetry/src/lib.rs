@@ -19,7 +19,7 @@ mod terminal;
 mod tracing_sink;
 mod workers;
 
-pub use console::ConsoleSink;
+pub use console::{ConsoleSink, StepSums};
 pub use faults::FaultCounts;
 pub use jsonl::{EventsSink, MetricsSink};
 pub use measures::{NormsRecord, PictureRecord, TensorNorms};
