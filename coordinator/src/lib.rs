@@ -10,6 +10,7 @@ mod cores;
 mod crashing_disk;
 pub mod dashboard;
 pub mod data_command;
+pub mod finish;
 pub mod gauge;
 pub mod html_report;
 pub mod initial;

@@ -40,7 +40,6 @@ impl Run {
             weights_digest: self.trainer.digest().to_string(),
         });
         self.gauge.epoch_ended(epoch, step, &self.values);
-        self.flush();
     }
 
     /// Has a decision recorded with its sentence. However many a peer causes, only so many of a kind are.
@@ -64,11 +63,5 @@ impl Run {
             Measured::Picture(record) => self.recorder.picture(&record),
         }
         None
-    }
-
-    pub(super) fn flush(&mut self) {
-        for error in self.recorder.flush() {
-            tracing::warn!("{error}");
-        }
     }
 }

@@ -35,6 +35,7 @@ pub use lock::RunLock;
 pub use manifest::{LastTask, Manifest, Progress, State};
 pub use model::{
     METADATA_KEY, StoredModel, StoredTensor, Tensor, encode as encode_model, read_model, write_model,
+    write_model_on,
 };
 pub use record::{Disorder, Kind, LogHeader, Record, RecordFlaw};
 pub use step_log::StepLog;
