@@ -20,13 +20,23 @@ struct CrashingFile {
 
 /// Operations, numbered from 1 as points of this name.
 #[derive(Clone)]
-struct Operations {
+pub struct Operations {
     name: &'static str,
     count: Arc<AtomicU64>,
 }
 
 impl Operations {
-    fn next(&self) -> io::Result<()> {
+    /// None yet.
+    pub fn named(name: &'static str) -> Self {
+        Self { name, count: Arc::default() }
+    }
+
+    /// The next one begins.
+    ///
+    /// # Errors
+    ///
+    /// If it is to find no space.
+    pub fn next(&self) -> io::Result<()> {
         match crash::fault(self.name, self.count.fetch_add(1, Ordering::Relaxed) + 1) {
             None => Ok(()),
             Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
@@ -44,16 +54,12 @@ impl Operations {
 impl CrashingDisk {
     /// What the journal is written to.
     pub fn of_journal() -> Self {
-        Self::named("disk")
+        Self(Operations::named("disk"))
     }
 
     /// What the results at the end are written to.
     pub fn of_results() -> Self {
-        Self::named("results")
-    }
-
-    fn named(name: &'static str) -> Self {
-        Self(Operations { name, count: Arc::default() })
+        Self(Operations::named("results"))
     }
 
     fn open(&self, file: Box<dyn Writable>) -> Box<dyn Writable> {
@@ -79,6 +85,14 @@ impl Files for CrashingDisk {
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         Disk.read(path, limit)
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        Disk.read_at(path, offset, limit)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Disk.len(path)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {

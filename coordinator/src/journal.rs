@@ -13,7 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lockstep_checkpoint::{Backlog, Entry, Limits, Progress, Pushed};
+use lockstep_checkpoint::Progress;
+use lockstep_checkpoint::backlog::{Backlog, Entry, Limits, Pushed};
 use lockstep_control::Task;
 use lockstep_model::PARAMETERS;
 use lockstep_telemetry::{Record, Recorder};
@@ -57,6 +58,13 @@ pub enum News {
     },
     /// A file is written no more.
     FileFailed {
+        /// For people.
+        sentence: String,
+    },
+    /// Another coordinator has taken the run over.
+    Superseded {
+        /// Its term.
+        term: u64,
         /// For people.
         sentence: String,
     },

@@ -1,12 +1,15 @@
 //! The thread itself: it takes one thing after the other out of the backlog and writes it.
 
 use bytes::Bytes;
-use lockstep_checkpoint::{Entry, JournalError, LastTask, LostSteps, State};
+use lockstep_checkpoint::backlog::{Entry, LostSteps};
+use lockstep_checkpoint::{Error, JournalError, LastTask, Note, State};
 use lockstep_control::TaskKind;
 use lockstep_model::{Digest, PARAMETERS, TENSORS, copy_from_le_bytes, digest_of_bytes};
 use lockstep_telemetry::{Record, Recorder};
 use lockstep_worker::crash;
 use tokio::sync::mpsc::UnboundedSender;
+
+use crate::crashing_disk::Operations;
 
 use super::{Job, News, Queue, Save};
 
@@ -15,12 +18,16 @@ pub(super) struct Writer {
     term: u64,
     identity: serde_json::Value,
     files: Recorder,
+    /// Records, where a test may have the disk hang.
+    records: Operations,
     news: UnboundedSender<News>,
     weights: Box<[f32]>,
     /// The digest of the last step: a checkpoint is mostly of the same weights.
     newest: Option<(u64, Digest)>,
     /// A step contradicted the log: nothing that follows from it is saved.
     contradicted: bool,
+    /// Another coordinator has taken the run over: nothing is written any more.
+    over: bool,
 }
 
 impl Writer {
@@ -32,7 +39,19 @@ impl Writer {
         news: UnboundedSender<News>,
     ) -> Self {
         let weights = vec![0.0; PARAMETERS].into_boxed_slice();
-        Self { journal, term, identity, files, news, weights, newest: None, contradicted: false }
+        let records = Operations::named("record");
+        Self {
+            journal,
+            term,
+            identity,
+            files,
+            records,
+            news,
+            weights,
+            newest: None,
+            contradicted: false,
+            over: false,
+        }
     }
 
     pub(super) fn write(mut self, queue: &Queue) {
@@ -45,18 +64,31 @@ impl Writer {
         while let Some(entry) = queue.next(answered) {
             self.take(entry);
         }
+        if self.over {
+            return;
+        }
         if let Err(error) = self.journal.sync() {
-            self.tell("log_failed", error.to_string());
+            return self.failed(error);
+        }
+        self.tell_notes();
+        if let Some(steps) = self.journal.pending() {
+            let (first, last) = (steps.start(), steps.end());
+            self.tell("log_failed", format!("the records of steps {first} to {last} are not kept"));
         }
         self.flush();
     }
 
     fn take(&mut self, entry: Entry<Bytes, Save, Job>) {
+        if self.over {
+            return;
+        }
         match entry {
             Entry::Step { step, weights } => self.step(step, &weights),
             Entry::Save(save) => self.save(save),
             Entry::Record(Job::Record(record)) => {
-                self.files.take(&record);
+                if self.records.next().is_ok() {
+                    self.files.take(&record);
+                }
                 if matches!(record, Record::Epoch(_)) {
                     self.flush();
                 }
@@ -80,17 +112,18 @@ impl Writer {
     fn step(&mut self, step: u64, values: &[u8]) {
         crash::point("log", step);
         let digest = digest_of_bytes(values);
+        // Steps that found no room are told of when the disk has caught up.
+        let skipped = self.newest.is_some_and(|(newest, _)| newest + 1 < step);
         self.newest = Some((step, digest));
         let committed = self.journal.committed(step, digest.0);
         crash::point("logged", step);
-        let Err(error) = committed else { return };
-        let sentence = error.to_string();
-        match error {
-            JournalError::Contradicted { step, .. } => {
-                self.contradicted = true;
-                self.send(News::Contradicted { step, sentence });
-            }
-            JournalError::Log(_) => self.tell("log_failed", sentence),
+        if skipped {
+            self.journal_notes(|note| !matches!(note, Note::Gap { .. }));
+        } else {
+            self.tell_notes();
+        }
+        if let Err(error) = committed {
+            self.failed(error);
         }
     }
 
@@ -118,16 +151,47 @@ impl Writer {
             identity: self.identity.clone(),
             progress,
         };
-        match self.journal.save(&state, &tensors) {
-            Ok(notes) => {
-                notes.into_iter().for_each(|sentence| self.tell("log_failed", sentence));
-                self.send(News::Saved { sentence: format!("the state after {after} is saved") });
-            }
-            Err(error) => {
+        let saved = self.journal.save(&state, &tensors);
+        self.tell_notes();
+        match saved {
+            Ok(()) => self.send(News::Saved { sentence: format!("the state after {after} is saved") }),
+            Err(JournalError::NotSaved(error)) => {
                 let sentence = format!(
                     "the state after {after} is not saved: {error}; training goes on, and the next is tried"
                 );
                 self.send(News::NotSaved { sentence });
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&mut self, error: JournalError) {
+        let sentence = error.to_string();
+        match error {
+            JournalError::Contradicted { step, .. } => {
+                self.contradicted = true;
+                self.send(News::Contradicted { step, sentence });
+            }
+            JournalError::Superseded(error) => {
+                // All files are the other one's now.
+                self.over = true;
+                if let Error::Superseded { term, .. } = error {
+                    self.send(News::Superseded { term, sentence });
+                }
+            }
+            JournalError::NotSaved(_) => self.send(News::NotSaved { sentence }),
+        }
+    }
+
+    fn tell_notes(&mut self) {
+        self.journal_notes(|_| true);
+    }
+
+    fn journal_notes(&mut self, wanted: impl Fn(&Note) -> bool) {
+        for note in self.journal.take_notes() {
+            if wanted(&note) {
+                let kind = if matches!(note, Note::LogGoesOn { .. }) { "log_goes_on" } else { "log_failed" };
+                self.tell(kind, note.to_string());
             }
         }
     }

@@ -72,6 +72,10 @@ impl Run {
                 tracing::warn!("{sentence}");
                 None
             }
+            News::Superseded { term, sentence } => {
+                tracing::error!("{sentence}");
+                Some(Event::Superseded { term })
+            }
             News::Contradicted { step, sentence } => {
                 self.record("contradicted", None, sentence);
                 Some(Event::Contradicted { step })

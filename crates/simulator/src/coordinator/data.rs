@@ -109,6 +109,7 @@ impl Cluster {
             match coordinator.storage.committed(task.step, &value) {
                 Ok(Proof::Proved) => self.fact(Fact::Proved { coordinator: id, step: task.step }),
                 Ok(Proof::Appended) => {}
+                Ok(Proof::Resumed { .. }) => self.count("log resumed behind a gap"),
                 Ok(Proof::Unrecorded) => self.count("step not recorded"),
                 Err(reason) => {
                     self.fact(Fact::NotProved { coordinator: id, step: task.step, reason });
