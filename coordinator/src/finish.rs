@@ -20,8 +20,7 @@ use crate::report::{self, Ending, Report};
 use crate::run::{Run, Signals};
 use crate::service::Incoming;
 use crate::workers_file;
-use aside::aside;
-pub use aside::{Piece, Writing};
+pub use aside::{Piece, Writing, aside};
 use deadline::{
     Deadline, FAREWELL, FILES, LAST_SAVE, LAST_WORDS, MEASURING, PAGE, PRINT, REPORT, WORKERS_LEAVE,
 };

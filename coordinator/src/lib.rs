@@ -42,4 +42,5 @@ pub mod timeline;
 pub mod train;
 pub mod trainer;
 pub mod verify_command;
+mod worker_log;
 mod workers_file;
