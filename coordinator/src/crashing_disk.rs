@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use lockstep_checkpoint::{Disk, Files, Writable};
 use lockstep_worker::crash::{self, Fault};
@@ -40,13 +41,12 @@ impl Operations {
         match crash::fault(self.name, self.count.fetch_add(1, Ordering::Relaxed) + 1) {
             None => Ok(()),
             Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
-            Some(Fault::Stall(Some(time))) => {
-                std::thread::sleep(time);
+            Some(Fault::Stall(until)) => {
+                while !until.as_ref().is_some_and(|file| file.exists()) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 Ok(())
             }
-            Some(Fault::Stall(None)) => loop {
-                std::thread::park();
-            },
         }
     }
 }

@@ -6,6 +6,8 @@
 mod aside;
 mod deadline;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use lockstep_control::Outcome;
 use lockstep_dataset::Examples;
@@ -22,7 +24,7 @@ use crate::service::Incoming;
 use crate::workers_file;
 pub use aside::{Piece, Writing, aside};
 use deadline::{
-    Deadline, FAREWELL, FILES, LAST_SAVE, LAST_WORDS, MEASURING, PAGE, PRINT, REPORT, WORKERS_LEAVE,
+    Deadline, FAREWELL, FILES, LAST_SAVE, LAST_WORDS, MEASURING, PAGE, PRINT, REPORT, SEEN, WORKERS_LEAVE,
 };
 
 /// What is left of a run when its loop is over.
@@ -70,7 +72,7 @@ impl Remains<'_> {
         let mut printed = Ok(());
         if let Some(summary) = &summary {
             // Its reader has seen all that came before, if that is read at all.
-            deadline.wait(signals, LAST_WORDS, flushed(terminal)).await;
+            deadline.wait(signals, SEEN, flushed(terminal, deadline.limit(SEEN))).await;
             let text = report::shown(report.settings, summary);
             let print = aside("stdout", move || report::print(&text));
             printed = deadline.wait(signals, PRINT, print).await.unwrap_or_else(|| {
@@ -103,16 +105,16 @@ impl Remains<'_> {
             }
             deadline.wait(signals, PAGE, aside("page", move || dashboard.end(ended))).await;
         }
-        deadline.wait(signals, LAST_WORDS, flushed(terminal)).await;
+        deadline.wait(signals, LAST_WORDS, flushed(terminal, deadline.limit(LAST_WORDS))).await;
         // What was found out and is not kept is a failure.
         printed.map(|()| if failures.is_empty() { code } else { EXIT_FAILED })
     }
 }
 
-/// Waits until all that was said is shown.
-async fn flushed(terminal: &Terminal) {
+/// Waits until all that was said is shown, for `limit` at most.
+async fn flushed(terminal: &Terminal, limit: Duration) {
     let terminal = terminal.clone();
-    aside("flush", move || terminal.flush(deadline::PRACTICALLY_FOR_EVER)).await;
+    aside("flush", move || terminal.flush(limit)).await;
 }
 
 /// Lets the workers go; kills local ones that do not.

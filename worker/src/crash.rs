@@ -2,11 +2,11 @@
 //!
 //! `LOCKSTEP_CRASH_AT=ROLE/POINT:NUMBER` names a process (`coordinator`, or a worker's name), a point, and a step (or
 //! an operation's number) there. At an operation on the disk it may name another fault instead: `...:NUMBER=stall` never
-//! returns from it, `=stall-MS` only then, and `=full-COUNT` finds no space for so many operations from there on. Without
+//! returns from it, `=stall-FILE` once there is that file, and `=full-COUNT` finds no space for so many operations from there on. Without
 //! it a point costs one load.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -16,10 +16,10 @@ pub const VARIABLE: &str = "LOCKSTEP_CRASH_AT";
 static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
 
 /// What an operation on the disk comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It never ends, or only after so long.
-    Stall(Option<Duration>),
+    /// It never ends, or only once there is this file.
+    Stall(Option<PathBuf>),
     /// There is no space.
     Full,
 }
@@ -52,9 +52,9 @@ pub fn point(name: &str, number: u64) {
 pub fn fault(name: &str, number: u64) -> Option<Fault> {
     point(name, number);
     let plan = PLAN.get()?.as_ref()?;
-    let (fault, count) = plan.fault?;
-    (plan.point == name && (plan.number..plan.number.saturating_add(count)).contains(&number))
-        .then_some(fault)
+    let (fault, count) = plan.fault.as_ref()?;
+    let is_here = plan.point == name && (plan.number..plan.number.saturating_add(*count)).contains(&number);
+    is_here.then(|| fault.clone())
 }
 
 impl Plan {
@@ -71,7 +71,7 @@ impl Plan {
 
 fn parse_fault(text: &str) -> Option<(Fault, u64)> {
     match text.split_once('-') {
-        Some(("stall", ms)) => Some((Fault::Stall(Some(Duration::from_millis(ms.parse().ok()?))), 1)),
+        Some(("stall", file)) => Some((Fault::Stall(Some(file.into())), 1)),
         Some(("full", count)) => Some((Fault::Full, count.parse().ok()?)),
         _ => (text == "stall").then_some((Fault::Stall(None), 1)),
     }
@@ -95,8 +95,8 @@ mod tests {
         let fault = |text| Plan::parse("coordinator", text).and_then(|plan| plan.fault);
         assert_eq!(fault("coordinator/disk:20"), None);
         assert_eq!(fault("coordinator/disk:20=stall"), Some((Fault::Stall(None), 1)));
-        let twelve = Duration::from_secs(12);
-        assert_eq!(fault("coordinator/disk:20=stall-12000"), Some((Fault::Stall(Some(twelve)), 1)));
+        let until = Some((Fault::Stall(Some("/a-b/c".into())), 1));
+        assert_eq!(fault("coordinator/disk:20=stall-/a-b/c"), until);
         assert_eq!(fault("coordinator/disk:20=full-7"), Some((Fault::Full, 7)));
         assert!(Plan::parse("coordinator", "coordinator/disk:20=melt").is_none());
     }

@@ -11,8 +11,11 @@ use crate::run::{Signals, exit_code};
 /// How long workers have to take in that the run is over, before local ones are killed.
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 
+/// Whatever came before, a part has so long.
+const LEAST: Duration = Duration::from_millis(50);
+
 /// Of what is not limited; short enough to be added to any instant.
-pub(super) const PRACTICALLY_FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const PRACTICALLY_FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A part of the end.
 #[derive(Clone, Copy)]
@@ -35,6 +38,8 @@ pub(super) const MEASURING: Part = part(950, Duration::from_secs(30));
 pub(super) const LAST_SAVE: Part = part(1150, Duration::from_secs(30));
 /// The model and the summary, which are written meanwhile.
 pub(super) const FILES: Part = part(1300, Duration::from_secs(30));
+/// What was said before the summary is shown before it.
+pub(super) const SEEN: Part = part(1350, Duration::from_secs(2));
 /// The summary: who reads slowly gets it whole.
 pub(super) const PRINT: Part = part(1450, PRACTICALLY_FOR_EVER);
 /// The pages to keep; drawing has a limit of its own.
@@ -71,7 +76,10 @@ impl Deadline {
     }
 
     fn end(&self, part: Part, begun: Instant) -> Instant {
-        self.signal.map_or(begun + part.at_leisure, |(came, _)| came + part.in_haste)
+        match self.signal {
+            Some((came, _)) => (came + part.in_haste).max(begun + LEAST),
+            None => begun + part.at_leisure,
+        }
     }
 
     /// What `work` gives, unless the part's limit comes first.
@@ -106,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_hasty_end_follow_each_other_within_two_seconds() {
-        let parts = [WORKERS_LEAVE, MEASURING, LAST_SAVE, FILES, PRINT, REPORT, PAGE, LAST_WORDS];
+        let parts = [WORKERS_LEAVE, MEASURING, LAST_SAVE, FILES, SEEN, PRINT, REPORT, PAGE, LAST_WORDS];
         assert!(parts.is_sorted_by_key(|part| part.in_haste));
         assert!(parts.iter().all(|part| part.in_haste < Duration::from_secs(2)));
     }
