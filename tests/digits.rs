@@ -6,7 +6,7 @@ use lockstep_dataset::{Choice, Source};
 use lockstep_model::{Cpu, Network, PARAMETERS, TENSORS, Workspace};
 use ndarray::{ArrayView1, ArrayView3};
 
-use crate::harness::{coordinator, mnist, start};
+use crate::harness::{coordinator, killed, mnist, start};
 
 /// What the README promises at least; it prints what was reached.
 const PROMISED: f32 = 0.75;
@@ -37,4 +37,18 @@ fn a_model_of_generated_digits_reads_real_ones() {
     let accuracy = test_accuracy(&folder.path().join("run/model.safetensors"), mnist);
     println!("trained on generated digits, {:.1} % of MNIST's test set are right", accuracy * 100.0);
     assert!(accuracy >= PROMISED, "{accuracy}");
+}
+
+#[test]
+fn digits_that_stood_in_for_mnist_are_named_at_the_end_too_even_by_a_later_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    killed(command.args(["--run-dir", "run", "--examples", "200", "--batch-size", "32", "--epochs", "60"]));
+    let resumed = start(coordinator(folder.path()).args(["--resume", "run"])).finish().done();
+    assert!(resumed.stderr.contains("TRAINING ON GENERATED DIGITS, NOT ON MNIST"), "{resumed}");
+    assert!(resumed.stdout.contains("GENERATED DIGITS, NOT MNIST"), "{resumed}");
+    let page = std::fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    assert!(page.contains("trained on generated digits, not on MNIST"));
+    let again = start(coordinator(folder.path()).args(["--resume", "run", "--json"])).finish().done();
+    assert_eq!(again.summary()["dataset_fallback"], true, "{again}");
 }

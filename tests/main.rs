@@ -9,6 +9,7 @@ mod compare;
 mod crash_sweep;
 mod dashboard;
 mod digits;
+mod disks;
 mod ends;
 mod event_files;
 mod external;

@@ -68,6 +68,36 @@ fn a_killed_run_goes_on_to_the_same_bits_with_other_workers() {
     assert!(verified.stdout.contains("steps 30 to 840: 811 digests computed again"), "{verified}");
 }
 
+/// What the first line of an epoch says of it, up to the rate.
+fn first_epoch(finished: &harness::Finished) -> (u64, String) {
+    let line = finished.stderr.lines().find(|line| line.starts_with("epoch ")).unwrap();
+    let (epoch, rest) = line.trim_start_matches("epoch").split_once('/').unwrap();
+    (epoch.trim().parse().unwrap(), rest.split_once("val loss").unwrap().0.to_string())
+}
+
+#[test]
+fn an_epoch_s_line_is_of_all_its_steps_or_says_of_how_many() {
+    let folder = tempfile::tempdir().unwrap();
+    // In the middle of an epoch, on any disk.
+    let mut first = command(folder.path(), &["--checkpoint-every", "0"]);
+    start(first.env("LOCKSTEP_CRASH_AT", "coordinator/logged:7")).finish();
+    assert!(!manifests(&folder.path().join("run")).is_empty());
+    let resumed = resume(folder.path(), &["--max-steps", "14", "--epochs", "60"]).finish().done();
+    let (whole, _) = run_small(&["--epochs", "60", "--max-steps", "14"]);
+    assert_eq!(first_epoch(&resumed), first_epoch(&whole.done()));
+    assert!(!first_epoch(&resumed).1.contains("of its"), "{resumed}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let fault = "coordinator/logged:7";
+    let flags = ["--checkpoint-every", "0", "--no-metrics", "--validation-split", "0.15"];
+    let mut command = coordinator(folder.path());
+    command.args(["--json", "--run-dir", "run"]).args(SMALL).args(flags);
+    start(command.env("LOCKSTEP_CRASH_AT", fault)).finish();
+    assert!(!manifests(&folder.path().join("run")).is_empty());
+    let resumed = resume(folder.path(), &[]).finish().done();
+    assert!(first_epoch(&resumed).1.contains(" of its 14 steps)"), "{resumed}");
+}
+
 #[test]
 fn a_finished_run_goes_on_for_more_epochs() {
     let folder = tempfile::tempdir().unwrap();

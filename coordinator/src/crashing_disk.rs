@@ -1,48 +1,85 @@
-//! The journal's file system: the real one, which can be told to die before any one of its operations.
+//! The file system of the journal and of a run's results: the real one, which can be told to fail, to hang or to die
+//! before any one of its operations.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use lockstep_checkpoint::{Disk, Files, Writable};
-use lockstep_worker::crash;
+use lockstep_worker::crash::{self, Fault};
 
-/// The disk; its operations are numbered from 1, as points named `disk`.
-#[derive(Default)]
-pub struct CrashingDisk {
-    operations: Arc<AtomicU64>,
-}
+/// The disk.
+pub struct CrashingDisk(Operations);
 
 /// An open file on it.
 struct CrashingFile {
     file: Box<dyn Writable>,
-    operations: Arc<AtomicU64>,
+    operations: Operations,
 }
 
-fn count(operations: &AtomicU64) {
-    crash::point("disk", operations.fetch_add(1, Ordering::Relaxed) + 1);
+/// Operations, numbered from 1 as points of this name.
+#[derive(Clone)]
+pub struct Operations {
+    name: &'static str,
+    count: Arc<AtomicU64>,
+}
+
+impl Operations {
+    /// None yet.
+    pub fn named(name: &'static str) -> Self {
+        Self { name, count: Arc::default() }
+    }
+
+    /// The next one begins.
+    ///
+    /// # Errors
+    ///
+    /// If it is to find no space.
+    pub fn next(&self) -> io::Result<()> {
+        match crash::fault(self.name, self.count.fetch_add(1, Ordering::Relaxed) + 1) {
+            None => Ok(()),
+            Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::Stall(until)) => {
+                while !until.as_ref().is_some_and(|file| file.exists()) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl CrashingDisk {
+    /// What the journal is written to.
+    pub fn of_journal() -> Self {
+        Self(Operations::named("disk"))
+    }
+
+    /// What the results at the end are written to.
+    pub fn of_results() -> Self {
+        Self(Operations::named("results"))
+    }
+
     fn open(&self, file: Box<dyn Writable>) -> Box<dyn Writable> {
-        Box::new(CrashingFile { file, operations: Arc::clone(&self.operations) })
+        Box::new(CrashingFile { file, operations: self.0.clone() })
     }
 }
 
 impl Files for CrashingDisk {
     fn create_dir(&self, directory: &Path) -> io::Result<()> {
-        count(&self.operations);
+        self.0.next()?;
         Disk.create_dir(directory)
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Writable>> {
-        count(&self.operations);
+        self.0.next()?;
         Disk.create_new(path).map(|file| self.open(file))
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn Writable>> {
-        count(&self.operations);
+        self.0.next()?;
         Disk.append(path).map(|file| self.open(file))
     }
 
@@ -63,17 +100,17 @@ impl Files for CrashingDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        count(&self.operations);
+        self.0.next()?;
         Disk.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        count(&self.operations);
+        self.0.next()?;
         Disk.remove(path)
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        count(&self.operations);
+        self.0.next()?;
         Disk.sync_dir(directory)
     }
 
@@ -84,12 +121,12 @@ impl Files for CrashingDisk {
 
 impl Writable for CrashingFile {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        count(&self.operations);
+        self.operations.next()?;
         self.file.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        count(&self.operations);
+        self.operations.next()?;
         self.file.sync()
     }
 }

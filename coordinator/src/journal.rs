@@ -1,22 +1,40 @@
-//! The journal's thread: what is to be kept on disk goes in, off the critical path; news of it comes out.
+//! The disk's thread: everything that a run writes while it trains goes in, off the critical path; news of it comes out.
 //!
-//! The loop hands over the weights of each step as they are sent, without a copy; hashing, writing and fsync are this
-//! thread's. A disk that fails or hangs never stops the training: it is said, and the run goes on from memory.
+//! The loop hands over the weights of each step as they are sent, without a copy, states to be saved, and the records of
+//! `metrics.jsonl` and of the other files; hashing, writing and fsync are this thread's. They are done in order, so a
+//! checkpoint has behind it the lines that it counts on. A disk that fails, hangs or is too slow never stops the
+//! training: what does not fit into the backlog is lost, that is said, and it goes on with what comes then.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+mod records;
+mod writer;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lockstep_checkpoint::{JournalError, LastTask, Progress, State};
-use lockstep_control::{Task, TaskKind};
-use lockstep_model::{Digest, PARAMETERS, TENSORS, copy_from_le_bytes, digest_of_bytes};
-use lockstep_worker::crash;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use lockstep_checkpoint::Progress;
+use lockstep_checkpoint::backlog::{Backlog, Entry, Limits, Pushed};
+use lockstep_control::Task;
+use lockstep_model::PARAMETERS;
+use lockstep_telemetry::{Record, Recorder};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::{Notify, oneshot};
 
-/// Steps that wait to be recorded: a second and a half at the highest rate, 68 MB of weights at most. A disk that is
-/// further behind is one that failed.
-const MAX_WAITING: usize = 512;
+pub use records::{SideFile, Sink};
+use writer::Writer;
+
+/// What may wait for the disk.
+const LIMITS: Limits = Limits {
+    // A second and a half at the highest rate, and 68 MB: a disk that is further behind is one that stalls.
+    steps: 512,
+    step_bytes: 512 * 4 * PARAMETERS,
+    // They are small, 300 bytes of a step, and are wanted whole: half a minute at the highest rate.
+    records: 16 << 10,
+};
+
+/// A disk that has not finished one thing for so long stalls, which is said.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
 
 /// What the loop hears.
 #[derive(Debug)]
@@ -31,8 +49,22 @@ pub enum News {
         /// For people.
         sentence: String,
     },
-    /// Something else went wrong, and the run goes on without it.
-    Trouble {
+    /// Something else went wrong, or is well again, and the run goes on.
+    Told {
+        /// The kind of the event.
+        kind: &'static str,
+        /// For people.
+        sentence: String,
+    },
+    /// A file is written no more.
+    FileFailed {
+        /// For people.
+        sentence: String,
+    },
+    /// Another coordinator has taken the run over.
+    Superseded {
+        /// Its term.
+        term: u64,
         /// For people.
         sentence: String,
     },
@@ -47,20 +79,46 @@ pub enum News {
 
 /// The loop's end of the thread.
 pub struct Journal {
-    entries: Option<SyncSender<Entry>>,
+    queue: Arc<Queue>,
     news: UnboundedReceiver<News>,
+    /// What this end has noticed itself.
+    noticed: VecDeque<News>,
     ended: oneshot::Receiver<()>,
-    /// The thread is too far behind, and is told of no more steps.
-    overrun: Option<News>,
 }
 
-enum Entry {
-    Step { step: u64, values: Bytes },
-    Save { after: Task, values: Bytes, progress: Progress },
+/// A state to be saved.
+struct Save {
+    after: Task,
+    values: Bytes,
+    progress: Progress,
+}
+
+/// What is written besides steps and states.
+enum Job {
+    Record(Record),
+    Append { file: Arc<SideFile>, bytes: Vec<u8> },
+}
+
+/// The way to the thread.
+struct Queue {
+    state: Mutex<State>,
+    filled: Condvar,
+    /// Nothing waits and nothing is being written.
+    idle: Notify,
+}
+
+struct State {
+    backlog: Backlog<Bytes, Save, Job>,
+    /// Since when the thread is at one thing.
+    busy_since: Option<Instant>,
+    /// It was said that it is at it for too long.
+    stall_told: bool,
+    /// Nothing more will come.
+    closed: bool,
 }
 
 impl Journal {
-    /// Starts the thread.
+    /// Starts the thread; `files` are the sinks that write to the disk.
     ///
     /// # Errors
     ///
@@ -69,63 +127,70 @@ impl Journal {
         journal: lockstep_checkpoint::Journal,
         term: u64,
         identity: serde_json::Value,
+        files: Recorder,
     ) -> std::io::Result<Self> {
-        let (entries, waiting) = sync_channel(MAX_WAITING);
+        let state =
+            State { backlog: Backlog::new(LIMITS), busy_since: None, stall_told: false, closed: false };
+        let queue = Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new(), idle: Notify::new() });
         // Bounded by what goes in: news of a save each, and one of each failure.
         let (sender, news) = unbounded_channel();
         let (end, ended) = oneshot::channel();
-        let writer = Writer {
-            journal,
-            term,
-            identity,
-            news: sender,
-            weights: vec![0.0; PARAMETERS].into_boxed_slice(),
-            newest: None,
-            contradicted: false,
-        };
+        let writer = Writer::new(journal, term, identity, files, sender);
+        let entries = Arc::clone(&queue);
         std::thread::Builder::new().name("journal".to_string()).spawn(move || {
-            writer.write(&waiting);
+            writer.write(&entries);
             // Nobody may wait for it any more.
             let _ = end.send(());
         })?;
-        Ok(Self { entries: Some(entries), news, ended, overrun: None })
+        Ok(Self { queue, news, noticed: VecDeque::new(), ended })
+    }
+
+    /// A sink that has records written by the thread's own sinks.
+    pub fn sink(&self) -> Sink {
+        Sink::new(Arc::clone(&self.queue))
+    }
+
+    /// A file whose every piece the thread writes: what is given to it never waits for the disk.
+    pub fn side_file(&self, file: SideFile) -> impl FnMut(Vec<u8>) + Send + use<> {
+        let (queue, file) = (Arc::clone(&self.queue), Arc::new(file));
+        move |bytes| queue.push_job(Job::Append { file: Arc::clone(&file), bytes })
     }
 
     /// Has a step recorded; `values` are the weights after it, as they travel.
     pub fn committed(&mut self, step: u64, values: Bytes) {
-        let full = match &self.entries {
-            Some(entries) => {
-                matches!(entries.try_send(Entry::Step { step, values }), Err(TrySendError::Full(_)))
-            }
-            None => false,
-        };
-        if full {
-            // Without this step's record no later one may follow.
-            self.entries = None;
+        let mut state = self.queue.lock();
+        let bytes = values.len();
+        if state.backlog.push_step(step, values, bytes) == Pushed::FirstLost {
             let sentence = format!(
-                "the disk is more than {MAX_WAITING} steps behind: steps are no longer recorded and nothing is saved any \
-                 more; training goes on from memory"
+                "the disk is {} steps behind: from step {step} on, steps have no record in steps.log until it has caught \
+                 up; training goes on, and checkpoints are tried",
+                LIMITS.steps
             );
-            self.overrun = Some(News::Trouble { sentence });
+            self.noticed.push_back(News::Told { kind: "disk_behind", sentence });
         }
+        if let Some(since) = state.busy_since
+            && !state.stall_told
+            && since.elapsed() >= STALLED_AFTER
+        {
+            state.stall_told = true;
+            let sentence =
+                format!("the disk has not answered for {} s; training goes on", STALLED_AFTER.as_secs());
+            self.noticed.push_back(News::Told { kind: "disk_stalled", sentence });
+        }
+        drop(state);
+        self.queue.filled.notify_one();
     }
 
     /// Has a checkpoint written.
     pub fn save(&mut self, after: Task, values: Bytes, progress: Progress) {
-        let sent = self
-            .entries
-            .as_ref()
-            .is_some_and(|entries| entries.try_send(Entry::Save { after, values, progress }).is_ok());
-        if !sent {
-            let sentence = format!("the state after {after} is not saved: the disk does not keep up");
-            self.overrun.get_or_insert(News::NotSaved { sentence });
-        }
+        self.queue.lock().backlog.push_save(Save { after, values, progress });
+        self.queue.filled.notify_one();
     }
 
     /// The next news; waits for ever if there are none any more.
     pub async fn news(&mut self) -> Option<News> {
-        if let Some(overrun) = self.overrun.take() {
-            return Some(overrun);
+        if let Some(noticed) = self.noticed.pop_front() {
+            return Some(noticed);
         }
         match self.news.recv().await {
             Some(news) => Some(news),
@@ -133,120 +198,66 @@ impl Journal {
         }
     }
 
-    /// Lets the thread finish what waits, for `limit` at most, and gives the last news.
-    pub async fn close(&mut self, limit: Duration) -> Vec<News> {
-        self.entries = None;
-        let finished = tokio::time::timeout(limit, &mut self.ended).await.is_ok();
-        let mut last: Vec<News> = self.overrun.take().into_iter().collect();
-        while let Ok(news) = self.news.try_recv() {
-            last.push(news);
+    /// The next news, if there are any by now.
+    pub fn news_so_far(&mut self) -> Option<News> {
+        self.noticed.pop_front().or_else(|| self.news.try_recv().ok())
+    }
+
+    /// Waits until the thread has done what waits.
+    pub async fn settle(&mut self) {
+        while !self.queue.lock().is_idle() {
+            self.queue.idle.notified().await;
         }
-        if !finished {
-            let sentence = format!(
-                "the disk did not finish within {} ms: what was last is not saved",
-                limit.as_millis()
-            );
-            last.push(News::NotSaved { sentence });
-        }
-        last
+    }
+
+    /// Waits until the thread has done what waits, and is over.
+    pub async fn close(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.filled.notify_one();
+        // An error means that it panicked, which was said there.
+        let _ = (&mut self.ended).await;
     }
 }
 
-/// The thread's own state.
-struct Writer {
-    journal: lockstep_checkpoint::Journal,
-    term: u64,
-    identity: serde_json::Value,
-    news: UnboundedSender<News>,
-    weights: Box<[f32]>,
-    /// The digest of the last step: a checkpoint is mostly of the same weights.
-    newest: Option<(u64, Digest)>,
-    /// A step contradicted the log: nothing that follows from it is saved.
-    contradicted: bool,
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves a queue that is as it was.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push_job(&self, job: Job) {
+        // A step's record comes right behind the step, which has woken the thread.
+        let is_step = matches!(job, Job::Record(Record::Step(_)));
+        self.lock().backlog.push_record(job);
+        if !is_step {
+            self.filled.notify_one();
+        }
+    }
+
+    /// For the thread: the last thing is done; waits for the next one, or for the end.
+    fn next(&self, mut answered: impl FnMut(Duration)) -> Option<Entry<Bytes, Save, Job>> {
+        let mut state = self.lock();
+        if let Some(since) = state.busy_since.take()
+            && std::mem::take(&mut state.stall_told)
+        {
+            answered(since.elapsed());
+        }
+        loop {
+            if let Some(entry) = state.backlog.pop() {
+                state.busy_since = Some(Instant::now());
+                return Some(entry);
+            }
+            self.idle.notify_one();
+            if state.closed {
+                return None;
+            }
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
-impl Writer {
-    fn write(mut self, entries: &Receiver<Entry>) {
-        while let Ok(entry) = entries.recv() {
-            match entry {
-                Entry::Step { step, values } => self.step(step, &values),
-                Entry::Save { after, values, progress } => self.save(after, &values, progress),
-            }
-        }
-        if let Err(error) = self.journal.sync() {
-            self.tell(News::Trouble { sentence: error.to_string() });
-        }
-        self.tell_notes();
-        if let Some(steps) = self.journal.pending() {
-            let sentence = format!("the records of steps {} to {} are not kept", steps.start(), steps.end());
-            self.tell(News::Trouble { sentence });
-        }
-    }
-
-    fn step(&mut self, step: u64, values: &[u8]) {
-        crash::point("log", step);
-        let digest = digest_of_bytes(values);
-        self.newest = Some((step, digest));
-        let committed = self.journal.committed(step, digest.0);
-        crash::point("logged", step);
-        self.tell_notes();
-        let Err(error) = committed else { return };
-        let sentence = error.to_string();
-        let news = match error {
-            JournalError::Contradicted { step, .. } => {
-                self.contradicted = true;
-                News::Contradicted { step, sentence }
-            }
-            JournalError::Superseded(_) | JournalError::NotSaved(_) => News::Trouble { sentence },
-        };
-        self.tell(news);
-    }
-
-    fn save(&mut self, after: Task, values: &[u8], progress: Progress) {
-        if self.contradicted {
-            return;
-        }
-        let digest = match self.newest {
-            Some((step, digest)) if step == after.step => digest,
-            _ => digest_of_bytes(values),
-        };
-        copy_from_le_bytes(values, &mut self.weights);
-        let weights = &self.weights;
-        let tensors = TENSORS
-            .each_ref()
-            .map(|tensor| (tensor.name, tensor.shape, &weights[tensor.offset..tensor.offset + tensor.len()]));
-        let last_task = if after.kind == TaskKind::Train { LastTask::Step } else { LastTask::Validation };
-        let state = State {
-            term: self.term,
-            step: after.step,
-            last_task,
-            weights_digest: digest.0,
-            identity: self.identity.clone(),
-            progress,
-        };
-        let saved = self.journal.save(&state, &tensors);
-        self.tell_notes();
-        match saved {
-            Ok(()) => {
-                self.tell(News::Saved { sentence: format!("the state after {after} is saved") });
-            }
-            Err(error) => {
-                let sentence = format!(
-                    "the state after {after} is not saved: {error}; training goes on, and the next is tried"
-                );
-                self.tell(News::NotSaved { sentence });
-            }
-        }
-    }
-
-    fn tell_notes(&mut self) {
-        for note in self.journal.take_notes() {
-            self.tell(News::Trouble { sentence: note.to_string() });
-        }
-    }
-
-    fn tell(&self, news: News) {
-        // The loop may be over.
-        let _ = self.news.send(news);
+impl State {
+    fn is_idle(&self) -> bool {
+        self.backlog.is_empty() && self.busy_since.is_none()
     }
 }

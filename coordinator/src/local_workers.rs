@@ -1,10 +1,9 @@
 //! The worker processes of this machine: started from this very binary, watched, and never left behind.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,10 +15,7 @@ use tokio::time::Instant;
 
 use crate::cores;
 use crate::service::Incoming;
-
-/// How much of the end of a dead worker's output is shown.
-const LAST_WORDS_BYTES: u64 = 2048;
-const LAST_WORDS_LINES: usize = 5;
+use crate::worker_log;
 
 /// The pauses before a worker is started again: the first, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -205,8 +201,8 @@ impl Supervisor {
                 Ok(worker) => worker,
                 Err(error) => {
                     tracing::error!("cannot start {} again: {error}", self.name);
-                    let exit =
-                        worker.exit(&self.name, ExitStatus::default(), Restart::TooOften { limit: attempt });
+                    let restart = Restart::TooOften { limit: attempt };
+                    let exit = worker.exit(&self.name, ExitStatus::default(), restart).await;
                     // The loop may be over.
                     let _ = self.incoming.send(Incoming::Exited(exit)).await;
                     return;
@@ -228,8 +224,9 @@ impl Supervisor {
 
     async fn report(&self, worker: &Process, end: io::Result<ExitStatus>, restart: Restart) {
         let Ok(status) = end else { return };
+        let exit = worker.exit(&self.name, status, restart).await;
         // The loop may be over.
-        let _ = self.incoming.send(Incoming::Exited(worker.exit(&self.name, status, restart))).await;
+        let _ = self.incoming.send(Incoming::Exited(exit)).await;
     }
 }
 
@@ -245,7 +242,8 @@ struct Process {
 impl Process {
     async fn start(name: &str, cores: Option<&[usize]>, recipe: &Recipe, again: bool) -> io::Result<Self> {
         let log = recipe.logs.join(format!("{name}.log"));
-        let mut child = spawn(name, cores, recipe, &log, again)?;
+        let output = worker_log::open(log.clone()).await?;
+        let mut child = spawn(name, cores, recipe, output, again)?;
         let mut input =
             child.stdin.take().ok_or_else(|| io::Error::other("a worker without standard input"))?;
         // A worker that is dead already is noticed by its end.
@@ -254,13 +252,19 @@ impl Process {
         Ok(Self { child, pid, log, _input: input })
     }
 
-    fn exit(&self, name: &str, status: ExitStatus, restart: Restart) -> Exit {
-        Exit { name: name.to_string(), pid: self.pid, status, last_words: last_words(&self.log), restart }
+    async fn exit(&self, name: &str, status: ExitStatus, restart: Restart) -> Exit {
+        let last_words = worker_log::last_words(self.log.clone()).await;
+        Exit { name: name.to_string(), pid: self.pid, status, last_words, restart }
     }
 }
 
-fn spawn(name: &str, cores: Option<&[usize]>, recipe: &Recipe, log: &Path, again: bool) -> io::Result<Child> {
-    let log = File::options().create(true).append(true).open(log)?;
+fn spawn(
+    name: &str,
+    cores: Option<&[usize]>,
+    recipe: &Recipe,
+    output: (Stdio, Stdio),
+    again: bool,
+) -> io::Result<Child> {
     let mut command = Command::new(own_binary()?);
     command
         .args(["worker", "--coordinator", &recipe.url, "--name", name])
@@ -268,8 +272,8 @@ fn spawn(name: &str, cores: Option<&[usize]>, recipe: &Recipe, log: &Path, again
         // Named, so that nothing of it comes from the environment.
         .args(["--connect-timeout", "60"])
         .stdin(Stdio::piped())
-        .stdout(log.try_clone()?)
-        .stderr(log)
+        .stdout(output.0)
+        .stderr(output.1)
         // Ctrl-C at the terminal is the coordinator's to handle.
         .process_group(0)
         .kill_on_drop(true);
@@ -290,35 +294,9 @@ fn own_binary() -> io::Result<PathBuf> {
     Ok(if path.exists() { path } else { PathBuf::from("/proc/self/exe") })
 }
 
-/// The last lines of a worker's log; a log that cannot be read has none.
-fn last_words(log: &Path) -> Vec<String> {
-    let read = || -> io::Result<String> {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let first = lines.len().saturating_sub(LAST_WORDS_LINES);
-    lines[first..].iter().map(|line| line.trim().to_string()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn last_words_are_the_last_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        let text: String = (1..=1000).map(|line| format!("line {line}\n\n")).collect();
-        std::fs::write(&log, text).unwrap();
-        assert_eq!(last_words(&log), ["line 996", "line 997", "line 998", "line 999", "line 1000"]);
-        assert!(last_words(&folder.path().join("none")).is_empty());
-    }
 
     #[test]
     fn an_exit_says_how() {

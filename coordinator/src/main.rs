@@ -1,6 +1,7 @@
 //! `coordinator`: trains with local or external workers, and works on the training data.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError, sentence};
 use lockstep_coordinator::model_commands::{evaluate, export, predict};
@@ -11,6 +12,9 @@ use lockstep_coordinator::{
 use lockstep_telemetry::Terminal;
 use lockstep_worker::instruction_set;
 use tracing_subscriber::EnvFilter;
+
+/// So long somebody who pages through the output of a command has at its end, to read on.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os()) {
@@ -37,20 +41,26 @@ fn main() -> ExitCode {
     for warning in cli::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         tracing::warn!("{warning}");
     }
+    let code = run(invocation, &terminal);
+    terminal.flush(LAST_WORDS);
+    code
+}
+
+fn run(invocation: Invocation, terminal: &Terminal) -> ExitCode {
     let result = match invocation {
-        Invocation::Train(settings) => train::train(&settings, &terminal),
-        Invocation::Verify(request) => verify::verify(&request, &terminal),
-        Invocation::Export(arguments) => export::run(&arguments, &terminal),
-        Invocation::Evaluate(arguments) => evaluate::run(&arguments, &terminal),
-        Invocation::Predict(arguments) => predict::run(&arguments, &terminal),
+        Invocation::Train(settings) => train::train(&settings, terminal),
+        Invocation::Verify(request) => verify::verify(&request, terminal),
+        Invocation::Export(arguments) => export::run(&arguments, terminal),
+        Invocation::Evaluate(arguments) => evaluate::run(&arguments, terminal),
+        Invocation::Predict(arguments) => predict::run(&arguments, terminal),
         Invocation::Show { run_dir, dashboard, dashboard_hosts, data_dir } => {
-            show_command::show(&run_dir, dashboard, dashboard_hosts, data_dir, &terminal)
+            show_command::show(&run_dir, dashboard, dashboard_hosts, data_dir, terminal)
         }
         Invocation::Compare(arguments) => compare_command::run(&arguments),
-        Invocation::Report(arguments) => report_command::run(&arguments, &terminal),
+        Invocation::Report(arguments) => report_command::run(&arguments, terminal),
         Invocation::Chaos(arguments) => chaos::run(arguments),
         Invocation::Bench(bench) => bench::run(bench),
-        Invocation::Data(command) => data_command::run(&command, &terminal).map(|()| EXIT_DONE),
+        Invocation::Data(command) => data_command::run(&command, terminal).map(|()| EXIT_DONE),
         Invocation::Worker(_) => unreachable!("a worker has its own logs"),
     };
     match result {

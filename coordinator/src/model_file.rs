@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use lockstep_checkpoint::StoredModel;
+use lockstep_checkpoint::{Disk, Files, StoredModel};
 use lockstep_interchange::{NamedTensor, weights_of_tensors};
 use lockstep_model::TENSORS;
 
@@ -14,8 +14,22 @@ use lockstep_model::TENSORS;
 ///
 /// If the disk refuses.
 pub fn write(path: &Path, weights: &[f32], metadata: &str) -> Result<(), lockstep_checkpoint::Error> {
+    write_on(&Disk, path, weights, metadata)
+}
+
+/// [`write`] on any file system.
+///
+/// # Errors
+///
+/// As [`write`].
+pub fn write_on(
+    files: &dyn Files,
+    path: &Path,
+    weights: &[f32],
+    metadata: &str,
+) -> Result<(), lockstep_checkpoint::Error> {
     let tensors = TENSORS.each_ref().map(|tensor| (tensor.name, tensor.shape, &weights[tensor.range()]));
-    lockstep_checkpoint::write_model(path, &tensors, metadata)
+    lockstep_checkpoint::write_model_on(files, path, &tensors, metadata)
 }
 
 /// Reads weights, whoever wrote them.

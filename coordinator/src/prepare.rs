@@ -212,7 +212,7 @@ impl Place {
             term: self.directory.term(),
         };
         let opened = lockstep_checkpoint::Journal::open(
-            Arc::new(CrashingDisk::default()),
+            Arc::new(CrashingDisk::of_journal()),
             &places,
             &LogHeader::new(self.run_id.0, &identity),
             digest(&initial).0,

@@ -1,21 +1,25 @@
-//! What is written and said at the end of a run.
+//! What a run found out, as its results are written and said at the end.
 
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use lockstep_checkpoint::write_atomically_on;
 use lockstep_control::Outcome;
 use lockstep_proto::RunId;
 use lockstep_telemetry::{SchemaVersion, Status, Summary};
 
-use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_WORKERS_LOST};
+use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
+use crate::crashing_disk::CrashingDisk;
+use crate::finish::Piece;
 use crate::model_file;
 use crate::results::Results;
+use crate::run::exit_code;
 use crate::run_directory::RunDirectory;
 use crate::settings::{RunIdentity, Settings};
 use crate::trainer::Trainer;
 
-/// What is written and said at the end.
+/// How a run ended, for who reads.
 pub struct Report<'a> {
     /// As resolved.
     pub settings: &'a Settings,
@@ -33,13 +37,27 @@ pub struct Report<'a> {
     pub outcome: Outcome,
 }
 
-/// Prints a summary as the settings ask for it.
+/// What there is to write and to print at the end.
+pub struct Ending {
+    /// Absent where there is nothing to sum up.
+    pub summary: Option<Summary>,
+    /// What is to be kept, in the order in which it is written.
+    pub files: Vec<Piece>,
+    /// The exit code, if all of it is kept.
+    pub code: u8,
+}
+
+/// A summary as the settings ask for it.
+pub fn shown(settings: &Settings, summary: &Summary) -> String {
+    if settings.json { format!("{}\n", summary.to_json()) } else { summary.to_text() }
+}
+
+/// Prints what [`shown`] gives.
 ///
 /// # Errors
 ///
 /// If standard output cannot be written, unless whoever read it wants no more.
-pub fn show(settings: &Settings, summary: &Summary) -> Result<()> {
-    let text = if settings.json { format!("{}\n", summary.to_json()) } else { summary.to_text() };
+pub fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // Who closed the pipe wants no more.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -50,61 +68,93 @@ pub fn show(settings: &Settings, summary: &Summary) -> Result<()> {
 }
 
 impl Report<'_> {
-    /// Writes the model and the summary, says how the run ended, and returns the exit code.
-    ///
-    /// # Errors
-    ///
-    /// If the disk or standard output refuses.
-    pub fn write(&self, trainer: &Trainer, results: &Results) -> Result<u8> {
+    /// What there is to write and to print; nothing is written yet.
+    pub fn ending(&self, trainer: &Trainer, results: &Results) -> Ending {
         let (status, code) = match self.outcome {
             Outcome::Done => (Status::Done, EXIT_DONE),
             Outcome::Diverged { .. } => (Status::Diverged, EXIT_FAILED),
-            Outcome::Interrupted { signal: lockstep_control::Signal::Interrupt } => {
-                (Status::Interrupted, EXIT_INTERRUPTED)
-            }
-            Outcome::Interrupted { signal: lockstep_control::Signal::Terminate } => {
-                (Status::Interrupted, EXIT_TERMINATED)
-            }
+            Outcome::Interrupted { signal } => (Status::Interrupted, exit_code(signal)),
             Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } | Outcome::NoProgress { .. } => {
-                self.mourn(results);
-                self.write_model(trainer)?;
-                return Ok(EXIT_WORKERS_LOST);
+                return Ending { summary: None, files: vec![self.model(trainer)], code: EXIT_WORKERS_LOST };
             }
             // What is in the directory is the other coordinator's, or contradicts itself: nothing is added to it.
             Outcome::Superseded { .. } | Outcome::Contradicted { .. } => {
-                tracing::error!("{}, after {} steps of this process", self.outcome, results.steps);
-                return Ok(EXIT_FAILED);
+                return Ending { summary: None, files: Vec::new(), code: EXIT_FAILED };
             }
         };
-        // First: a run with a summary is finished, and has its model.
-        self.write_model(trainer)?;
         let summary = self.summary(status, trainer, results);
-        let json = summary.to_json();
-        lockstep_checkpoint::write_atomically(&self.directory.summary(), format!("{json}\n").as_bytes())?;
-        show(self.settings, &summary)?;
-        if let Outcome::Diverged { step } = self.outcome {
-            // Before the first update no learning rate is at fault.
-            let remedy = match (step, &self.identity.initial_weights) {
-                (1, Some(_)) => "name other weights with --init",
-                _ => "lower --learning-rate",
-            };
+        let (path, json) = (self.directory.summary(), format!("{}\n", summary.to_json()));
+        let write = move || Ok(write_atomically_on(&CrashingDisk::of_results(), &path, json.as_bytes())?);
+        let file = Piece { path: self.directory.summary(), write: Box::new(write) };
+        // The model first: a run with a summary is finished, and has its model.
+        Ending { summary: Some(summary), files: vec![self.model(trainer), file], code }
+    }
+
+    fn model(&self, trainer: &Trainer) -> Piece {
+        let metadata = serde_json::to_string(self.identity).context("the identity as JSON");
+        let (path, weights) = (self.directory.model(), trainer.weights().to_vec());
+        let write =
+            move || Ok(model_file::write_on(&CrashingDisk::of_results(), &path, &weights, &metadata?)?);
+        Piece { path: self.directory.model(), write: Box::new(write) }
+    }
+
+    /// Says how the run ended, beyond what the summary says, and what of it is not kept.
+    pub fn explain(&self, failures: &[String], results: &Results) {
+        match self.outcome {
+            Outcome::Done | Outcome::Interrupted { .. } => {}
+            Outcome::Diverged { step } => tracing::error!("{}", self.divergence(step, failures, results)),
+            Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } | Outcome::NoProgress { .. } => {
+                self.mourn(results)
+            }
+            Outcome::Superseded { .. } | Outcome::Contradicted { .. } => {
+                tracing::error!("{}, after {} steps of the run", self.outcome, results.steps);
+            }
+        }
+        let directory = self.directory.path().display();
+        if !failures.is_empty() {
             tracing::error!(
-                "training diverged in step {step}: loss or weights are no longer finite at learning rate {:?}; {remedy} \
-                 (the last finite weights, after step {}, are in {})",
-                self.settings.learning_rate.get(),
-                step - 1,
-                self.directory.model().display()
+                "what this run found out is not all kept: {}; once the disk is well, `coordinator --resume {directory}` \
+                 writes it again",
+                failures.join("; ")
             );
+        } else if let Outcome::Interrupted { .. } = self.outcome {
+            tracing::info!("go on with `coordinator --resume {directory}`");
         }
-        if let Outcome::Interrupted { .. } = self.outcome {
-            tracing::info!("go on with `coordinator --resume {}`", self.directory.path().display());
-        }
-        Ok(code)
     }
 
     /// Whether the directory is this process' to write to.
     pub fn belongs_here(&self) -> bool {
         !matches!(self.outcome, Outcome::Superseded { .. } | Outcome::Contradicted { .. })
+    }
+
+    fn divergence(&self, step: u64, failures: &[String], results: &Results) -> String {
+        let rate = self.settings.learning_rate.get();
+        // An evaluation comes after its step, a step that diverged is none of the run's.
+        let evaluated = results.steps >= step;
+        let what = if evaluated {
+            format!(
+                "training diverged by step {step}: the weights after it are finite, but so large that the loss of their \
+                 evaluation is not, at learning rate {rate:?}"
+            )
+        } else {
+            format!(
+                "training diverged in step {step}: loss or weights are no longer finite at learning rate {rate:?}"
+            )
+        };
+        let remedy = match (step, &self.identity.initial_weights) {
+            // Before the first update no learning rate is at fault.
+            (1, Some(_)) if !evaluated => "name other weights with --init",
+            _ => "lower --learning-rate",
+        };
+        let mut sentence = format!("{what}; {remedy}");
+        if failures.is_empty() {
+            sentence.push_str(&format!(
+                " (the last finite weights, after step {}, are in {})",
+                results.steps,
+                self.directory.model().display()
+            ));
+        }
+        sentence
     }
 
     /// Says how the workers ended.
@@ -118,12 +168,6 @@ impl Report<'_> {
             self.directory.logs().display(),
             self.directory.path().display()
         );
-    }
-
-    fn write_model(&self, trainer: &Trainer) -> Result<()> {
-        let metadata = serde_json::to_string(self.identity).context("the identity as JSON")?;
-        model_file::write(&self.directory.model(), trainer.weights(), &metadata)?;
-        Ok(())
     }
 
     fn summary(&self, status: Status, trainer: &Trainer, results: &Results) -> Summary {

@@ -13,6 +13,7 @@ mod signals;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use tokio::sync::mpsc;
 
 use crate::batches::Batches;
 use crate::gauge::Gauge;
-use crate::journal::Journal;
+use crate::journal::{Journal, SideFile};
 use crate::messages;
 use crate::results::{Results, count_rejected};
 use crate::roster::Roster;
@@ -36,7 +37,7 @@ use crate::service::{Incoming, MAX_QUEUED_INCOMING, Outbound};
 use crate::step_times::{Part, StepTimes};
 use crate::timeline::Timeline;
 use crate::trainer::Trainer;
-pub use signals::Signals;
+pub use signals::{Signals, exit_code};
 
 /// A run under way.
 pub struct Run {
@@ -137,8 +138,9 @@ impl Run {
         self.gauge = gauge;
     }
 
-    /// Has some steps timed.
-    pub fn time(&mut self, timeline: Timeline) {
+    /// Has every `every`-th step timed, in the file at `path`; `start` is the timeline's zero.
+    pub fn time(&mut self, path: &Path, file: SideFile, every: u64, start: Instant) {
+        let timeline = Timeline::new(path, self.journal.side_file(file), every, start);
         self.times.slice(timeline.wants(self.results.steps + 1));
         self.timeline = Some(Box::new(timeline));
     }
@@ -281,8 +283,6 @@ impl Run {
             Command::Save { after, .. } => {
                 tracing::debug!("{command}");
                 let progress = self.results.progress(self.start.elapsed());
-                // What a checkpoint has behind it is not recorded again.
-                self.flush();
                 self.journal.save(after, self.values.clone(), progress);
                 crash::point("save", after.step);
             }
@@ -366,6 +366,11 @@ impl Run {
             TaskKind::Train => self.commit_step(task, events),
             TaskKind::Validate | TaskKind::Test => {
                 crash::point("evaluate", task.step);
+                if !self.trainer.evaluation_is_finite(task) {
+                    // Of these weights there is none; one of others would be shown as theirs.
+                    self.results.validation = None;
+                    return events.extend(self.referee(task));
+                }
                 let (means, confusion) = self.trainer.evaluation(task);
                 self.record_evaluation(task, means, &confusion);
                 if task.kind == TaskKind::Validate {

@@ -95,7 +95,7 @@ pub enum RunDirectoryError {
 }
 
 /// The folder of one run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RunDirectory {
     path: PathBuf,
     /// Whether this process made it, and may take it away again.

@@ -263,10 +263,19 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether the run of this identity has generated digits because MNIST could not be had, not because somebody chose
+    /// them: `auto` takes them for no other reason, and a run that goes on knows how it began.
+    pub fn fell_back(&self, identity: &RunIdentity) -> bool {
+        let now = self.dataset == DatasetChoice::Auto
+            && identity.dataset == lockstep_dataset::Kind::Digits.to_string();
+        self.resume.as_ref().map_or(now, |resume| resume.stored.dataset_fallback)
+    }
+
     /// The text of `config.toml`: these settings under the names of the flags, and which run it is. Read with `--config`
     /// it starts the same run again, in a new run directory; with `--resume` that run goes on.
     pub fn to_toml(&self, identity: &RunIdentity, run_id: [u8; 16]) -> String {
-        let stored = StoredRun { run_id, identity: identity.clone() };
+        let dataset_fallback = self.fell_back(identity);
+        let stored = StoredRun { run_id, identity: identity.clone(), dataset_fallback };
         let file = ConfigFile {
             workers: Some(self.workers.get()),
             external: Some(self.external),

@@ -7,7 +7,6 @@ mod clock;
 mod trace_file;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,14 +60,11 @@ struct Peer {
 }
 
 impl Timeline {
-    /// A timeline of every `every`-th step, the first one included, in a new file; `start` is its zero.
-    ///
-    /// # Errors
-    ///
-    /// If the file exists, or cannot be created.
-    pub fn create(path: &Path, every: u64, start: Instant) -> io::Result<Self> {
+    /// A timeline of every `every`-th step, the first one included; `start` is its zero. `write` takes each piece of the
+    /// file at `path`, and must not wait for the disk.
+    pub fn new(path: &Path, write: impl FnMut(Vec<u8>) + Send + 'static, every: u64, start: Instant) -> Self {
         let mut timeline = Self {
-            file: TraceFile::create(path)?,
+            file: TraceFile::new(path, Box::new(write)),
             every,
             start,
             open: VecDeque::new(),
@@ -76,7 +72,7 @@ impl Timeline {
         };
         timeline.name_process(COORDINATOR, "coordinator");
         timeline.file.write_out();
-        Ok(timeline)
+        timeline
     }
 
     /// Whether a step is one of those that are timed.
@@ -286,7 +282,9 @@ mod tests {
     fn timeline(every: u64) -> (Timeline, PathBuf, TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trace.json");
-        let mut timeline = Timeline::create(&path, every, Instant::now()).unwrap();
+        let mut file = std::fs::File::create_new(&path).unwrap();
+        let write = move |bytes: Vec<u8>| std::io::Write::write_all(&mut file, &bytes).unwrap();
+        let mut timeline = Timeline::new(&path, write, every, Instant::now());
         timeline.joined(ONE, "local-0");
         (timeline, path, folder)
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lockstep_control::{Outcome, Plan};
+use lockstep_control::Plan;
 use lockstep_dataset::{Choice, Dataset, Examples, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
 use lockstep_telemetry::{
-    ConsoleSink, EventsSink, MetricsSink, PrometheusSink, Readiness, Recorder, RunFacts, Session, Sink,
+    ConsoleSink, EventsSink, MetricsSink, PrometheusSink, Readiness, Recorder, RunFacts, Session,
     TensorBoardSink, Terminal, TracingSink,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -22,38 +22,28 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
-use crate::dashboard::{Dashboard, DashboardError, Digits, Ended, Facts, RunFiles, restore};
+use crate::dashboard::{Dashboard, DashboardError, Digits, Facts, RunFiles, restore};
+use crate::finish::Remains;
 use crate::gauge::{self, Gauge};
-use crate::html_report;
 use crate::initial::Initial;
-use crate::journal::Journal;
+use crate::journal::{Journal, SideFile};
 use crate::local_socket::LocalSocket;
 use crate::local_workers::{LocalWorkers, Recipe};
 use crate::metrics_routes::{self, MetricsState};
 use crate::prepare::{Place, Standing};
-use crate::report::{Report, show};
+use crate::report::{self, Report};
 use crate::run::{Run, Signals};
 use crate::run_directory::RunDirectory;
 use crate::serve::serve;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
 use crate::settings::{DatasetChoice, HostName, RunIdentity, Settings, SettingsError};
-use crate::timeline::Timeline;
 use crate::trainer::Trainer;
-use crate::workers_file;
 
 /// Local workers start within a moment; one that hangs there is not waited for longer.
 const LOCAL_JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long workers have to take in that the run is over, before local ones are killed.
-const FAREWELL: Duration = Duration::from_millis(500);
-
 /// A worker gives a silent coordinator so many deadlines: it has nowhere else to go.
 const WORKER_DEADLINES: u32 = 5;
-
-/// From the end of training, the time until the last checkpoint has to be written: at an end by signal, which is promised
-/// within 2 seconds, and at any other.
-const LAST_SAVE_IN_HASTE: Duration = Duration::from_secs(1);
-const LAST_SAVE: Duration = Duration::from_secs(30);
 
 /// Trains as the settings say and reports on standard output; returns the exit code.
 ///
@@ -83,7 +73,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let resumed = settings.resume.as_ref().map(Place::resume).transpose()?;
     if let Some(summary) = resumed.as_ref().map(|place| place.finished(settings)).transpose()?.flatten() {
         terminal.detach();
-        return show(settings, &summary).map(|()| EXIT_DONE);
+        return report::print(&report::shown(settings, &summary)).map(|()| EXIT_DONE);
     }
     let page =
         settings.dashboard.map(|address| Page::start(address, &settings.dashboard_hosts)).transpose()?;
@@ -98,9 +88,12 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let initial = Initial::find(settings)?;
     let dataset = load(settings, terminal)?;
     let identity = identity(settings, &dataset, &initial);
-    let fallback = dataset.fallback.is_some();
+    let fallback = settings.fell_back(&identity);
     if let Some(resume) = &settings.resume {
         resume.stored.check(&identity)?;
+        if fallback {
+            tracing::warn!("TRAINING ON GENERATED DIGITS, NOT ON MNIST: this run began with them");
+        }
     }
     // From here on there is something to leave in order; before, the system's default is the faster end.
     let mut signals = Signals::new()?;
@@ -145,7 +138,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         place.write_config(settings, &identity)?;
         place.discard_report();
     }
-    let mut recorder = recorder(settings, terminal, &place, &standing, &plan, start)?;
+    let (mut recorder, files) = recorders(settings, terminal, &place, &standing, &plan, start)?;
     let dashboard = page.map(|page| {
         let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
         let facts = Facts { dataset_fallback: fallback, ..facts };
@@ -185,40 +178,18 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
 
     let Standing { journal, term, weights, results, .. } = standing;
     let identity_json = serde_json::to_value(&identity).context("the identity as JSON")?;
-    let journal = Journal::start(journal, term, identity_json).context("cannot start the journal")?;
+    let records = !files.is_empty();
+    let journal = Journal::start(journal, term, identity_json, files).context("cannot start the journal")?;
+    if records {
+        recorder.add(journal.sink());
+    }
     let trainer = Trainer::new(&weights, settings.learning_rate.get());
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
     measure(&mut run, settings, &plan, sample, start)?;
     let outcome = run.drive(&mut incoming, &mut signals).await;
-    let limit = if matches!(outcome, Outcome::Interrupted { .. }) { LAST_SAVE_IN_HASTE } else { LAST_SAVE };
-    let saved_by = Instant::now() + limit;
-    wind_up(&mut run, outcome, &mut incoming, local).await;
-    let (trainer, results) = run.into_results(saved_by).await;
-    terminal.detach();
-
     let report =
         Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
-    let code = report.write(&trainer, &results);
-    // Whether or not that could be printed.
-    if report.belongs_here() {
-        if let Some(workers) = &results.workers {
-            workers_file::write(directory, *run_id, workers);
-        }
-        html_report::write_at_end(directory, shown, outcome);
-    }
-    let code = code?;
-    if let Some(dashboard) = dashboard {
-        if let Some(workers) = &results.workers {
-            dashboard.shared().workers(workers);
-        }
-        if settings.stay && !matches!(outcome, Outcome::Interrupted { .. }) {
-            dashboard.stay(Ended::of(outcome));
-            terminal.print_line(&format!("the dashboard stays at {} until Ctrl-C", dashboard.url()));
-            signals.next().await;
-        }
-        dashboard.end(Ended::of(outcome));
-    }
-    Ok(code)
+    Remains { run, incoming, local, signals, report, digits: shown, dashboard, terminal }.finish().await
 }
 
 /// The page, and what machines ask beside it.
@@ -282,8 +253,9 @@ async fn start_local_workers(
 /// Has some steps timed, and the weights measured now and then, as the settings say; `sample` are digits to show.
 fn measure(run: &mut Run, settings: &Settings, plan: &Plan, sample: Examples, start: Instant) -> Result<()> {
     if let Some(path) = &settings.timeline {
-        let timeline = Timeline::create(path, settings.timeline_every.get(), start);
-        run.time(timeline.with_context(|| format!("cannot create the timeline {}", path.display()))?);
+        let file = SideFile::create("timeline", path);
+        let file = file.with_context(|| format!("cannot create the timeline {}", path.display()))?;
+        run.time(path, file, settings.timeline_every.get(), start);
     }
     if settings.tensorboard {
         let gauge = Gauge::start(plan, settings.learning_rate.get(), sample);
@@ -380,29 +352,34 @@ fn invite(settings: &Settings, address: SocketAddr, token: &Token, terminal: &Te
     ));
 }
 
-fn recorder(
+/// Who takes records: at once, and on the thread that writes files.
+fn recorders(
     settings: &Settings,
     terminal: &Terminal,
     place: &Place,
     standing: &Standing,
     plan: &Plan,
     start: Instant,
-) -> Result<Recorder> {
-    let mut recorder = Recorder::default();
+) -> Result<(Recorder, Recorder)> {
+    let (mut recorder, mut files) = (Recorder::default(), Recorder::default());
     let restored = standing.restored(plan);
     recorder.add(TracingSink);
-    recorder.add(ConsoleSink::new(terminal.clone(), settings.epochs.get(), plan.steps, settings.progress));
+    let (epochs, progress) = (settings.epochs.get(), settings.progress);
+    let mut console = ConsoleSink::new(terminal.clone(), epochs, plan.steps_per_epoch, plan.steps, progress);
     if settings.metrics {
         let run_id = place.run_id.to_string();
         let (metrics, events) = (place.directory.metrics(), place.directory.events());
         if settings.resume.is_some() {
-            recorder.add(MetricsSink::resume(&metrics, &run_id, restored)?);
-            recorder.add(EventsSink::resume(&events, &run_id, restored)?);
+            let (metrics, epoch) = MetricsSink::resume(&metrics, &run_id, restored)?;
+            console.resume(epoch);
+            files.add(metrics);
+            files.add(EventsSink::resume(&events, &run_id, restored)?);
         } else {
-            recorder.add(MetricsSink::create(&metrics, &run_id)?);
-            recorder.add(EventsSink::create(&events, &run_id)?);
+            files.add(MetricsSink::create(&metrics, &run_id)?);
+            files.add(EventsSink::create(&events, &run_id)?);
         }
     }
+    recorder.add(console);
     if settings.tensorboard {
         let earlier_seconds = standing.results.earlier_seconds;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -413,9 +390,9 @@ fn recorder(
             earlier_seconds,
             steps: plan.steps,
         };
-        recorder.add(TensorBoardSink::create(&place.directory.tensorboard(), session)?);
+        files.add(TensorBoardSink::create(&place.directory.tensorboard(), session)?);
     }
-    Ok(recorder)
+    Ok((recorder, files))
 }
 
 /// What Prometheus is told of the run.
@@ -426,45 +403,5 @@ fn run_facts(place: &Place, standing: &Standing, plan: &Plan) -> RunFacts {
         numerics_version: NUMERICS_VERSION,
         steps: plan.steps,
         done: standing.results.steps,
-    }
-}
-
-/// Lets the workers go; kills local ones that do not.
-async fn wind_up(
-    run: &mut Run,
-    outcome: Outcome,
-    incoming: &mut mpsc::Receiver<Incoming>,
-    local: Option<LocalWorkers>,
-) {
-    run.dismiss(outcome);
-    let Some(mut local) = local else {
-        let farewell = async {
-            while run.has_members()
-                && let Some(incoming) = incoming.recv().await
-            {
-                run.wind_up(incoming);
-            }
-        };
-        // Whoever does not go by then finds the stream ended.
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
-        return;
-    };
-    let kill = tokio::time::sleep(FAREWELL);
-    tokio::pin!(kill);
-    let mut killed = false;
-    loop {
-        tokio::select! {
-            Some(incoming) = incoming.recv() => {
-                run.wind_up(incoming);
-            }
-            () = local.ended() => break,
-            () = &mut kill, if !killed => {
-                local.kill();
-                killed = true;
-            }
-        }
-    }
-    while let Ok(incoming) = incoming.try_recv() {
-        run.wind_up(incoming);
     }
 }

@@ -166,6 +166,11 @@ impl Trainer {
         Ok(means)
     }
 
+    /// Whether the loss of a complete evaluation is a number: that of weights which are too large is none.
+    pub fn evaluation_is_finite(&self, task: Task) -> bool {
+        root(&self.sums, task).0.loss.is_finite()
+    }
+
     /// The result of a complete evaluation.
     pub fn evaluation(&mut self, task: Task) -> (Means, Confusion) {
         let (means, root) = root(&self.sums, task);
@@ -208,7 +213,7 @@ impl Trainer {
         }
     }
 
-    /// The node to recompute after a step whose numbers are not finite: the first that came with such a number, else
+    /// The node to recompute after a task whose numbers are not finite: the first that came with such a number, else
     /// the first.
     pub fn suspect(&self, task: Task) -> Option<&Received> {
         let received = &self.sums.iter().find(|sum| sum.task == task)?.received;

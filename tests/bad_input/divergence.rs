@@ -7,7 +7,7 @@ use lockstep_model::{PARAMETERS, TENSORS};
 use serde_json::Value;
 
 use super::{assert_parts, listing};
-use crate::harness::{json_lines, run_small};
+use crate::harness::{coordinator, json_lines, run_small, start};
 
 /// The weights of a model file, in the canonical order.
 fn weights(path: &Path) -> Vec<f32> {
@@ -68,11 +68,40 @@ fn divergence_ends_the_run_with_the_last_finite_weights() {
     let weights = weights(&run.join("model.safetensors"));
     assert!(weights.iter().all(|weight| weight.is_finite()));
     assert_eq!(summary["weights_digest"], lockstep_model::digest(&weights).to_string());
+}
 
-    // Those are the weights of a run that ends before it diverges, whose losses are beyond every number.
-    let (before, folder) = run_small(&[&rate[..], &["--max-steps", "1"]].concat());
-    assert_eq!(before.code(), Some(0), "{before}");
-    assert_eq!(before.summary()["weights_digest"], summary["weights_digest"]);
-    assert_eq!(before.summary()["test_loss"], Value::Null);
-    assert_json(&folder.path().join("run"));
+#[test]
+fn finite_weights_whose_evaluation_is_not_finite_are_no_end_that_is_done() {
+    let rate = ["--workers", "2", "--learning-rate", "1e30"];
+    // The test, the validation, and the validation of an epoch that others were to follow.
+    for more in [
+        &["--max-steps", "1", "--validation-split", "0"][..],
+        &["--max-steps", "1"],
+        &["--batch-size", "500", "--micro-shards", "64"],
+    ] {
+        let (finished, folder) = run_small(&[&rate[..], more].concat());
+        assert_eq!(finished.code(), Some(1), "{finished}");
+        let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.contains("ERROR")).collect();
+        assert_eq!(errors.len(), 1, "{finished}");
+        let words = [
+            "training diverged by step 1",
+            "evaluation",
+            "1e30",
+            "lower --learning-rate",
+            "model.safetensors",
+        ];
+        assert_parts(errors[0], &words);
+        let summary = finished.summary();
+        assert_eq!(summary["status"], "diverged", "{finished}");
+        assert_eq!((&summary["diverged_at_step"], &summary["steps"]), (&1.into(), &1.into()));
+        for field in ["test_loss", "test_accuracy", "val_loss", "val_accuracy", "confusion_matrix"] {
+            assert_eq!(summary[field], Value::Null, "{field}");
+        }
+        assert!(!finished.stderr.contains("drop worker"), "no worker is at fault: {finished}");
+        let run = folder.path().join("run");
+        assert!(weights(&run.join("model.safetensors")).iter().all(|weight| weight.is_finite()));
+        assert_json(&run);
+        let resumed = start(coordinator(folder.path()).args(["--resume", "run"])).finish();
+        assert_eq!(resumed.code(), Some(1), "nor by a later process: {resumed}");
+    }
 }

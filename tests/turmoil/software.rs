@@ -97,7 +97,7 @@ pub async fn coordinate(
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
     let service = Service::new(fence, token(), join_test_digest(), pulse, sender);
     serve(connections(listener), Arc::new(service));
-    let journal = Journal::start(journal, term, serde_json::from_str(IDENTITY)?)?;
+    let journal = Journal::start(journal, term, serde_json::from_str(IDENTITY)?, Recorder::default())?;
     let recorder = Recorder::new(vec![Box::new(notes.clone())]);
     let trainer = Trainer::new(&weights, 0.05);
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
@@ -112,8 +112,10 @@ pub async fn coordinate(
     };
     // Whoever does not go by then finds the stream ended.
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
-    let (trainer, results) = run.into_results(std::time::Instant::now() + Duration::from_secs(600)).await;
-    notes.ended(End { term, outcome, digest: trainer.digest(), results });
+    run.settle(Duration::from_secs(600)).await;
+    let digest = run.trainer().digest();
+    let results = run.into_results();
+    notes.ended(End { term, outcome, digest, results });
     Ok(())
 }
 

@@ -217,7 +217,7 @@ mod tests {
         };
         Run {
             directory: directory.to_string(),
-            stored: StoredRun { run_id: [1; 16], identity },
+            stored: StoredRun { run_id: [1; 16], identity, dataset_fallback: false },
             fields: Vec::new(),
             history: History::default(),
             logged: logged(0, digests),

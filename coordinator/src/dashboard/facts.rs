@@ -14,7 +14,7 @@ pub struct Facts {
     pub directory: String,
     /// `mnist` or `digits`.
     pub dataset: String,
-    /// Whether they are the generated ones because MNIST could not be had.
+    /// Whether generated digits stood in for an MNIST that could not be had.
     pub dataset_fallback: bool,
     /// Planned epochs.
     pub epochs: u32,
@@ -54,8 +54,9 @@ impl Facts {
     pub fn with_configuration(self, text: &str) -> Self {
         let pairs =
             text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
-        let configuration = pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        Self { configuration, version: env!("CARGO_PKG_VERSION"), ..self }
+        let configuration: Vec<_> = pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let dataset_fallback = configuration.contains(&("dataset-fallback".to_string(), "true".to_string()));
+        Self { configuration, dataset_fallback, version: env!("CARGO_PKG_VERSION"), ..self }
     }
 }
 
@@ -69,6 +70,8 @@ mod tests {
         let facts = Facts::default().with_configuration(text);
         let expected = [("workers", "4"), ("listen", "\"127.0.0.1:0\""), ("id", "\"ab\"")];
         let expected = expected.map(|(key, value)| (key.to_string(), value.to_string()));
-        assert_eq!(facts.configuration, expected);
+        assert_eq!((facts.configuration, facts.dataset_fallback), (expected.to_vec(), false));
+        let text = "[run]\nid = \"ab\"\ndataset-fallback = true\n";
+        assert!(Facts::default().with_configuration(text).dataset_fallback);
     }
 }

@@ -24,8 +24,15 @@ pub fn page(story: &Story, predicted: Result<Predicted, String>) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>Run {name} · Lockstep</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n\
          <h1>Run {name}</h1>\n<p class=\"state {class}\"><span aria-hidden=\"true\">{glyph}</span> {how}</p>\n\
-         <p class=\"sub\">trained on {dataset} by Lockstep</p>\n</header>\n<main>\n"
+         <p class=\"sub\">trained on {dataset} by Lockstep</p>\n"
     );
+    if story.facts.dataset_fallback {
+        text.push_str(
+            "<p class=\"state ill\"><span aria-hidden=\"true\">▲</span> trained on generated digits, not on MNIST, which could \
+             not be had</p>\n",
+        );
+    }
+    text.push_str("</header>\n<main>\n");
     text.push_str(&figures(story));
     section(&mut text, "Training", "", &curves(story));
     section(&mut text, "Digits of the test set", "", &digits(predicted));

@@ -222,13 +222,14 @@ fn predictions(weights: &[f32], examples: &Examples) -> String {
 
 impl Findings {
     fn to_text(&self, model: &Model) -> String {
+        let finite = self.test_loss.is_finite();
+        let loss = if finite { format!("{:.4}", self.test_loss) } else { "not finite".to_owned() };
         let mut text = format!(
-            "model    {}\ndata     {} test images of {}\nloss     {:.4}\naccuracy {}\n\nclass  precision     recall   \
+            "model    {}\ndata     {} test images of {}\nloss     {loss}\naccuracy {}\n\nclass  precision     recall   \
              images\n",
             one_line(model.describe()),
             self.test_examples,
             self.dataset,
-            self.test_loss,
             percent(self.test_accuracy)
         );
         let share = |share: Option<f32>| share.map_or_else(|| "-".to_owned(), percent);

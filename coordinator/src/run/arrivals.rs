@@ -74,9 +74,17 @@ impl Run {
                 self.record("not_saved", None, sentence);
                 Some(Event::Saved { durable: false })
             }
-            News::Trouble { sentence } => {
-                self.record("log_failed", None, sentence);
+            News::Told { kind, sentence } => {
+                self.record(kind, None, sentence);
                 None
+            }
+            News::FileFailed { sentence } => {
+                tracing::warn!("{sentence}");
+                None
+            }
+            News::Superseded { term, sentence } => {
+                tracing::error!("{sentence}");
+                Some(Event::Superseded { term })
             }
             News::Contradicted { step, sentence } => {
                 self.record("contradicted", None, sentence);

@@ -53,7 +53,7 @@ impl Run {
         refuted
     }
 
-    /// Computes one suspect node of a step with numbers that are not finite: either training diverged, or its
+    /// Computes one suspect node of a task with numbers that are not finite: either training diverged, or its
     /// worker is at fault.
     pub(super) fn referee(&mut self, task: Task) -> Vec<Event> {
         let suspect: Vec<Received> = self.trainer.suspect(task).cloned().into_iter().collect();

@@ -1,11 +1,12 @@
 //! The end of a run: its workers are let go, and what is still being written is waited for.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use lockstep_control::Outcome;
 use lockstep_proto::{self as proto, Encoded, Hello, ToWorker};
 
 use super::{Member, Run};
+use crate::journal::News;
 use crate::results::Results;
 use crate::service::Incoming;
 use crate::trainer::Trainer;
@@ -40,20 +41,48 @@ impl Run {
         !self.members.is_empty()
     }
 
-    /// Ends recording and, until `end`, what is still being saved; gives the trainer and the results to report them.
-    pub async fn into_results(mut self, end: Instant) -> (Trainer, Results) {
-        let left = || end.saturating_duration_since(Instant::now());
-        for news in self.journal.close(left()).await {
-            self.journal_says(news);
-        }
-        for measured in self.gauge.close(left()).await {
+    /// The trainer, with the last weights.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// What the run has found out.
+    pub fn results(&self) -> &Results {
+        &self.results
+    }
+
+    /// Ends recording, and waits for what is still being saved, however long that takes; measurements of the weights have
+    /// `measuring` to end.
+    pub async fn settle(&mut self, measuring: Duration) {
+        for measured in self.gauge.close(measuring).await {
             self.record_measured(measured);
         }
         if let Some(timeline) = &mut self.timeline {
             timeline.finish();
         }
-        self.flush();
-        (self.trainer, self.results)
+        // What is said of the last save is an event, and to be written as well.
+        self.journal.settle().await;
+        self.take_news();
+        self.journal.close().await;
+        self.take_news();
+    }
+
+    /// Says that [`Self::settle`] was not waited for any longer.
+    pub fn not_settled(&mut self) {
+        self.take_news();
+        let sentence = "the disk did not finish in time: what was last is not saved".to_string();
+        self.journal_says(News::NotSaved { sentence });
+    }
+
+    fn take_news(&mut self) {
+        while let Some(news) = self.journal.news_so_far() {
+            self.journal_says(news);
+        }
+    }
+
+    /// What is left of it, to be reported.
+    pub fn into_results(self) -> Results {
+        self.results
     }
 
     fn finish_message(&self, reason: &str) -> Encoded {

@@ -40,7 +40,6 @@ impl Run {
             weights_digest: self.trainer.digest().to_string(),
         });
         self.gauge.epoch_ended(epoch, step, &self.values);
-        self.flush();
     }
 
     /// A decision as a sentence for people; its own words go to the log.
@@ -75,11 +74,5 @@ impl Run {
             Measured::Picture(record) => self.recorder.picture(&record),
         }
         None
-    }
-
-    pub(super) fn flush(&mut self) {
-        for error in self.recorder.flush() {
-            tracing::warn!("{error}");
-        }
     }
 }

@@ -5,6 +5,8 @@ use std::future::pending;
 use lockstep_control::Signal;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
+use crate::cli::{EXIT_INTERRUPTED, EXIT_TERMINATED};
+
 /// The operator's signals, or nothing where none can come.
 pub struct Signals(Option<SignalStreams>);
 
@@ -37,5 +39,13 @@ impl Signals {
             Some(()) = terminate.recv() => Signal::Terminate,
             else => pending().await,
         }
+    }
+}
+
+/// The exit code of who ended in order after a signal.
+pub fn exit_code(signal: Signal) -> u8 {
+    match signal {
+        Signal::Interrupt => EXIT_INTERRUPTED,
+        Signal::Terminate => EXIT_TERMINATED,
     }
 }

@@ -77,6 +77,8 @@ pub struct StoredRun {
     pub run_id: [u8; 16],
     /// What decides its bits.
     pub identity: RunIdentity,
+    /// Whether generated digits stood in for an MNIST that could not be had.
+    pub dataset_fallback: bool,
 }
 
 /// The tables of `config.toml` that flags have no part in.
@@ -87,8 +89,11 @@ struct Tables {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct RunTable {
     id: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dataset_fallback: bool,
 }
 
 impl StoredRun {
@@ -116,7 +121,7 @@ impl StoredRun {
             toml::from_str(text).map_err(|error: toml::de::Error| error.message().replace('\n', " "))?;
         let run_id = run_id(&run.id)
             .ok_or_else(|| format!("the id '{}' of its table [run] is not of 32 hex digits", run.id))?;
-        Ok(Self { run_id, identity })
+        Ok(Self { run_id, identity, dataset_fallback: run.dataset_fallback })
     }
 
     /// Holds `identity`, which is that of the program and of the data that were really loaded, against the run's.
@@ -149,7 +154,7 @@ impl StoredRun {
              # What decides the bits of this run. --config ignores it, --resume holds on to it.\n\
              [identity]\n\
              {}",
-            toml(&RunTable { id }),
+            toml(&RunTable { id, dataset_fallback: self.dataset_fallback }),
             toml(&self.identity)
         )
     }
@@ -170,6 +175,13 @@ fn run_id(text: &str) -> Option<[u8; 16]> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn that_digits_stood_in_for_mnist_is_kept() {
+        let fell_back = StoredRun { dataset_fallback: true, ..stored() };
+        assert_eq!(StoredRun::parse(&fell_back.to_toml()), Ok(fell_back));
+        assert!(!stored().to_toml().contains("fallback"), "said only where it is so");
+    }
+
     fn stored() -> StoredRun {
         let identity = RunIdentity {
             seed: 42,
@@ -183,7 +195,7 @@ mod tests {
             numerics_version: 1,
             initial_weights: None,
         };
-        StoredRun { run_id: *b"\x00\x11\x22\x33456789abcdef", identity }
+        StoredRun { run_id: *b"\x00\x11\x22\x33456789abcdef", identity, dataset_fallback: false }
     }
 
     #[test]

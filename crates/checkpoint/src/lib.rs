@@ -1,13 +1,15 @@
 //! What a run keeps on disk, so that a crash at any instant loses nothing that was said to be saved.
 //!
 //! Owns how bytes become durable (`files`, `atomic`), how named f32 tensors become a safetensors file (`model`), the
-//! log of steps (`record`, `segment`, `records`, `history`, `step_log`), checkpoints (`manifest`, `stored`, `checkpoints`), the fencing
-//! counter (`term`) and the lock on a run's directory (`lock`). Knows nothing of the convnet or of when to save: names,
-//! shapes, values and the digest of the weights come in as arguments. Has no clock, no thread and no randomness.
+//! log of steps (`record`, `segment`, `records`, `history`, `step_log`), checkpoints (`manifest`, `stored`,
+//! `checkpoints`), the fencing counter (`term`), what waits for the disk (`backlog`) and the lock on a run's directory
+//! (`lock`). Knows nothing of the convnet or of when to save: names, shapes, values and the digest of the weights come in
+//! as arguments. Has no clock, no thread and no randomness.
 //!
 //! Everything but the lock works on [`Files`], so that a simulator can stand in for the disk.
 
 mod atomic;
+pub mod backlog;
 mod checkpoints;
 mod damage;
 mod error;
@@ -37,6 +39,7 @@ pub use lock::RunLock;
 pub use manifest::{LastTask, Manifest, Progress, State};
 pub use model::{
     METADATA_KEY, StoredModel, StoredTensor, Tensor, encode as encode_model, read_model, write_model,
+    write_model_on,
 };
 pub use note::Note;
 pub use record::{Disorder, Kind, LogHeader, Record, RecordFlaw};

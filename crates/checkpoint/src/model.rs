@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::{Disk, Error, Files, write_atomically};
+use crate::{Disk, Error, Files, write_atomically_on};
 
 /// The only metadata key. The format keeps metadata in a hash map of random order, so a second key would make the
 /// bytes differ from run to run; whatever there is to say goes into one JSON text.
@@ -48,14 +48,28 @@ impl StoredModel {
 }
 
 /// Writes `tensors` (name, shape, row-major values) and `metadata` (one JSON text) to `path`, as
-/// [`write_atomically`] does.
+/// [`write_atomically_on`] does.
 ///
 /// # Errors
 ///
 /// [`Error::Shape`] or [`Error::DuplicateTensor`] for tensors that contradict themselves, otherwise what
-/// [`write_atomically`] reports.
+/// [`write_atomically_on`] reports.
 pub fn write_model(path: &Path, tensors: &[Tensor], metadata: &str) -> Result<(), Error> {
-    write_atomically(path, &encode(path, tensors, metadata)?)
+    write_model_on(&Disk, path, tensors, metadata)
+}
+
+/// [`write_model`] on any file system.
+///
+/// # Errors
+///
+/// As [`write_model`].
+pub fn write_model_on(
+    files: &dyn Files,
+    path: &Path,
+    tensors: &[Tensor],
+    metadata: &str,
+) -> Result<(), Error> {
+    write_atomically_on(files, path, &encode(path, tensors, metadata)?)
 }
 
 /// Reads a safetensors file of f32 tensors. Its size, the header and every tensor's extent are checked before any

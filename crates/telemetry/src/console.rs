@@ -1,7 +1,8 @@
 //! What a person watching sees: a progress bar on a terminal, and one line per epoch everywhere.
 //!
 //! Everything goes to the [`Terminal`], which is standard error. Means and rates here are for the eye; the exact
-//! numbers stand in `metrics.jsonl`. The bar is redrawn by recorded time, so that fast steps do not pay for it.
+//! numbers stand in `metrics.jsonl`. The bar is redrawn by recorded time, so that fast steps do not pay for it; the
+//! terminal's own thread draws it.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -19,18 +20,19 @@ const SHORT_DIGEST_DIGITS: usize = 16;
 /// Shows the progress of a run.
 pub struct ConsoleSink {
     terminal: Terminal,
-    /// Absent where it makes no sense or is not wanted.
-    bar: Option<ProgressBar>,
+    /// Not where it makes no sense or is not wanted.
+    has_bar: bool,
     epochs: u32,
+    steps_per_epoch: u64,
     steps: u64,
-    epoch: Means,
-    renewal: Means,
+    epoch: StepSums,
+    renewal: StepSums,
     smoothed: Smoothed,
 }
 
-/// Sums since the last reset, for means over examples.
-#[derive(Clone, Copy, Debug, Default)]
-struct Means {
+/// Sums over some steps, for means over their examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepSums {
     examples: u64,
     loss: f64,
     correct: f64,
@@ -48,25 +50,30 @@ struct Smoothed {
 }
 
 impl ConsoleSink {
-    /// Shows a run that is planned to have `epochs` epochs and `steps` steps in all. The bar appears if `progress` is
-    /// wanted and the terminal is interactive.
-    pub fn new(terminal: Terminal, epochs: u32, steps: u64, progress: bool) -> Self {
-        let bar = (progress && terminal.is_interactive()).then(|| {
+    /// Shows a run that is planned to have `epochs` epochs of `steps_per_epoch` steps and `steps` steps in all. The bar
+    /// appears if `progress` is wanted and the terminal is interactive.
+    pub fn new(terminal: Terminal, epochs: u32, steps_per_epoch: u64, steps: u64, progress: bool) -> Self {
+        let has_bar = progress && terminal.is_interactive();
+        if has_bar {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(10));
-            bar.set_style(style(terminal.has_color()));
-            bar.set_message("before the first step");
-            terminal.attach(&bar);
-            bar
-        });
+            terminal.attach(&bar.with_style(style(terminal.has_color())));
+            terminal.show_progress(0, "before the first step".to_owned());
+        }
         Self {
             terminal,
-            bar,
+            has_bar,
             epochs,
+            steps_per_epoch,
             steps,
-            epoch: Means::default(),
-            renewal: Means::default(),
+            epoch: StepSums::default(),
+            renewal: StepSums::default(),
             smoothed: Smoothed::default(),
         }
+    }
+
+    /// Goes on in an epoch of which earlier processes of the run have recorded these steps.
+    pub fn resume(&mut self, epoch: StepSums) {
+        self.epoch = epoch;
     }
 
     /// What stands right of the bar.
@@ -89,41 +96,45 @@ impl ConsoleSink {
 impl Sink for ConsoleSink {
     fn step(&mut self, record: &StepRecord) {
         self.epoch.add(record);
-        let Some(bar) = &self.bar else { return };
+        if !self.has_bar {
+            return;
+        }
         smooth(&mut self.smoothed.loss, record.loss.into());
         smooth(&mut self.smoothed.accuracy, record.accuracy.into());
         self.renewal.add(record);
         if self.renewal.seconds >= RENEWAL_SECONDS || record.step >= self.steps {
             smooth(&mut self.smoothed.examples_per_second, self.renewal.examples_per_second());
             smooth(&mut self.smoothed.seconds_per_step, self.renewal.seconds / self.renewal.steps as f64);
-            self.renewal = Means::default();
-            bar.set_position(record.step);
-            bar.set_message(self.status(record));
+            self.renewal = StepSums::default();
+            self.terminal.show_progress(record.step, self.status(record));
         }
     }
 
     fn epoch(&mut self, record: &EpochRecord) {
-        self.terminal.print_line(&epoch_line(record, self.epochs, self.epoch));
-        self.epoch = Means::default();
+        let steps = record.step.saturating_sub(u64::from(record.epoch - 1) * self.steps_per_epoch);
+        self.terminal.print_line(&epoch_line(record, self.epochs, self.epoch, steps));
+        self.epoch = StepSums::default();
     }
 }
 
 impl Drop for ConsoleSink {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-            self.terminal.detach();
+        if self.has_bar {
+            self.terminal.clear_progress();
         }
     }
 }
 
-impl Means {
+impl StepSums {
     fn add(&mut self, record: &StepRecord) {
-        let examples = f64::from(record.examples);
-        self.examples += u64::from(record.examples);
-        self.loss += f64::from(record.loss) * examples;
-        self.correct += f64::from(record.accuracy) * examples;
-        self.seconds += record.seconds;
+        self.add_step(record.examples, record.loss, record.accuracy, record.seconds);
+    }
+
+    pub(crate) fn add_step(&mut self, examples: u32, loss: f32, accuracy: f32, seconds: f64) {
+        self.examples += u64::from(examples);
+        self.loss += f64::from(loss) * f64::from(examples);
+        self.correct += f64::from(accuracy) * f64::from(examples);
+        self.seconds += seconds;
         self.steps += 1;
     }
 
@@ -145,14 +156,18 @@ fn smooth(average: &mut Option<f64>, value: f64) {
     *average = Some(average.map_or(value, |average| average + SMOOTHING * (value - average)));
 }
 
-/// The line of one epoch; what is not known is left out.
-fn epoch_line(record: &EpochRecord, epochs: u32, means: Means) -> String {
+/// The line of one epoch that has so many `steps`; what is not known is left out. Means of fewer steps, because others
+/// were trained by an earlier process and have no record, say so.
+fn epoch_line(record: &EpochRecord, epochs: u32, means: StepSums, steps: u64) -> String {
     let width = epochs.to_string().len();
     let mut line = format!("epoch {:>width$}/{epochs}", record.epoch);
     if means.examples > 0 {
         let examples = means.examples as f64;
         let accuracy = percent(means.correct / examples);
         line.push_str(&format!("  loss {:.4}  acc {accuracy}", means.loss / examples));
+        if means.steps < steps {
+            line.push_str(&format!("  (of {} of its {steps} steps)", means.steps));
+        }
     }
     if let Some(loss) = record.val_loss {
         line.push_str(&format!("  val loss {loss:.4}"));
@@ -196,7 +211,10 @@ fn clock(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{record::examples, terminal::tests::Captured};
+    use crate::{
+        record::examples,
+        terminal::tests::{Captured, LONG},
+    };
 
     fn step(loss: f32, accuracy: f32, examples: u32, seconds: f64) -> StepRecord {
         StepRecord { loss, accuracy, examples, seconds, epoch: 3, ..examples::step() }
@@ -205,13 +223,17 @@ mod tests {
     #[test]
     fn an_epoch_is_one_line_with_means_over_its_examples() {
         let stream = Captured::default();
-        let mut sink = ConsoleSink::new(Terminal::plain(stream.clone()), 10, 100, true);
+        let terminal = Terminal::plain(stream.clone());
+        let mut sink = ConsoleSink::new(terminal.clone(), 10, 2, 100, true);
         sink.step(&step(0.25, 1.0, 64, 0.001));
         sink.step(&step(0.5, 0.5, 64, 0.001));
-        sink.epoch(&examples::epoch());
+        sink.epoch(&EpochRecord { step: 6, ..examples::epoch() });
         sink.step(&step(1.0, 0.0, 1, 1.0));
-        sink.epoch(&EpochRecord { epoch: 10, val_loss: None, val_accuracy: None, ..examples::epoch() });
+        let last =
+            EpochRecord { epoch: 10, step: 19, val_loss: None, val_accuracy: None, ..examples::epoch() };
+        sink.epoch(&last);
         drop(sink);
+        assert!(terminal.flush(LONG));
         assert_eq!(
             stream.text(),
             "epoch  3/10  loss 0.3750  acc 75.0 %  val loss 0.1123  val acc 96.7 %  \
@@ -221,10 +243,31 @@ mod tests {
     }
 
     #[test]
+    fn means_are_of_the_whole_epoch_or_say_of_how_much_of_it() {
+        let stream = Captured::default();
+        let terminal = Terminal::plain(stream.clone());
+        let mut sink = ConsoleSink::new(terminal.clone(), 3, 4, 12, false);
+        let mut earlier = StepSums::default();
+        earlier.add_step(64, 0.25, 1.0, 0.001);
+        for (earlier, expected) in [
+            (earlier, "loss 0.3750  acc 75.0 %  (of 2 of its 4 steps)"),
+            (StepSums::default(), "(of 1 of its 4 steps)"),
+        ] {
+            sink.resume(earlier);
+            sink.step(&step(0.5, 0.5, 64, 0.001));
+            sink.epoch(&EpochRecord { step: 12, ..examples::epoch() });
+            assert!(terminal.flush(LONG));
+            let text = stream.text();
+            let line = text.lines().last().unwrap();
+            assert!(line.contains(expected), "{line}");
+        }
+    }
+
+    #[test]
     fn an_epoch_without_steps_has_no_training_means() {
         let record = EpochRecord { weights_digest: "short".to_owned(), ..examples::epoch() };
         assert_eq!(
-            epoch_line(&record, 3, Means::default()),
+            epoch_line(&record, 3, StepSums::default(), 7),
             "epoch 3/3  val loss 0.1123  val acc 96.7 %  weights short"
         );
     }
@@ -233,15 +276,16 @@ mod tests {
     fn the_bar_shows_position_and_status_and_goes_away() {
         let stream = Captured::default();
         let terminal = Terminal::plain(stream.clone());
-        let mut sink = ConsoleSink::new(terminal.clone(), 10, 2, false);
+        let mut sink = ConsoleSink::new(terminal.clone(), 10, 2, 2, false);
         let target = ProgressDrawTarget::term_like(Box::new(stream.clone()));
-        let bar = ProgressBar::with_draw_target(Some(2), target).with_style(style(false));
-        terminal.attach(&bar);
-        sink.bar = Some(bar);
+        terminal.attach(&ProgressBar::with_draw_target(Some(2), target).with_style(style(false)));
+        sink.has_bar = true;
 
         sink.step(&step(0.5, 0.5, 64, 0.5));
+        assert!(terminal.flush(LONG));
         sink.step(&StepRecord { step: 2, ..step(0.5, 0.5, 64, 0.5) });
         sink.epoch(&examples::epoch());
+        assert!(terminal.flush(LONG));
         let text = stream.text();
         assert!(text.contains(" 50 % "), "{text:?}");
         assert!(
@@ -251,17 +295,21 @@ mod tests {
         assert!(text.contains("<clear><up 0>epoch  3/10  loss"), "the line tore the bar: {text:?}");
 
         drop(sink);
+        assert!(terminal.flush(LONG));
         let before = stream.text().len();
         terminal.print_line("after");
+        assert!(terminal.flush(LONG));
         assert_eq!(stream.text().split_off(before), "after\n", "the bar came back");
     }
 
     #[test]
     fn without_a_bar_a_step_shows_nothing() {
         let stream = Captured::default();
-        let mut sink = ConsoleSink::new(Terminal::plain(stream.clone()), 1, 1, true);
+        let terminal = Terminal::plain(stream.clone());
+        let mut sink = ConsoleSink::new(terminal.clone(), 1, 1, 1, true);
         sink.step(&step(0.5, 0.5, 64, 5.0));
         drop(sink);
+        assert!(terminal.flush(LONG));
         assert_eq!(stream.text(), "");
     }
 

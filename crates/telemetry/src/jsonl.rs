@@ -13,8 +13,10 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    EpochRecord, EventRecord, Restored, ResumeError, SCHEMA_VERSION, Sink, SinkError, StepRecord, resume,
+    EpochRecord, EventRecord, Restored, ResumeError, SCHEMA_VERSION, Sink, SinkError, StepRecord, StepSums,
+    resume,
 };
+use resume::Kept;
 
 /// Lines are written out when this much is pending, however short the steps are: about 80 of them.
 const MAX_PENDING_BYTES: usize = 32 << 10;
@@ -41,13 +43,13 @@ impl MetricsSink<File> {
 
     /// Continues the file of an earlier process of the run: what lies beyond `restored` is cut, so that each step and
     /// each epoch appears once. A missing file is created. If lines up to `restored` are missing, which were lost with
-    /// that process, a warning says so.
+    /// that process, a warning says so. Also gives the sums over the steps of the epoch that the run goes on in.
     ///
     /// # Errors
     ///
     /// [`ResumeError`]; the file of another run is not touched.
-    pub fn resume(path: &Path, run_id: &str, restored: Restored) -> Result<Self, ResumeError> {
-        let (lines, last_step) = Lines::resume(path, run_id, restored)?;
+    pub fn resume(path: &Path, run_id: &str, restored: Restored) -> Result<(Self, StepSums), ResumeError> {
+        let (lines, Kept { last_step, epoch, .. }) = Lines::resume(path, run_id, restored)?;
         if last_step < restored.step {
             tracing::warn!(
                 "{} has no lines of the steps {} to {}: they were not written, or lost with the process that trained them",
@@ -56,7 +58,7 @@ impl MetricsSink<File> {
                 restored.step
             );
         }
-        Ok(Self { lines, pending_seconds: 0.0 })
+        Ok((Self { lines, pending_seconds: 0.0 }, epoch))
     }
 }
 
@@ -163,8 +165,8 @@ impl Lines<File> {
         Ok(lines)
     }
 
-    /// The lines behind those of the file, and the step of the last one there.
-    fn resume(path: &Path, run_id: &str, restored: Restored) -> Result<(Self, u64), ResumeError> {
+    /// The lines behind those of the file, and what those have in the end.
+    fn resume(path: &Path, run_id: &str, restored: Restored) -> Result<(Self, Kept), ResumeError> {
         let continued = resume::cut(path, run_id, restored)?;
         let mut lines = Self::without_header(&path.display().to_string(), continued.file);
         if !continued.has_header {
@@ -173,7 +175,7 @@ impl Lines<File> {
                 |error: SinkError| ResumeError::File { path: path.to_path_buf(), source: error.source };
             lines.flush().map_err(failed)?;
         }
-        Ok((lines, continued.last_step))
+        Ok((lines, continued.kept))
     }
 }
 

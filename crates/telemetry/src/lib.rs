@@ -19,7 +19,7 @@ mod terminal;
 mod tracing_sink;
 mod workers;
 
-pub use console::ConsoleSink;
+pub use console::{ConsoleSink, StepSums};
 pub use faults::FaultCounts;
 pub use jsonl::{EventsSink, MetricsSink};
 pub use measures::{NormsRecord, PictureRecord, TensorNorms};
@@ -27,7 +27,7 @@ pub use prometheus::{Exposition, PrometheusSink, RunFacts};
 pub use readiness::{Phase, Readiness};
 pub use record::{EpochRecord, EventRecord, SCHEMA_VERSION, StepRecord};
 pub use resume::{Restored, ResumeError};
-pub use sink::{Recorder, Sink, SinkError};
+pub use sink::{Record, Recorder, Sink, SinkError};
 pub use summary::{SchemaVersion, Status, Summary, SummaryError, confusion_table};
 pub use tensorboard::{Session, TensorBoardSink};
 pub use terminal::{LogWriter, Terminal};

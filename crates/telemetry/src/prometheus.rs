@@ -32,13 +32,16 @@ const SHORTEST_STEP_SECONDS: f64 = 0.000_5;
 const STEP_BUCKETS: u16 = 18;
 
 /// Kinds of events that are something gone wrong, whether or not it could be made good.
-const FAULT_KINDS: [&str; 9] = [
+const FAULT_KINDS: [&str; 12] = [
     "contradicted",
     "copies_differ",
+    "disk_behind",
+    "disk_stalled",
     "log_failed",
     "node_rejected",
     "not_saved",
     "process_ended",
+    "records_lost",
     "roll_back",
     "worker_dropped",
     "worker_refused",

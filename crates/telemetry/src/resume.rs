@@ -13,7 +13,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::SCHEMA_VERSION;
+use crate::{SCHEMA_VERSION, StepSums};
 
 /// No line of ours is near this long; a longer one is damage, and is passed over without being kept in memory.
 const MAX_LINE_BYTES: usize = 64 << 10;
@@ -84,6 +84,37 @@ pub enum ResumeError {
 pub(crate) struct Line {
     kind: String,
     step: u64,
+    epoch: Option<u32>,
+    /// Of a step; null if it was not finite.
+    loss: Option<f32>,
+    accuracy: Option<f32>,
+    examples: Option<u32>,
+    seconds: Option<f64>,
+}
+
+/// What the lines that stay have in the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Kept {
+    /// The last step that has a line, or that an event was recorded after.
+    pub last_step: u64,
+    /// The steps of an epoch that has no line of its own yet.
+    pub epoch: StepSums,
+    /// That epoch.
+    number: Option<u32>,
+}
+
+impl Kept {
+    fn add(&mut self, line: &Line) {
+        self.last_step = line.step;
+        if line.epoch != self.number || line.kind == "epoch" {
+            (self.epoch, self.number) = (StepSums::default(), line.epoch);
+        }
+        if let ("step", Some(loss), Some(accuracy), Some(examples), Some(seconds)) =
+            (line.kind.as_str(), line.loss, line.accuracy, line.examples, line.seconds)
+        {
+            self.epoch.add_step(examples, loss, accuracy, seconds);
+        }
+    }
 }
 
 impl Restored {
@@ -109,8 +140,8 @@ pub(crate) struct Continued {
     pub file: File,
     /// Whether there is a header; without one the file is empty.
     pub has_header: bool,
-    /// The last step that has a line, or that an event was recorded after.
-    pub last_step: u64,
+    /// What the lines before have in the end.
+    pub kept: Kept,
 }
 
 /// Opens the file at `path`, or creates it, and cuts everything after `restored`: from the first record that is beyond
@@ -124,9 +155,9 @@ pub(crate) fn cut(path: &Path, run_id: &str, restored: Restored) -> Result<Conti
     let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let mut lines = Lines::new(&file);
-    let (end, last_step) = match lines.next().map_err(failed)? {
+    let (end, kept) = match lines.next().map_err(failed)? {
         // A crash in the moment of its creation left a part of the header, or not even that.
-        End::Torn if length <= header_bytes(run_id) => (0, 0),
+        End::Torn if length <= header_bytes(run_id) => (0, Kept::default()),
         End::Torn => return Err(ResumeError::NoHeader { path: path.to_path_buf() }),
         End::Whole => {
             check_header(path, lines.line(), run_id)?;
@@ -136,7 +167,7 @@ pub(crate) fn cut(path: &Path, run_id: &str, restored: Restored) -> Result<Conti
     if end < length {
         file.set_len(end).and_then(|()| file.sync_all()).map_err(failed)?;
     }
-    Ok(Continued { file, has_header: end > 0, last_step })
+    Ok(Continued { file, has_header: end > 0, kept })
 }
 
 /// The longest a header of `run_id` can be, with its line break.
@@ -161,18 +192,19 @@ fn check_header(path: &Path, line: &[u8], run_id: &str) -> Result<(), ResumeErro
     }
 }
 
-/// Where the last line ends that `restored` covers, and its step; `lines` stands behind the header.
-fn last_covered(lines: &mut Lines<impl Read>, restored: Restored) -> io::Result<(u64, u64)> {
-    let (mut end, mut last_step) = (lines.offset, 0);
+/// Where the last line ends that `restored` covers, and what lies before; `lines` stands behind the header.
+fn last_covered(lines: &mut Lines<impl Read>, restored: Restored) -> io::Result<(u64, Kept)> {
+    let (mut end, mut kept) = (lines.offset, Kept::default());
     while let End::Whole = lines.next()? {
         // What is no record is damage: at the end of the file it goes, elsewhere nothing is gained by moving it.
         let Ok(line) = serde_json::from_slice::<Line>(lines.line()) else { continue };
         if !restored.covers(&line) {
             break;
         }
-        (end, last_step) = (lines.offset, line.step);
+        end = lines.offset;
+        kept.add(&line);
     }
-    Ok((end, last_step))
+    Ok((end, kept))
 }
 
 /// How a line ended.
@@ -256,7 +288,7 @@ mod tests {
         match continued {
             Ok(continued) => {
                 assert_eq!(continued.has_header, !left.is_empty());
-                Ok((left, continued.last_step))
+                Ok((left, continued.kept.last_step))
             }
             Err(error) => {
                 assert_eq!(left, content, "a refused file is left as it was");
@@ -333,6 +365,35 @@ mod tests {
                 cut_content(content.as_bytes(), Restored { step: restored, validated: false }).unwrap();
             assert_eq!(last, expected);
         }
+    }
+
+    #[test]
+    fn the_steps_of_an_epoch_that_is_not_over_are_summed() {
+        let step = |step: u64, epoch: u32, loss: &str| {
+            format!(
+                "{{\"kind\":\"step\",\"step\":{step},\"epoch\":{epoch},\"loss\":{loss},\"accuracy\":0.5,\
+                 \"examples\":32,\"seconds\":0.25}}\n"
+            )
+        };
+        let lines = [step(1, 1, "9.0"), step(2, 1, "9.0"), epoch(2), step(3, 2, "0.5"), step(4, 2, "null")];
+        let content = format!("{HEADER}{}{}", lines.concat(), step(5, 2, "0.1"));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        let sums = |step, validated| {
+            fs::write(&path, &content).unwrap();
+            cut(&path, "0011", Restored { step, validated }).unwrap().kept.epoch
+        };
+        let expected = |losses: &[f32]| {
+            let mut sums = StepSums::default();
+            losses.iter().for_each(|loss| sums.add_step(32, *loss, 0.5, 0.25));
+            sums
+        };
+        assert_eq!(sums(1, false), expected(&[9.0]));
+        // Its line will be written again, for which all of its steps are wanted.
+        assert_eq!(sums(2, false), expected(&[9.0, 9.0]));
+        assert_eq!(sums(2, true), StepSums::default());
+        assert_eq!(sums(3, true), expected(&[0.5]));
+        assert_eq!(sums(5, true), expected(&[0.5, 0.1]), "what was not finite is in no mean");
     }
 
     #[test]

@@ -57,6 +57,25 @@ pub trait Sink {
     }
 }
 
+/// Any record, for sinks that take it on another thread.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// Of one step.
+    Step(StepRecord),
+    /// Of one epoch's end.
+    Epoch(EpochRecord),
+    /// Of one event.
+    Event(EventRecord),
+    /// Norms at a step.
+    Norms(NormsRecord),
+    /// A picture of predictions.
+    Picture(PictureRecord),
+    /// The state of the workers.
+    Workers(WorkersRecord),
+    /// The result of an evaluation.
+    Evaluation(EvaluationRecord),
+}
+
 /// Hands every record to all sinks, in the order in which they were added.
 #[derive(Default)]
 pub struct Recorder {
@@ -72,6 +91,24 @@ impl Recorder {
     /// Adds a sink, which gets all records from now on.
     pub fn add(&mut self, sink: impl Sink + Send + 'static) {
         self.sinks.push(Box::new(sink));
+    }
+
+    /// Whether there is no sink.
+    pub fn is_empty(&self) -> bool {
+        self.sinks.is_empty()
+    }
+
+    /// Records what was recorded elsewhere.
+    pub fn take(&mut self, record: &Record) {
+        match record {
+            Record::Step(record) => self.step(record),
+            Record::Epoch(record) => self.epoch(record),
+            Record::Event(record) => self.event(record),
+            Record::Norms(record) => self.norms(record),
+            Record::Picture(record) => self.picture(record),
+            Record::Workers(record) => self.workers(record),
+            Record::Evaluation(record) => self.evaluation(record),
+        }
     }
 
     /// Records one step.
@@ -158,8 +195,8 @@ mod tests {
         let mut recorder = Recorder::new(vec![Box::new(Indifferent), Box::new(Seen(seen.clone()))]);
         recorder.add(Seen(seen.clone()));
         recorder.step(&examples::step());
-        recorder.epoch(&examples::epoch());
-        recorder.event(&examples::event());
+        recorder.take(&Record::Epoch(examples::epoch()));
+        recorder.take(&Record::Event(examples::event()));
         let expected = ["step 1", "step 1", "epoch 3", "epoch 3", "worker_lost", "worker_lost"];
         assert_eq!(*seen.lock().unwrap(), expected);
 

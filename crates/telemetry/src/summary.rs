@@ -195,14 +195,25 @@ impl Summary {
         if let Some(rate) = self.examples_per_second.filter(|rate| rate.is_finite()) {
             text.push_str(&format!("  {} examples/s", grouped(rate.round() as u64)));
         }
-        for (name, loss, accuracy) in
-            [("val ", self.val_loss, self.val_accuracy), ("test", self.test_loss, self.test_accuracy)]
-        {
+        text.push('\n');
+        if self.dataset_fallback {
+            text.push_str("data     GENERATED DIGITS, NOT MNIST, which could not be had\n");
+        }
+        // The steps of an epoch that is not over are not in it.
+        let of = if self.status == Status::Done {
+            String::new()
+        } else {
+            format!("  (after epoch {})", self.epochs)
+        };
+        for (name, loss, accuracy, of) in [
+            ("val ", self.val_loss, self.val_accuracy, of.as_str()),
+            ("test", self.test_loss, self.test_accuracy, ""),
+        ] {
             if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
-                text.push_str(&format!("\n{name}     loss {loss:.4}  accuracy {}", percent(accuracy.into())));
+                let accuracy = percent(accuracy.into());
+                text.push_str(&format!("{name}     loss {loss:.4}  accuracy {accuracy}{of}\n"));
             }
         }
-        text.push('\n');
         if let Some(matrix) = &self.confusion_matrix {
             text.push_str(&confusion_table(matrix));
         }
@@ -316,6 +327,7 @@ mod tests {
         let digest = "ab".repeat(32);
         let expected = format!(
             "done  epochs 10  steps 7,970  40,800 examples/s\n\
+             data     GENERATED DIGITS, NOT MNIST, which could not be had\n\
              test     loss 0.0712  accuracy 97.8 %\n\
              run      runs/20261123T181530Z-0011\n\
              weights  {digest}\n"
@@ -325,9 +337,14 @@ mod tests {
             status: Status::Interrupted,
             interrupted_by: Some("SIGINT".to_owned()),
             examples_per_second: None,
+            dataset_fallback: false,
+            val_loss: Some(0.5),
+            val_accuracy: Some(0.75),
             ..summary()
         };
-        assert!(interrupted.to_text().starts_with("interrupted by SIGINT  epochs 10  steps 7,970\n"));
+        let expected = "interrupted by SIGINT  epochs 10  steps 7,970\n\
+                        val      loss 0.5000  accuracy 75.0 %  (after epoch 10)\ntest ";
+        assert!(interrupted.to_text().starts_with(expected), "{}", interrupted.to_text());
     }
 
     #[test]

@@ -1,27 +1,79 @@
 //! Standard error, shared by the progress bar, the lines of the console sink and the log.
 //!
-//! Owns the rule that only one of them draws at a time: text first takes the bar away, then puts it back. Decides
-//! whether there is a terminal and whether it gets colours; never decides what is shown.
+//! Owns the rule that only one of them draws at a time: text first takes the bar away, then puts it back. A thread of
+//! its own draws, so that nobody waits for a terminal that takes nothing (Ctrl-S, a pipe that nobody reads): what does
+//! not fit into a bounded queue is left out, counted and told. Decides whether there is a terminal and whether it gets
+//! colours; never decides what is shown.
 
 use std::{
+    collections::VecDeque,
     env,
     io::{self, IsTerminal, Write},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use indicatif::ProgressBar;
 
+/// Text that waits to be shown: more than a thousand lines, and little enough to be read when a terminal goes on.
+const MAX_WAITING_BYTES: usize = 256 << 10;
+
 /// A handle on standard error; clones share the stream and the bar.
 #[derive(Clone)]
 pub struct Terminal {
+    queue: Arc<Queue>,
+}
+
+/// What is to be drawn, on its way to the thread that draws.
+struct Queue {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     interactive: bool,
     color: bool,
-    stream: Mutex<Box<dyn Write + Send>>,
-    bar: Mutex<Option<ProgressBar>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    waiting: VecDeque<Piece>,
+    /// Bytes of the text that waits.
+    bytes: usize,
+    /// Lines that found no room since the last that did.
+    left_out: u64,
+    /// Where the bar is to stand; of several the newest is drawn, once no text waits.
+    progress: Option<Progress>,
+    /// Something is being drawn.
+    drawing: bool,
+    /// Somebody waited in vain, and nothing was drawn since.
+    stalled: bool,
+    /// No handle is left.
+    closed: bool,
+    /// What draws, until the thread takes it; if there is no thread, it stays.
+    artist: Option<Artist>,
+    /// The system had no thread: whoever has something to say draws it.
+    without_thread: bool,
+}
+
+enum Piece {
+    Text(Vec<u8>),
+    Attach(ProgressBar),
+    Detach,
+    Clear,
+    Progress(Progress),
+}
+
+struct Progress {
+    position: u64,
+    message: String,
+}
+
+/// Draws.
+struct Artist {
+    stream: Box<dyn Write + Send>,
+    bar: Option<ProgressBar>,
 }
 
 impl Terminal {
@@ -39,33 +91,58 @@ impl Terminal {
     }
 
     fn new(interactive: bool, color: bool, stream: Box<dyn Write + Send>) -> Self {
-        let (stream, bar) = (Mutex::new(stream), Mutex::new(None));
-        Self { shared: Arc::new(Shared { interactive, color, stream, bar }) }
+        let state = State {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            left_out: 0,
+            progress: None,
+            drawing: false,
+            stalled: false,
+            closed: false,
+            artist: Some(Artist { stream, bar: None }),
+            without_thread: false,
+        };
+        let shared =
+            Arc::new(Shared { interactive, color, state: Mutex::new(state), changed: Condvar::new() });
+        let drawn = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("terminal".to_owned()).spawn(move || drawn.draw());
+        lock(&shared.state).without_thread = thread.is_err();
+        Self { queue: Arc::new(Queue { shared }) }
     }
 
     /// Whether a progress bar makes sense here.
     pub fn is_interactive(&self) -> bool {
-        self.shared.interactive
+        self.queue.shared.interactive
     }
 
     /// Whether to use colours, in the log as well.
     pub fn has_color(&self) -> bool {
-        self.shared.color
+        self.queue.shared.color
     }
 
     /// Makes `bar`, which draws on standard error, the one that text steps around, instead of any bar before it.
     pub fn attach(&self, bar: &ProgressBar) {
-        *lock(&self.shared.bar) = Some(bar.clone());
+        self.queue.shared.push(Piece::Attach(bar.clone()));
     }
 
     /// Forgets the bar.
     pub fn detach(&self) {
-        *lock(&self.shared.bar) = None;
+        self.queue.shared.push(Piece::Detach);
+    }
+
+    /// Moves the bar, if there is one.
+    pub fn show_progress(&self, position: u64, message: String) {
+        self.queue.shared.push(Piece::Progress(Progress { position, message }));
+    }
+
+    /// Takes the bar away for good.
+    pub fn clear_progress(&self) {
+        self.queue.shared.push(Piece::Clear);
     }
 
     /// Writes `line` and a line break.
     pub fn print_line(&self, line: &str) {
-        self.write(format!("{line}\n").as_bytes());
+        self.write(format!("{line}\n").into_bytes());
     }
 
     /// A `MakeWriter` for `tracing-subscriber`: its lines step around the bar, whether there is one by then or not.
@@ -74,18 +151,146 @@ impl Terminal {
         move || LogWriter { terminal: terminal.clone() }
     }
 
+    /// Waits, for `limit` at most, until everything is shown; says whether it is. What was waited for in vain is not
+    /// waited for again.
+    pub fn flush(&self, limit: Duration) -> bool {
+        let shared = &self.queue.shared;
+        let end = Instant::now() + limit;
+        let mut state = lock(&shared.state);
+        while !state.is_idle() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.stalled {
+                state.stalled = true;
+                return false;
+            }
+            let waited = shared.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
     /// Writes `text` in one piece. A standard error that is gone (a closed terminal, a broken pipe) ends no run and
     /// there is nowhere left to report it.
-    fn write(&self, text: &[u8]) {
-        let write = || {
-            let mut stream = lock(&self.shared.stream);
-            let _ = stream.write_all(text).and_then(|()| stream.flush());
-        };
-        // The bar is cloned out of its lock: drawing it can take time, and attaching another one must not wait.
-        let bar = lock(&self.shared.bar).clone();
-        match bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+    fn write(&self, text: Vec<u8>) {
+        self.queue.shared.push(Piece::Text(text));
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        lock(&self.shared.state).closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn push(&self, piece: Piece) {
+        let mut state = lock(&self.state);
+        state.push(piece);
+        if state.without_thread {
+            while let Some(piece) = state.next()
+                && let Some(artist) = &mut state.artist
+            {
+                artist.draw(piece);
+            }
+        } else {
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// The thread: draws until nobody is left who could have anything drawn.
+    fn draw(&self) {
+        let mut state = lock(&self.state);
+        let Some(mut artist) = state.artist.take() else { return };
+        loop {
+            if let Some(piece) = state.next() {
+                state.drawing = true;
+                drop(state);
+                artist.draw(piece);
+                state = lock(&self.state);
+                (state.drawing, state.stalled) = (false, false);
+                self.changed.notify_all();
+            } else if state.closed {
+                return;
+            } else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.progress.is_none() && self.left_out == 0 && !self.drawing
+    }
+
+    fn push(&mut self, piece: Piece) {
+        match piece {
+            Piece::Progress(progress) => self.progress = Some(progress),
+            Piece::Text(text) if self.bytes + text.len() > MAX_WAITING_BYTES => {
+                self.left_out += text.iter().filter(|byte| **byte == b'\n').count() as u64;
+            }
+            Piece::Text(text) => {
+                self.tell_left_out();
+                self.bytes += text.len();
+                self.waiting.push_back(Piece::Text(text));
+            }
+            // A run has a handful of them.
+            piece => self.waiting.push_back(piece),
+        }
+    }
+
+    /// Says, where they would have stood, how many lines are missing.
+    fn tell_left_out(&mut self) {
+        let lines = std::mem::take(&mut self.left_out);
+        if lines > 0 {
+            let what = if lines == 1 { "line is" } else { "lines are" };
+            let notice =
+                format!("{lines} {what} missing here: nothing was read from this stream for too long\n");
+            self.bytes += notice.len();
+            self.waiting.push_back(Piece::Text(notice.into_bytes()));
+        }
+    }
+
+    fn next(&mut self) -> Option<Piece> {
+        if self.waiting.is_empty() {
+            self.tell_left_out();
+        }
+        let piece = self.waiting.pop_front();
+        if let Some(Piece::Text(text)) = &piece {
+            self.bytes -= text.len();
+        }
+        piece.or_else(|| self.progress.take().map(Piece::Progress))
+    }
+}
+
+impl Artist {
+    fn draw(&mut self, piece: Piece) {
+        match piece {
+            Piece::Text(text) => {
+                let Self { stream, bar } = self;
+                let mut write = || {
+                    let _ = stream.write_all(&text).and_then(|()| stream.flush());
+                };
+                match bar {
+                    Some(bar) => bar.suspend(write),
+                    None => write(),
+                }
+            }
+            Piece::Attach(bar) => self.bar = Some(bar),
+            Piece::Detach => self.bar = None,
+            Piece::Clear => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish_and_clear();
+                }
+            }
+            Piece::Progress(Progress { position, message }) => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(position);
+                    bar.set_message(message);
+                }
+            }
         }
     }
 }
@@ -97,7 +302,7 @@ pub struct LogWriter {
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.terminal.write(bytes);
+        self.terminal.write(bytes.to_vec());
         Ok(bytes.len())
     }
 
@@ -116,6 +321,9 @@ pub(crate) mod tests {
     use indicatif::{ProgressDrawTarget, TermLike};
 
     use super::*;
+
+    /// As long as no test takes.
+    pub const LONG: Duration = Duration::from_secs(60);
 
     /// A stream that can be read afterwards.
     #[derive(Clone, Debug, Default)]
@@ -183,6 +391,7 @@ pub(crate) mod tests {
         let make_writer = terminal.log_writer();
         terminal.print_line("a line");
         make_writer().write_all(b"a log line\n").unwrap();
+        assert!(terminal.flush(LONG));
         assert_eq!(stream.text(), "a line\na log line\n");
         assert!(!terminal.is_interactive() && !terminal.has_color());
     }
@@ -198,6 +407,7 @@ pub(crate) mod tests {
         bar.force_draw();
         let before = stream.text().len();
         make_writer().write_all(b"a log line\n").unwrap();
+        assert!(terminal.flush(LONG));
         let text = stream.text().split_off(before);
         let (cleared, redrawn) = text.split_once("a log line\n").unwrap();
         assert!(cleared.contains("<clear>"), "the bar was still there: {cleared:?}");
@@ -206,6 +416,7 @@ pub(crate) mod tests {
         terminal.detach();
         let before = stream.text().len();
         make_writer().write_all(b"alone\n").unwrap();
+        assert!(terminal.flush(LONG));
         assert_eq!(stream.text().split_off(before), "alone\n");
     }
 
@@ -223,5 +434,51 @@ pub(crate) mod tests {
         let terminal = Terminal::plain(Gone);
         terminal.print_line("a line");
         terminal.log_writer()().write_all(b"a log line\n").unwrap();
+        assert!(terminal.flush(LONG));
+    }
+
+    /// A terminal that takes nothing until it is let go on.
+    struct Stalled {
+        shown: Captured,
+        go_on: std::sync::mpsc::Receiver<()>,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // Whoever is gone lets it go on for good.
+            let _ = self.go_on.recv();
+            self.shown.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_terminal_that_takes_nothing_and_what_is_missing_is_counted() {
+        let (release, go_on) = std::sync::mpsc::channel();
+        let shown = Captured::default();
+        let terminal = Terminal::plain(Stalled { shown: shown.clone(), go_on });
+        let lines = 10 * MAX_WAITING_BYTES / 100;
+        let long = "x".repeat(100);
+        (0..lines).for_each(|line| terminal.print_line(&format!("{line} {long}")));
+        terminal.show_progress(1, "some way".to_owned());
+        assert!(!terminal.flush(Duration::ZERO), "nothing was taken");
+        assert_eq!(shown.text(), "");
+        assert!(lock(&terminal.queue.shared.state).bytes <= MAX_WAITING_BYTES);
+        drop(release);
+        assert!(terminal.flush(LONG));
+        terminal.print_line("after");
+        assert!(terminal.flush(LONG));
+        let text = shown.text();
+        let (before, after) = text.split_once(" lines are missing here: ").unwrap();
+        assert_eq!(after.lines().nth(1), Some("after"));
+        let (before, missing) = before.rsplit_once('\n').unwrap();
+        let kept = before.lines().count();
+        assert_eq!(kept + missing.parse::<usize>().unwrap(), lines, "each is shown or counted");
+        for (line, text) in before.lines().enumerate() {
+            assert_eq!(text, format!("{line} {long}"));
+        }
     }
 }

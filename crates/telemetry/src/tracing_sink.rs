@@ -58,7 +58,15 @@ impl Sink for TracingSink {
 }
 
 /// Kinds of events that somebody should look into.
-const ALARM_KINDS: [&str; 4] = ["contradicted", "copies_differ", "log_failed", "not_saved"];
+const ALARM_KINDS: [&str; 7] = [
+    "contradicted",
+    "copies_differ",
+    "disk_behind",
+    "disk_stalled",
+    "log_failed",
+    "not_saved",
+    "records_lost",
+];
 
 /// Kinds of events about single pieces of work: a busy machine makes many of them, and none wants attention.
 const WORK_KINDS: [&str; 5] = ["copied", "node_rejected", "reassigned", "revoked", "worker_contributes"];

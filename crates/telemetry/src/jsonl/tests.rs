@@ -185,11 +185,13 @@ fn resumed_metrics_have_each_step_and_epoch_once() {
     sink.epoch(&epoch(2));
     sink.step(&step(3));
     drop(sink);
-    let mut sink = MetricsSink::resume(&resumed, "0011", Restored { step: 2, validated: false }).unwrap();
+    let (mut sink, _) =
+        MetricsSink::resume(&resumed, "0011", Restored { step: 2, validated: false }).unwrap();
     sink.epoch(&epoch(2));
     (3..=5).for_each(|number| sink.step(&step(number)));
     drop(sink);
-    let mut sink = MetricsSink::resume(&resumed, "0011", Restored { step: 4, validated: false }).unwrap();
+    let (mut sink, _) =
+        MetricsSink::resume(&resumed, "0011", Restored { step: 4, validated: false }).unwrap();
     sink.epoch(&epoch(4));
     (5..=6).for_each(|number| sink.step(&step(number)));
     sink.epoch(&epoch(6));

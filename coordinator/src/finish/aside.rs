@@ -1,0 +1,128 @@
+//! Work that may hang, on threads that are then left behind; they end with the process.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
+
+/// Does `work` on a thread of its own; here, if the system has none.
+pub fn aside<T, W>(name: &str, work: W) -> impl Future<Output = T> + use<T, W>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    let (sender, receiver) = oneshot::channel();
+    begin(name, move || {
+        // Nobody waits for it any longer, perhaps.
+        let _ = sender.send(work());
+    });
+    async move {
+        match receiver.await {
+            Ok(done) => done,
+            // It panicked, which was said there: there is nothing to be had.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+fn begin(name: &str, work: impl FnOnce() + Send + 'static) {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let theirs = Arc::clone(&work);
+    let thread = std::thread::Builder::new().name(name.to_string());
+    let spawned = thread.spawn(move || {
+        if let Some(work) = take(&theirs) {
+            work();
+        }
+    });
+    if spawned.is_err()
+        && let Some(work) = take(&work)
+    {
+        work();
+    }
+}
+
+/// A file of the results.
+pub struct Piece {
+    /// Where it is to be.
+    pub path: PathBuf,
+    /// Writes it, whole or not at all.
+    pub write: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+/// Files on their way to the disk.
+pub struct Writing {
+    /// Those that nothing is known of yet, in order.
+    left: Vec<PathBuf>,
+    written: UnboundedReceiver<Result<()>>,
+    failures: Vec<String>,
+}
+
+impl Writing {
+    /// Begins to write them, one after the other: what becomes of one keeps no other from being tried.
+    pub fn begin(pieces: Vec<Piece>) -> Self {
+        let left = pieces.iter().rev().map(|piece| piece.path.clone()).collect();
+        // Bounded by the pieces.
+        let (sender, written) = unbounded_channel();
+        begin("results", move || {
+            for Piece { write, .. } in pieces {
+                let _ = sender.send(write());
+            }
+        });
+        Self { left, written, failures: Vec::new() }
+    }
+
+    /// Waits until all are tried.
+    pub async fn finished(&mut self) {
+        while !self.left.is_empty()
+            && let Some(written) = self.written.recv().await
+        {
+            // What fails names its path.
+            self.failures.extend(written.err().map(|error| format!("{error:#}")));
+            self.left.pop();
+        }
+    }
+
+    /// What could not be written, and why; a disk that has not answered by now is one reason.
+    pub fn failures(mut self) -> Vec<String> {
+        let unanswered = self.left.iter().rev();
+        self.failures.extend(unanswered.map(|path| format!("{}: the disk does not answer", path.display())));
+        self.failures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+
+    fn piece(name: &str, write: impl FnOnce() -> Result<()> + Send + 'static) -> Piece {
+        Piece { path: name.into(), write: Box::new(write) }
+    }
+
+    #[tokio::test]
+    async fn each_file_is_tried_and_each_failure_is_named() {
+        let (hang, hung) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut writing = Writing::begin(vec![
+            piece("a", || bail!("a: no space")),
+            piece("b", move || Ok(tell.send("b is tried")?)),
+            piece("c", move || Ok(hung.recv()?)),
+            piece("d", || Ok(())),
+        ]);
+        // A signal, say, takes the waiting away in between.
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), writing.finished()).await;
+        assert!(waited.is_err());
+        assert_eq!(told.recv().unwrap(), "b is tried");
+        while writing.left.len() > 2 {
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(5), writing.finished()).await;
+        }
+        let expected = ["a: no space", "c: the disk does not answer", "d: the disk does not answer"];
+        assert_eq!(writing.failures(), expected);
+        drop(hang);
+    }
+}
