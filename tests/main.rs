@@ -6,6 +6,7 @@ mod bad_input;
 mod bench_step;
 mod browser;
 mod compare;
+mod compatibility;
 mod crash_sweep;
 mod dashboard;
 mod digits;
