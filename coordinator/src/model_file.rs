@@ -1,6 +1,7 @@
 //! The network's weights as one safetensors file: written in the network's own layout, read in that or in PyTorch's.
 
 use std::fmt::{Display, Write};
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
@@ -24,6 +25,9 @@ pub fn write(path: &Path, weights: &[f32], metadata: &str) -> Result<(), lockste
 ///
 /// If there is no such file, it is no safetensors file of f32 tensors, or its tensors are not this network's.
 pub fn read(path: &Path) -> Result<Box<[f32]>> {
+    if let Err(error) = fs::metadata(path) {
+        return Err(anyhow!(one_line(lockstep_dataset::why_not(path, &error))));
+    }
     let unfit = || format!("{} does not fit this network", one_line(path.display()));
     // As words, without its causes, which say raw what the file says.
     let StoredModel { tensors, .. } =
