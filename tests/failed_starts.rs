@@ -1,0 +1,149 @@
+//! A start that comes to nothing leaves the disk as it was, whichever of its steps it is that fails.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::bad_input::{data, listing};
+use crate::harness::{self, coordinator, start};
+
+/// A run that has begun waits for its one worker.
+const EXTERNAL: [[&str; 2]; 6] = [
+    ["--data-dir", "data"],
+    ["--batch-size", "8"],
+    ["--workers", "1"],
+    ["--timeline", "trace.json"],
+    ["--init", "begin.safetensors"],
+    ["--external=true", "--no-progress"],
+];
+
+/// What a run writes into its own files as soon as it goes on: its next term, that it has begun, and no records beyond
+/// the checkpoint that it goes on from.
+const MAY_CHANGE: [&str; 5] = ["term", "steps.log", "lock", "metrics.jsonl", "events.jsonl"];
+
+/// More than a start takes of anything that is limited here.
+const ENOUGH: u32 = 200;
+
+/// A folder with data and initial weights.
+fn folder() -> TempDir {
+    let folder = data::folder();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/killed_run/checkpoints");
+    let weights = fixtures.join("step-00000009-term-1-validation.safetensors");
+    fs::copy(weights, folder.path().join("begin.safetensors")).unwrap();
+    folder
+}
+
+/// The same with a run that was killed.
+fn killed() -> TempDir {
+    let folder = folder();
+    let mut command = coordinator(folder.path());
+    command.args(["--data-dir", "data", "--batch-size", "8", "--workers", "1", "--run-dir", "run"]);
+    command.args(["--init", "begin.safetensors", "--epochs", "20", "--threads-per-worker", "1"]);
+    harness::killed(&mut command);
+    folder
+}
+
+/// `command` within a limit of the shell, such as `-n 12`; a write beyond it fails and kills nobody.
+fn limited(command: &Command, limit: &str, folder: &Path) -> Command {
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(format!("trap '' XFSZ; ulimit {limit} && exec \"$@\"")).arg("sh");
+    limited.arg(command.get_program()).args(command.get_args()).current_dir(folder);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
+/// Whether a start within the limit fails; it has to leave the disk as it was then. A run that begins is killed.
+fn fails(arguments: &[&str], limit: &str, folder: &Path) -> bool {
+    let before = listing(folder);
+    let mut command = coordinator(folder);
+    command.args(arguments);
+    let mut running = start(&mut limited(&command, limit, folder));
+    if running.says("start it with") {
+        running.signal(Signal::KILL);
+        running.finish();
+        return false;
+    }
+    let finished = running.finish();
+    assert!(!finished.status.success(), "{limit}: {finished}");
+    let after = listing(folder);
+    let names = |listing: &std::collections::BTreeMap<PathBuf, Option<Vec<u8>>>| -> Vec<PathBuf> {
+        listing.keys().cloned().collect()
+    };
+    assert_eq!(names(&after), names(&before), "{limit}: {finished}");
+    for (path, content) in &before {
+        let may_change =
+            path.parent() == Some(&folder.join("run")) && MAY_CHANGE.iter().any(|name| path.ends_with(name));
+        assert!(may_change || after[path] == *content, "{} has changed, {limit}: {finished}", path.display());
+    }
+    true
+}
+
+#[test]
+fn whichever_step_of_a_start_fails_the_disk_is_as_it_was() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let nothing: fn(&Path) = |_| {};
+    // In the order of a start. What is in the way lies in a folder that counts as empty.
+    let cases: [(&str, fn(&Path), &[&str]); 10] = [
+        ("dashboard", nothing, &["--run-dir", "deep/run", "--dashboard", &taken]),
+        ("listen", nothing, &["--run-dir", "deep/run", "--listen", &taken]),
+        ("timeline", nothing, &["--run-dir", "deep/run", "--timeline", "nowhere/trace.json"]),
+        ("initial weights", nothing, &["--run-dir", "deep/run", "--init", "nowhere"]),
+        ("data", nothing, &["--run-dir", "deep/run", "--data-dir", "nowhere"]),
+        ("folder", |run| fs::write(run.join("thesis.tex"), "").unwrap(), &["--run-dir", "run"]),
+        ("lock", |run| fs::create_dir(run.join("lock")).unwrap(), &["--run-dir", "run"]),
+        ("journal", |run| fs::write(run.join("term"), "no term").unwrap(), &["--resume-or-start", "run"]),
+        ("token", |run| fs::create_dir(run.join("token")).unwrap(), &["--run-dir", "run"]),
+        // The folder of a worker's log is a file.
+        (
+            "spawn",
+            |run| fs::write(run.join("logs"), "").unwrap(),
+            &["--run-dir", "run", "--external=false", "--max-restarts", "0", "--patience", "0"],
+        ),
+    ];
+    for (name, prepare, arguments) in cases {
+        let folder = folder();
+        fs::create_dir(folder.path().join("run")).unwrap();
+        fs::create_dir(folder.path().join("run/lost+found")).unwrap();
+        prepare(&folder.path().join("run"));
+        let local = arguments.contains(&"--external=false");
+        let rest = EXTERNAL
+            .iter()
+            .filter(|flag| !arguments.contains(&flag[0]) && !(local && flag[0].starts_with("--external")));
+        let rest: Vec<&str> = rest.flatten().copied().collect();
+        assert!(fails(&[arguments, &rest].concat(), "-n 256", folder.path()), "{name}");
+    }
+
+    // Every call that needs a descriptor, and every write of a byte too many, one after the other.
+    for new in ["deep/run", "run"] {
+        for (limit, least) in [("-n", 4), ("-f", 0)] {
+            let folder = folder();
+            fs::create_dir(folder.path().join("run")).unwrap();
+            fs::create_dir(folder.path().join("run/lost+found")).unwrap();
+            let arguments = [&["--run-dir", new][..], EXTERNAL.as_flattened()].concat();
+            let begins =
+                (least..ENOUGH).find(|most| !fails(&arguments, &format!("{limit} {most}"), folder.path()));
+            assert!(begins.is_some_and(|most| most > least), "{limit}: {begins:?}");
+        }
+    }
+    for (limit, least) in [("-n", 4), ("-f", 0)] {
+        let folder = killed();
+        let arguments = ["--resume", "run", "--external", "--timeline", "trace.json"];
+        let begins =
+            (least..ENOUGH).find(|most| !fails(&arguments, &format!("{limit} {most}"), folder.path()));
+        assert!(begins.is_some_and(|most| most > least), "{limit}: {begins:?}");
+        // And it goes on, whatever came to nothing in between.
+        let resumed =
+            start(coordinator(folder.path()).args(["--resume", "run", "--external=false"])).finish();
+        resumed.done();
+    }
+}
