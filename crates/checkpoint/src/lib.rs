@@ -2,12 +2,14 @@
 //!
 //! Owns how bytes become durable (`files`, `atomic`), how named f32 tensors become a safetensors file (`model`), the
 //! log of steps (`record`, `history`, `step_log`), checkpoints (`manifest`, `stored`, `checkpoints`), the fencing
-//! counter (`term`) and the lock on a run's directory (`lock`). Knows nothing of the convnet or of when to save: names,
-//! shapes, values and the digest of the weights come in as arguments. Has no clock, no thread and no randomness.
+//! counter (`term`), what waits for the disk (`backlog`) and the lock on a run's directory (`lock`). Knows nothing of
+//! the convnet or of when to save: names, shapes, values and the digest of the weights come in as arguments. Has no
+//! clock, no thread and no randomness.
 //!
 //! Everything but the lock works on [`Files`], so that a simulator can stand in for the disk.
 
 mod atomic;
+mod backlog;
 mod checkpoints;
 mod error;
 mod files;
@@ -23,6 +25,7 @@ mod stored;
 mod term;
 
 pub use atomic::{sweep_temporaries, write_atomically, write_atomically_on};
+pub use backlog::{Backlog, Entry, Limits, LostSteps, Pushed};
 pub use checkpoints::{Checkpoints, MIN_KEPT, Newest};
 pub use error::Error;
 pub use files::{Disk, Files, Writable};
