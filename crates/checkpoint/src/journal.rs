@@ -53,7 +53,8 @@ pub enum Proof {
     Appended,
     /// It had one already, with the same digest.
     Proved,
-    /// It has none and gets none: the log failed before, or has told that this step has no record.
+    /// It has none and gets none: the log failed before, has told that this step has no record, or goes on with it after
+    /// steps that were lost.
     Unrecorded,
 }
 
@@ -126,7 +127,8 @@ impl Journal {
         Ok(Opened { journal, term, restored: newest.found, notes, last_logged })
     }
 
-    /// Records a committed step, or holds it against the record that it has. To be called for each step in order.
+    /// Records a committed step, or holds it against the record that it has. To be called in the order of steps; where
+    /// some are left out, the log says so.
     ///
     /// # Errors
     ///
@@ -146,8 +148,11 @@ impl Journal {
         if self.log_failed || step < self.log.next_step() {
             return Ok(Proof::Unrecorded);
         }
-        self.log.append(Kind::Step, self.term, step, digest).inspect_err(|_| self.log_failed = true)?;
-        Ok(Proof::Appended)
+        // Steps before this one were lost on their way here: a start leaves them out, and this one with them.
+        let due = step == self.log.next_step();
+        let kind = if due { Kind::Step } else { Kind::Start };
+        self.log.append(kind, self.term, step, digest).inspect_err(|_| self.log_failed = true)?;
+        Ok(if due { Proof::Appended } else { Proof::Unrecorded })
     }
 
     /// Saves a checkpoint, durably, after the log that leads to it, and removes the oldest. `state.term` is this
@@ -184,7 +189,7 @@ impl Journal {
 mod tests {
     use std::path::Path;
 
-    use crate::{Disk, LastTask, Progress};
+    use crate::{Disk, History, LastTask, Progress};
 
     use super::*;
 
@@ -246,6 +251,18 @@ mod tests {
         assert_eq!(journal.committed(4, digest(4)).unwrap(), Proof::Proved);
         assert_eq!(journal.committed(5, digest(5)).unwrap(), Proof::Proved);
         assert_eq!(journal.committed(6, digest(6)).unwrap(), Proof::Appended);
+    }
+
+    #[test]
+    fn steps_that_were_lost_on_their_way_leave_a_gap_that_the_log_tells() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = open(folder.path()).journal;
+        let proofs = [1, 4, 5].map(|step| journal.committed(step, digest(step)).unwrap());
+        assert_eq!(proofs, [Proof::Appended, Proof::Unrecorded, Proof::Appended]);
+        drop(journal);
+        let history = History::read(&Disk, &folder.path().join("steps.log"), &HEADER).unwrap();
+        assert_eq!((history.damage(), history.gaps()), (None, vec![2..=4]));
+        assert_eq!(open(folder.path()).last_logged, 5);
     }
 
     #[test]
