@@ -48,8 +48,8 @@ pub struct SameRun {
 pub fn run(arguments: &Arguments) -> Result<u8> {
     refuse_repetition(&arguments.run_dirs)?;
     let runs = arguments.run_dirs.iter().map(|path| Run::read(path)).collect::<Result<Vec<_>>>()?;
-    for damage in runs.iter().filter_map(|run| run.history.damage()) {
-        tracing::warn!("{damage}; what is before it is compared");
+    for damage in runs.iter().flat_map(|run| run.history.damages()) {
+        tracing::warn!("{damage}; what is whole is compared");
     }
     let report = Report::new(&runs);
     if let Some(path) = &arguments.svg {

@@ -50,6 +50,14 @@ impl Files for CrashingDisk {
         Disk.read(path, limit)
     }
 
+    fn read_at(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        Disk.read_at(path, offset, limit)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Disk.len(path)
+    }
+
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         Disk.list(directory)
     }

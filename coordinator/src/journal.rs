@@ -176,6 +176,11 @@ impl Writer {
         if let Err(error) = self.journal.sync() {
             self.tell(News::Trouble { sentence: error.to_string() });
         }
+        self.tell_notes();
+        if let Some(steps) = self.journal.pending() {
+            let sentence = format!("the records of steps {} to {} are not kept", steps.start(), steps.end());
+            self.tell(News::Trouble { sentence });
+        }
     }
 
     fn step(&mut self, step: u64, values: &[u8]) {
@@ -184,6 +189,7 @@ impl Writer {
         self.newest = Some((step, digest));
         let committed = self.journal.committed(step, digest.0);
         crash::point("logged", step);
+        self.tell_notes();
         let Err(error) = committed else { return };
         let sentence = error.to_string();
         let news = match error {
@@ -191,7 +197,7 @@ impl Writer {
                 self.contradicted = true;
                 News::Contradicted { step, sentence }
             }
-            JournalError::Log(_) => News::Trouble { sentence },
+            JournalError::Superseded(_) | JournalError::NotSaved(_) => News::Trouble { sentence },
         };
         self.tell(news);
     }
@@ -218,9 +224,10 @@ impl Writer {
             identity: self.identity.clone(),
             progress,
         };
-        match self.journal.save(&state, &tensors) {
-            Ok(notes) => {
-                notes.into_iter().for_each(|sentence| self.tell(News::Trouble { sentence }));
+        let saved = self.journal.save(&state, &tensors);
+        self.tell_notes();
+        match saved {
+            Ok(()) => {
                 self.tell(News::Saved { sentence: format!("the state after {after} is saved") });
             }
             Err(error) => {
@@ -229,6 +236,12 @@ impl Writer {
                 );
                 self.tell(News::NotSaved { sentence });
             }
+        }
+    }
+
+    fn tell_notes(&mut self) {
+        for note in self.journal.take_notes() {
+            self.tell(News::Trouble { sentence: note.to_string() });
         }
     }
 

@@ -101,8 +101,14 @@ mod tests {
         let run = RunDirectory::create(&scratch.path().join("run")).unwrap();
         fs::write(run.config(), "").unwrap();
         fs::create_dir(run.checkpoints()).unwrap();
-        let own =
-            [run.config(), run.model(), run.steps_log(), run.checkpoints().join("step-1.json"), run.lock()];
+        let mut own = vec![
+            run.config(),
+            run.model(),
+            run.steps_log(),
+            run.checkpoints().join("step-1.json"),
+            run.lock(),
+        ];
+        own.extend(["steps.log.2", "term-3"].map(|name| run.path().join(name)));
         for path in own {
             let expected = format!("{} belongs to the run in ", path.display());
             assert!(refusal(&path).starts_with(&expected), "{}", refusal(&path));

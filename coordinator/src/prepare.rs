@@ -59,6 +59,7 @@ impl Place {
     pub fn resume(resume: &crate::settings::Resume) -> Result<Self> {
         let directory = RunDirectory::open(&resume.directory)?;
         let lock = RunLock::acquire(directory.path())?;
+        warn_of(&lock);
         // What a killed process was about to write.
         sweep_temporaries(&Disk, directory.path())?;
         Ok(Self { directory, run_id: RunId(resume.stored.run_id), _lock: lock })
@@ -82,6 +83,7 @@ impl Place {
         };
         match RunLock::acquire(directory.path()).map_err(anyhow::Error::from) {
             Ok(lock) => {
+                warn_of(&lock);
                 if settings.adopt_run_dir {
                     // Another process may have begun a run here between the look and the lock.
                     RunDirectory::create_or_adopt(&path)?;
@@ -282,6 +284,12 @@ pub fn weights_of(model: &StoredModel) -> Result<Box<[f32]>, String> {
         return Err(format!("it has {} tensors instead of {}", model.tensors.len(), TENSORS.len()));
     }
     Ok(weights)
+}
+
+fn warn_of(lock: &RunLock) {
+    if let Some(note) = lock.note() {
+        tracing::warn!("{note}");
+    }
 }
 
 fn random() -> Result<[u8; 16]> {

@@ -23,6 +23,9 @@ pub const INITIAL_WEIGHTS: &str = "initial.safetensors";
 /// What an attempt to start a run leaves if it ends before there is a `config.toml`.
 const LEFTOVERS: [&str; 5] = ["lock", "term", "token", "logs", INITIAL_WEIGHTS];
 
+/// The claim of a term by a process, whose number follows.
+const CLAIM_PREFIX: &str = "term-";
+
 /// Files that an atomic write leaves if it is killed.
 const TEMPORARY_PREFIX: &str = ".lockstep-";
 
@@ -213,7 +216,15 @@ impl RunDirectory {
             self.token(),
         ];
         let folders = [self.checkpoints(), self.tensorboard(), self.logs()];
-        files.iter().any(|file| path == file) || folders.iter().any(|folder| path.starts_with(folder))
+        files.iter().any(|file| path == file)
+            || folders.iter().any(|folder| path.starts_with(folder))
+            || self.is_numbered(path)
+    }
+
+    /// Whether `path` is called like a further file of the log, or the claim of a term.
+    fn is_numbered(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(OsStr::to_str).filter(|_| path.parent() == Some(self.path()));
+        name.is_some_and(|name| name.starts_with("steps.log.") || name.starts_with(CLAIM_PREFIX))
     }
 
     /// The folder itself.
@@ -299,7 +310,9 @@ impl RunDirectory {
 
 fn is_leftover(name: &OsStr) -> bool {
     LEFTOVERS.iter().any(|leftover| name == *leftover)
-        || name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
+        || [TEMPORARY_PREFIX, CLAIM_PREFIX]
+            .iter()
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
 }
 
 #[cfg(test)]
@@ -428,7 +441,7 @@ mod tests {
         adopted.discard_if_empty();
         assert!(path.exists(), "an adopted folder is not taken away");
 
-        for name in ["lock", "term", "token", "initial.safetensors", ".lockstep-1.tmp"] {
+        for name in ["lock", "term", "term-1", "token", "initial.safetensors", ".lockstep-1.tmp"] {
             fs::write(path.join(name), "left").unwrap();
         }
         fs::create_dir(made.logs()).unwrap();

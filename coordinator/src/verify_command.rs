@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use lockstep_checkpoint::{Disk, Files, History, LogHeader, list_checkpoints, load_checkpoint};
+use lockstep_checkpoint::{Digests, Disk, Files, History, LogHeader, list_checkpoints, load_checkpoint};
 use lockstep_control::{AssignmentId, Task, TaskKind, WorkerId};
 use lockstep_model::{Cpu, Digest, digest};
 use lockstep_proto::{Fence, RunId};
@@ -47,8 +47,8 @@ pub fn verify(
     run.stored.check(&identity)?;
     let header = LogHeader::new(run_id, &serde_json::to_string(&identity)?);
     let directory = &run.directory;
-    let history = History::read(&Disk, &directory.steps_log(), &header)?;
-    if let Some(damage) = history.damage() {
+    let history = History::read(Arc::new(Disk), &directory.steps_log(), &header)?;
+    for damage in history.damages() {
         tracing::warn!("{damage}");
     }
     let to = to.unwrap_or(history.last_step());
@@ -72,10 +72,11 @@ pub fn verify(
         recomputer: Recomputer::new(Cpu::detect(), threads.get()).context("cannot start the threads")?,
         shards: settings.micro_shards.get(),
     };
+    let mut digests = Digests::open(Arc::new(Disk), &directory.steps_log(), &header)?;
     let mut compared = 0;
     for step in start + 1..=to {
         let actual = replay.step(step)?;
-        let Some(logged) = history.digest_of(step).filter(|_| step >= from) else { continue };
+        let Some(logged) = digests.of(step)?.filter(|_| step >= from) else { continue };
         if actual.0 != logged {
             let sentence = format!(
                 "step {step} differs: computed again, its weights have the digest {actual}, the log has {}\n",

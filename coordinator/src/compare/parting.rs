@@ -2,8 +2,10 @@
 //!
 //! Compares digests only; whether they had to be equal is for others to say.
 
-use lockstep_checkpoint::{History, Kind};
 use serde::Serialize;
+
+/// A step on record, and the digest of the weights after it.
+pub type Logged = (u64, [u8; 32]);
 
 /// What two logs say about the steps that both have on record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,19 +24,20 @@ pub struct Parting {
 
 impl Parting {
     /// Holds one log against the other, over all their steps.
-    pub fn of(first: &History, second: &History) -> Self {
+    pub fn of(first: &[Logged], second: &[Logged]) -> Self {
         let mut parting = Self::default();
-        let steps = first.records().iter().filter(|record| record.kind == Kind::Step);
-        for record in steps.take_while(|record| record.step <= second.last_step()) {
+        let mut others = second.iter().peekable();
+        for (step, digest) in first {
             // Either log may leave steps out.
-            let Some(digest) = second.digest_of(record.step) else { continue };
+            while others.next_if(|(other, _)| other < step).is_some() {}
+            let Some((_, other)) = others.next_if(|(other, _)| other == step) else { continue };
             parting.steps_compared += 1;
-            let different = digest != record.weights_digest;
+            let different = other != digest;
             parting.different_steps += u64::from(different);
             match parting.first_different_step {
                 Some(_) => parting.steps_after += 1,
-                None if different => parting.first_different_step = Some(record.step),
-                None => parting.last_same_step = record.step,
+                None if different => parting.first_different_step = Some(*step),
+                None => parting.last_same_step = *step,
             }
         }
         parting
@@ -64,25 +67,14 @@ impl Parting {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use lockstep_checkpoint::{Disk, LogHeader, StepLog};
-
     use super::*;
 
-    /// The log of a run that goes on after `start`, with a byte for each digest.
-    pub fn history(start: u64, digests: &[u8]) -> History {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("steps.log");
-        let header = LogHeader::new([0; 16], "");
-        let mut log = StepLog::create(&Disk, &path, &header).unwrap();
-        log.append(Kind::Start, 1, start, [0; 32]).unwrap();
-        for (step, digest) in (start + 1..).zip(digests) {
-            log.append(Kind::Step, 1, step, [*digest; 32]).unwrap();
-        }
-        log.sync().unwrap();
-        History::read(&Disk, &path, &header).unwrap()
+    /// The steps of a run that goes on after `start`, with a byte for each digest.
+    pub fn logged(start: u64, digests: &[u8]) -> Vec<Logged> {
+        (start + 1..).zip(digests.iter().map(|digest| [*digest; 32])).collect()
     }
 
-    fn text(first: &History, second: &History) -> String {
+    fn text(first: &[Logged], second: &[Logged]) -> String {
         let [here, there] = [Parting::of(first, second), Parting::of(second, first)];
         assert_eq!(here, there, "whichever is first");
         here.to_text()
@@ -90,7 +82,7 @@ pub(super) mod tests {
 
     #[test]
     fn logs_part_at_the_first_step_that_differs() {
-        let long = history(0, &[1, 2, 3, 4]);
+        let long = logged(0, &[1, 2, 3, 4]);
         let cases: [(&[u8], &str); 7] = [
             (&[1, 2, 3, 4], "the same bits in all 4 steps that both have"),
             (&[1, 2, 3], "the same bits in all 3 steps that both have"),
@@ -101,16 +93,16 @@ pub(super) mod tests {
             (&[1, 9, 3, 8], "the same bits up to step 1, different at step 2, and at 1 of the 2 after it"),
         ];
         for (digests, expected) in cases {
-            assert_eq!(text(&long, &history(0, digests)), expected, "{digests:?}");
+            assert_eq!(text(&long, &logged(0, digests)), expected, "{digests:?}");
         }
     }
 
     #[test]
     fn steps_that_one_log_leaves_out_are_not_compared() {
-        let whole = history(0, &[1, 2, 3, 4]);
-        let late = history(2, &[3, 9]);
+        let whole = logged(0, &[1, 2, 3, 4]);
+        let late = logged(2, &[3, 9]);
         assert_eq!(text(&whole, &late), "the same bits up to step 3, different from step 4 on");
         assert_eq!(Parting::of(&whole, &late).steps_compared, 2);
-        assert_eq!(text(&whole, &history(4, &[5])), "no step that both have on record");
+        assert_eq!(text(&whole, &logged(4, &[5])), "no step that both have on record");
     }
 }

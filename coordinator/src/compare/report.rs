@@ -135,7 +135,7 @@ fn name(index: usize) -> String {
 
 fn pair([(first, one), (second, other)]: [(String, &Run); 2]) -> Pair {
     let identity_differences = one.identity_differences(other);
-    let parting = Parting::of(&one.history, &other.history);
+    let parting = Parting::of(&one.logged, &other.logged);
     let broken_promise = identity_differences.is_empty() && parting.first_different_step.is_some();
     let mut sentence = format!("{first} and {second}: {}", parting.to_text());
     if !identity_differences.is_empty() {
@@ -172,7 +172,7 @@ impl<'a> Column<'a> {
             },
             dataset: &run.stored.identity.dataset,
             epochs: summary.map_or(last_epoch.map_or(0, |epoch| epoch.epoch), |summary| summary.epochs),
-            steps: summary.map_or(history.last_step(), |summary| summary.steps),
+            steps: summary.map_or(run.last_logged(), |summary| summary.steps),
             examples_per_second: summary.and_then(|summary| summary.examples_per_second),
             train_seconds: summary.map(|summary| summary.train_seconds),
             val_loss: summary.map_or(last_epoch.and_then(|epoch| epoch.val_loss), |summary| summary.val_loss),
@@ -184,9 +184,9 @@ impl<'a> Column<'a> {
             faults: summary.map(|summary| summary.faults),
             weights_digest: match summary {
                 Some(summary) => Some(summary.weights_digest.clone()),
-                None => history.digest_of(history.last_step()).map(|digest| Digest(digest).to_string()),
+                None => run.logged.last().map(|(_, digest)| Digest(*digest).to_string()),
             },
-            log_damage: history.damage().map(ToString::to_string),
+            log_damage: history.damages().first().map(ToString::to_string),
             epoch_curve: &run.epochs,
             step_curve: &run.curve,
         }
@@ -195,7 +195,9 @@ impl<'a> Column<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parting::tests::history;
+    use super::super::parting::tests::logged;
+    use lockstep_checkpoint::History;
+
     use super::*;
     use crate::settings::{RunIdentity, StoredRun};
 
@@ -217,7 +219,8 @@ mod tests {
             directory: directory.to_string(),
             stored: StoredRun { run_id: [1; 16], identity },
             fields: Vec::new(),
-            history: history(0, digests),
+            history: History::default(),
+            logged: logged(0, digests),
             summary: None,
             epochs: Vec::new(),
             curve: Vec::new(),

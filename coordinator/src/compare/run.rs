@@ -3,14 +3,16 @@
 //! Reads only, and may do so beside the coordinator that trains: then it finds what is written by now.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use lockstep_checkpoint::{Disk, History, LogHeader};
+use lockstep_checkpoint::{Disk, History, Kind, LogHeader};
 use lockstep_proto::RunId;
 use lockstep_telemetry::{EpochRecord, Summary};
 
 use super::curves::CurvePoint;
 use super::differences::Fields;
+use super::parting::Logged;
 use crate::dashboard::{Cursor, Facts, Shared, restore};
 use crate::latest::summary;
 use crate::past_run::PastRun;
@@ -25,8 +27,10 @@ pub struct Run {
     pub stored: StoredRun,
     /// Its identity and its settings.
     pub fields: Fields,
-    /// Its steps.
+    /// What its log says as a whole.
     pub history: History,
+    /// The steps in its log.
+    pub logged: Vec<Logged>,
     /// Its end; absent if it has not ended, or goes on after an end.
     pub summary: Option<Summary>,
     /// Its epochs.
@@ -45,7 +49,12 @@ impl Run {
     pub fn read(path: &Path) -> Result<Self> {
         let PastRun { directory, stored, configuration } = PastRun::open(path)?;
         let header = LogHeader::new(stored.run_id, &serde_json::to_string(&stored.identity)?);
-        let history = History::read(&Disk, &directory.steps_log(), &header)?;
+        let mut logged = Vec::new();
+        let history = History::visit(Arc::new(Disk), &directory.steps_log(), &header, |record| {
+            if record.kind == Kind::Step {
+                logged.push((record.step, record.weights_digest));
+            }
+        })?;
         let summary =
             summary(&directory, &stored.run_id)?.filter(|summary| summary.steps >= history.last_step());
         let mut shared = Shared::default();
@@ -57,6 +66,7 @@ impl Run {
             fields: fields(&configuration, &stored, summary.as_ref()),
             stored,
             history,
+            logged,
             summary,
             epochs: view.epochs.unwrap_or_default(),
             curve: view
@@ -64,6 +74,11 @@ impl Run {
                 .map(|points| points.points.iter().map(CurvePoint::of).collect())
                 .unwrap_or_default(),
         })
+    }
+
+    /// The last step in its log; 0 if there is none.
+    pub fn last_logged(&self) -> u64 {
+        self.logged.last().map_or(0, |(step, _)| *step)
     }
 
     /// The keys of the identity in which two runs differ; if in none, they must have the same bits.

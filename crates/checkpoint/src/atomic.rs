@@ -7,10 +7,13 @@
 use std::{
     ffi::OsString,
     io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
-use crate::{Disk, Error, Files, Writable};
+use sha2::{Digest, Sha256};
+
+use crate::{Disk, Error, Files, Writable, records::CHUNK_BYTES};
 
 const PREFIX: &str = ".lockstep-";
 const SUFFIX: &str = ".tmp";
@@ -59,8 +62,53 @@ pub fn sweep_temporaries(files: &dyn Files, directory: &Path) -> Result<usize, E
 /// All of [`write_atomically_on`] but the last part: the content is durable, its name is not until
 /// [`sync_folder_of`]. So that two files in one folder cost one fsync of it.
 pub(crate) fn replace(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    by_a_temporary(files, path, |file, temporary| fill(files, file, temporary, path, bytes))
+}
+
+/// Replaces `to`, like [`replace`], with the bytes `range` of the file `from`, which may be `to` itself. Holds no more
+/// than a chunk of them in memory.
+pub(crate) fn copy(files: &dyn Files, from: &Path, range: Range<u64>, to: &Path) -> Result<(), Error> {
+    by_a_temporary(files, to, |mut file, temporary| {
+        let written = for_each_chunk(files, from, range.clone(), |chunk| {
+            file.write_all(chunk).map_err(Error::write(to, "writing"))
+        })?;
+        file.sync().map_err(Error::write(to, "fsync"))?;
+        drop(file);
+        let stored = for_each_chunk(files, temporary, 0..range.end - range.start, |_| Ok(()))?;
+        if stored == written { Ok(()) } else { Err(Error::corrupt(to, &written, &stored)) }
+    })
+}
+
+/// Shows `visit` the bytes `range` of a file and gives their SHA-256.
+fn for_each_chunk(
+    files: &dyn Files,
+    path: &Path,
+    range: Range<u64>,
+    mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<[u8; 32], Error> {
+    let mut hasher = Sha256::new();
+    let mut at = range.start;
+    while at < range.end {
+        let limit = CHUNK_BYTES.min(usize::try_from(range.end - at).unwrap_or(CHUNK_BYTES));
+        let chunk = files.read_at(path, at, limit).map_err(Error::read(path))?;
+        if chunk.is_empty() {
+            return Err(Error::read(path)(io::ErrorKind::UnexpectedEof.into()));
+        }
+        visit(&chunk)?;
+        hasher.update(&chunk);
+        at += chunk.len() as u64;
+    }
+    Ok(hasher.finalize().into())
+}
+
+/// Has `fill` write and prove a temporary file, and gives it the name `path`.
+fn by_a_temporary(
+    files: &dyn Files,
+    path: &Path,
+    fill: impl FnOnce(Box<dyn Writable>, &Path) -> Result<(), Error>,
+) -> Result<(), Error> {
     let (temporary, file) = create_temporary(files, path)?;
-    let replaced = fill(files, file, &temporary, path, bytes).and_then(|()| {
+    let replaced = fill(file, &temporary).and_then(|()| {
         files.rename(&temporary, path).map_err(Error::write(path, "renaming the temporary file"))
     });
     if replaced.is_err() {
@@ -74,7 +122,7 @@ pub(crate) fn sync_folder_of(files: &dyn Files, path: &Path) -> Result<(), Error
     files.sync_dir(folder_of(path)).map_err(Error::write(path, "fsync of its folder"))
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -93,7 +141,8 @@ fn fill(
     file.sync().map_err(Error::write(path, "fsync"))?;
     drop(file);
     let stored = files.read(temporary, bytes.len() as u64).map_err(Error::write(path, "reading back"))?;
-    if stored == bytes { Ok(()) } else { Err(Error::corrupt(path, bytes, &stored)) }
+    let sha256 = |bytes: &[u8]| Sha256::digest(bytes).into();
+    if stored == bytes { Ok(()) } else { Err(Error::corrupt(path, &sha256(bytes), &sha256(&stored))) }
 }
 
 /// The first free name of a fixed sequence: without randomness a simulated run is the same each time.

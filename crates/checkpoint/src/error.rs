@@ -8,7 +8,6 @@ use std::{
 };
 
 use safetensors::{Dtype, SafeTensorError};
-use sha2::{Digest, Sha256};
 
 use crate::{Disorder, hex};
 
@@ -156,15 +155,41 @@ pub enum Error {
         /// Which order it would break.
         disorder: Disorder,
     },
-    /// A write to the log failed, now or earlier: it takes no more records from this process.
-    #[error("cannot write {}: {action} failed: {source}; no more records are written to it", path.display())]
+    /// A write to a segment of the log failed, now or earlier: it takes no more records from this process.
+    #[error("cannot write {}: {action} failed: {source}", path.display())]
     LogFailed {
-        /// The log.
+        /// The segment.
         path: PathBuf,
         /// The part that failed, as a noun phrase.
         action: &'static str,
         /// The system's reason, the same for every call since.
         source: Arc<io::Error>,
+    },
+    /// Another coordinator claimed the same term in the same moment.
+    #[error(
+        "another coordinator has claimed term {term} of the run in {} in this very moment: only one may write there; \
+         leave it to that one, or stop it and start again",
+        directory.display()
+    )]
+    TermTaken {
+        /// The run's directory.
+        directory: PathBuf,
+        /// The term.
+        term: u64,
+    },
+    /// A coordinator of a higher term has taken over.
+    #[error(
+        "another coordinator goes on with the run in {}: it has claimed term {term}, and this one has term {own}, so \
+         this one writes nothing more there; stop the other before you resume the run here",
+        directory.display()
+    )]
+    Superseded {
+        /// The run's directory.
+        directory: PathBuf,
+        /// The term of the other.
+        term: u64,
+        /// The term of this process.
+        own: u64,
     },
     /// The term file is damaged.
     #[error(
@@ -212,8 +237,9 @@ impl Error {
         }
     }
 
-    pub(crate) fn corrupt(path: &Path, expected: &[u8], actual: &[u8]) -> Self {
-        let sha256 = |bytes| hex::encode(&Sha256::digest(bytes));
-        Self::Corrupt { path: path.to_path_buf(), expected: sha256(expected), actual: sha256(actual) }
+    /// What was read back has another SHA-256.
+    pub(crate) fn corrupt(path: &Path, expected: &[u8; 32], actual: &[u8; 32]) -> Self {
+        let (expected, actual) = (hex::encode(expected), hex::encode(actual));
+        Self::Corrupt { path: path.to_path_buf(), expected, actual }
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -38,6 +38,18 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// [`io::ErrorKind::FileTooLarge`] if it has more than `limit`, before they are read; or the system's reason.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// At most `limit` bytes of a file from byte `offset` on; fewer only where the file ends.
+    ///
+    /// # Errors
+    /// The system's reason.
+    fn read_at(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>>;
+
+    /// How many bytes a file has.
+    ///
+    /// # Errors
+    /// The system's reason.
+    fn len(&self, path: &Path) -> io::Result<u64>;
 
     /// The names in a folder, sorted. Names that are not UTF-8 are left out: this program gives no such names.
     ///
@@ -121,6 +133,26 @@ impl Files for Disk {
         if content.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(content) }
     }
 
+    fn read_at(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        let file = File::open(path)?;
+        let mut bytes = vec![0; limit];
+        let mut filled = 0;
+        while filled < limit {
+            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(directory)? {
@@ -198,6 +230,16 @@ mod tests {
         assert_eq!(Disk.read(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         // A device has no size of its own.
         assert_eq!(Disk.read(Path::new("/dev/zero"), 9).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn reads_a_part_and_less_only_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, b"12345").unwrap();
+        assert_eq!(Disk.read_at(&path, 1, 3).unwrap(), b"234");
+        assert_eq!(Disk.read_at(&path, 3, 9).unwrap(), b"45");
+        assert_eq!((Disk.read_at(&path, 7, 9).unwrap(), Disk.len(&path).unwrap()), (vec![], 5));
     }
 
     #[test]

@@ -1,35 +1,45 @@
 //! The journal of a run: its step log and its checkpoints together, and the one way to go on from them.
 //!
 //! Owns the order in which things become durable: the term before anything of it, the log before a checkpoint that
-//! it leads to. Replayed steps are held against the log. Has no thread and no clock.
+//! it leads to. Replayed steps are held against the log. A log that fails goes on in a further segment as soon as the
+//! disk takes one, and steps that got no record are left out and told of. Has no thread and no clock.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use crate::{
-    Checkpoints, Error, Files, Kind, LogHeader, Manifest, State, StepLog, StoredModel, Tensor, advance_term,
-    hex, stored::DigestOf,
+    Checkpoints, Digests, Error, Files, Kind, LogHeader, Manifest, Note, State, StepLog, StoredModel, Tensor,
+    hex,
+    step_log::{Limits, OpenedLog},
+    stored::DigestOf,
+    term::{advance_term, check_term, remove_claims_below},
 };
 
 /// Where a run keeps its journal.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The step log.
+    /// The step log; further segments are beside it.
     pub log: PathBuf,
     /// The folder of checkpoints.
     pub checkpoints: PathBuf,
-    /// The fencing counter.
+    /// The fencing counter; claims of terms are beside it.
     pub term: PathBuf,
 }
 
 /// The journal of one process of a run, which holds the run's lock.
 pub struct Journal {
+    files: Arc<dyn Files>,
+    places: Places,
     log: StepLog,
     checkpoints: Checkpoints,
     term: u64,
-    /// Steps beyond the restored one that the log has already.
-    logged: VecDeque<(u64, [u8; 32])>,
-    /// The log failed: steps are not recorded any more.
+    /// Steps beyond the restored one that the log has already, up to `last_logged`.
+    replay: Digests,
+    last_logged: u64,
+    notes: Vec<Note>,
+    /// The log's failure has been told of, and it has not gone on since.
     log_failed: bool,
+    /// The replay's last step could not be read from the log, and that has been told of.
+    unreadable: bool,
 }
 
 /// A journal that was opened, and what it says.
@@ -47,23 +57,25 @@ pub struct Opened {
 }
 
 /// What became of a committed step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// It has a record now.
     Appended,
+    /// Steps before it were never handed in, or found no room: recording goes on behind this one. [`Note::Gap`] says so.
+    Resumed {
+        /// The steps that have no record, this one included.
+        missing: RangeInclusive<u64>,
+    },
     /// It had one already, with the same digest.
     Proved,
-    /// It has none and gets none: the log failed before, has told that this step has no record, or goes on with it after
-    /// steps that were lost.
+    /// It has none and gets none: the log cannot be written and no more records may wait, or has told that this step has
+    /// no record, or cannot be read.
     Unrecorded,
 }
 
-/// A committed step could not be recorded.
+/// The journal cannot do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The log takes no more records; training may go on.
-    #[error("{0}; training goes on, and steps are no longer recorded")]
-    Log(#[from] Error),
     /// The replay of a step gave other weights than its record says: hardware or program computed wrongly, then or now.
     #[error(
         "step {step} was computed again and gave weights with the digest {actual}, but this run's log has {logged} for \
@@ -77,16 +89,22 @@ pub enum JournalError {
         /// The digest now, as hex.
         actual: String,
     },
+    /// [`Error::Superseded`]: another coordinator has taken over. Nothing more is written, now or later.
+    #[error(transparent)]
+    Superseded(Error),
+    /// The checkpoint could not be saved; a later one may be.
+    #[error(transparent)]
+    NotSaved(Error),
 }
 
 impl Journal {
-    /// Opens the journal of a run, new or old, for a new process: advances the term, finds the newest valid
-    /// checkpoint, and records the start. `initial` is the digest of the initial weights, `digest_of` that of stored
-    /// ones.
+    /// Opens the journal of a run, new or old, for a new process: claims a term, finds the newest valid checkpoint, and
+    /// records the start. `initial` is the digest of the initial weights, `digest_of` that of stored ones.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the journal from being read or the start from being durable. Nothing is lost then.
+    /// [`Error::TermTaken`] if another process does the same in the same moment; otherwise whatever keeps the journal
+    /// from being read or the start from being durable. Nothing is lost then.
     pub fn open(
         files: Arc<dyn Files>,
         places: &Places,
@@ -94,94 +112,182 @@ impl Journal {
         initial: [u8; 32],
         digest_of: DigestOf,
     ) -> Result<Opened, Error> {
-        let (mut log, history) = StepLog::open(&*files, &places.log, header)?;
+        Self::open_limited(files, places, header, initial, digest_of, Limits::default())
+    }
+
+    /// [`Journal::open`] with a log that takes less.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::open`].
+    pub fn open_limited(
+        files: Arc<dyn Files>,
+        places: &Places,
+        header: &LogHeader,
+        initial: [u8; 32],
+        digest_of: DigestOf,
+        limits: Limits,
+    ) -> Result<Opened, Error> {
+        // Before anything is written: whoever is beaten to the term must leave the log as it is.
+        let mut term = advance_term(&*files, &places.term, 0)?;
         let mut checkpoints = Checkpoints::open(Arc::clone(&files), &places.checkpoints, header.run_id)?;
         let newest = checkpoints.newest(digest_of);
-        let mut notes: Vec<String> = history.damage().map(ToString::to_string).into_iter().collect();
-        notes.extend(newest.rejected.iter().map(ToString::to_string));
+        let manifest = newest.found.as_ref().map(|(manifest, _)| manifest);
+        let (step, digest) =
+            manifest.map_or((0, initial), |manifest| (manifest.step, manifest.weights_digest));
+        let OpenedLog { log, history, replay } =
+            StepLog::open_after(Arc::clone(&files), &places.log, header, step, limits)?;
 
-        let (step, digest) = newest
-            .found
-            .as_ref()
-            .map_or((0, initial), |(manifest, _)| (manifest.step, manifest.weights_digest));
-        let known_term =
-            newest.found.as_ref().map_or(0, |(manifest, _)| manifest.term).max(history.last_term());
-        let mut term = advance_term(&*files, &places.term)?;
-        while term <= known_term {
+        let known_term = manifest.map_or(0, |manifest| manifest.term).max(log.last_term());
+        if term <= known_term {
             // The term file was lost.
-            term = advance_term(&*files, &places.term)?;
+            term = advance_term(&*files, &places.term, known_term)?;
         }
-        let logged: VecDeque<_> = (step + 1..=history.last_step())
-            .filter_map(|step| history.digest_of(step).map(|digest| (step, digest)))
-            .collect();
-        if step > history.last_step() && history.last_step() > 0 {
+        let mut notes: Vec<String> = history.damages().iter().map(ToString::to_string).collect();
+        notes.extend(newest.rejected.iter().map(ToString::to_string));
+        let last_logged = history.last_step();
+        if step > last_logged && last_logged > 0 {
             notes.push(format!(
-                "the log ends with step {}, before the checkpoint of step {step}: the steps between have no record",
-                history.last_step()
+                "the log ends with step {last_logged}, before the checkpoint of step {step}: the steps between have no \
+                 record"
             ));
         }
-        log.append(Kind::Start, term, step, digest)?;
-        log.sync()?;
-        let last_logged = history.last_step();
-        let journal = Self { log, checkpoints, term, logged, log_failed: false };
+        let mut journal = Self {
+            files,
+            places: places.clone(),
+            log,
+            checkpoints,
+            term,
+            replay,
+            last_logged,
+            notes: Vec::new(),
+            log_failed: false,
+            unreadable: false,
+        };
+        journal.log.append(Kind::Start, term, step, digest)?;
+        if journal.log.sync().is_err() {
+            journal.log.go_on()?;
+        }
+        remove_claims_below(&*journal.files, &places.term, term);
         Ok(Opened { journal, term, restored: newest.found, notes, last_logged })
     }
 
-    /// Records a committed step, or holds it against the record that it has. To be called in the order of steps; where
-    /// some are left out, the log says so.
+    /// Records a committed step, or holds it against the record that it has. Steps come in ascending order; those that
+    /// are left out have no record.
     ///
     /// # Errors
     ///
-    /// [`JournalError`]; after [`JournalError::Log`] steps are [`Proof::Unrecorded`].
+    /// [`JournalError::Contradicted`] or [`JournalError::Superseded`]. A log that fails is none: see
+    /// [`Journal::take_notes`].
     pub fn committed(&mut self, step: u64, digest: [u8; 32]) -> Result<Proof, JournalError> {
-        while self.logged.front().is_some_and(|(logged, _)| *logged < step) {
-            self.logged.pop_front();
-        }
-        if let Some((_, logged)) = self.logged.pop_front_if(|(logged, _)| *logged == step) {
-            if logged == digest {
-                return Ok(Proof::Proved);
-            }
-            let (logged, actual) = (hex::encode(&logged), hex::encode(&digest));
-            return Err(JournalError::Contradicted { step, logged, actual });
+        if step <= self.last_logged {
+            return self.replayed(step, digest);
         }
         // A step in a gap that the log has told of: its record would come out of order.
-        if self.log_failed || step < self.log.next_step() {
+        if step < self.log.next_step() {
             return Ok(Proof::Unrecorded);
         }
-        // Steps before this one were lost on their way here: a start leaves them out, and this one with them.
-        let due = step == self.log.next_step();
-        let kind = if due { Kind::Step } else { Kind::Start };
-        self.log.append(kind, self.term, step, digest).inspect_err(|_| self.log_failed = true)?;
-        Ok(if due { Proof::Appended } else { Proof::Unrecorded })
+        let due = self.log.next_step();
+        let kind = if step > due { Kind::Start } else { Kind::Step };
+        let appended = self.log.append(kind, self.term, step, digest);
+        if self.log.is_full() {
+            self.go_on()?;
+        } else if let Some(failure) = self.log.failure() {
+            self.note_failure(failure);
+        }
+        if appended.is_err() {
+            return Ok(Proof::Unrecorded);
+        }
+        if kind == Kind::Step {
+            return Ok(Proof::Appended);
+        }
+        let missing = due..=step;
+        self.notes.push(Note::Gap { missing: missing.clone() });
+        Ok(Proof::Resumed { missing })
+    }
+
+    /// Holds a step that may have a record against it.
+    fn replayed(&mut self, step: u64, digest: [u8; 32]) -> Result<Proof, JournalError> {
+        match self.replay.of(step) {
+            Ok(Some(logged)) if logged == digest => Ok(Proof::Proved),
+            Ok(Some(logged)) => {
+                let (logged, actual) = (hex::encode(&logged), hex::encode(&digest));
+                Err(JournalError::Contradicted { step, logged, actual })
+            }
+            Ok(None) => Ok(Proof::Unrecorded),
+            Err(error) => {
+                if !std::mem::replace(&mut self.unreadable, true) {
+                    self.notes.push(Note::Unreadable { step, error });
+                }
+                Ok(Proof::Unrecorded)
+            }
+        }
     }
 
     /// Saves a checkpoint, durably, after the log that leads to it, and removes the oldest. `state.term` is this
-    /// process' term. Returns sentences about what could not be tidied up.
+    /// process' term. A log that fails is no reason not to save: the checkpoint stands for itself.
     ///
     /// # Errors
     ///
-    /// Nothing is saved then, and a later state may be. A log that fails here is no reason not to save: the checkpoint
-    /// stands for itself.
-    pub fn save(&mut self, state: &State, tensors: &[Tensor]) -> Result<Vec<String>, Error> {
-        let mut notes = Vec::new();
-        if !self.log_failed
-            && let Err(error) = self.log.sync()
-        {
-            self.log_failed = true;
-            notes.push(format!("{error}; steps are no longer recorded"));
-        }
-        self.checkpoints.save(state, tensors)?;
-        notes.extend(self.checkpoints.prune(crate::MIN_KEPT).iter().map(ToString::to_string));
-        Ok(notes)
+    /// [`JournalError::Superseded`], or [`JournalError::NotSaved`]: nothing is saved then, and a later state may be.
+    pub fn save(&mut self, state: &State, tensors: &[Tensor]) -> Result<(), JournalError> {
+        self.sync()?;
+        self.checkpoints.save(state, tensors).map_err(JournalError::NotSaved)?;
+        let failures = self.checkpoints.prune(crate::MIN_KEPT);
+        self.notes.extend(failures.into_iter().map(Note::NotRemoved));
+        Ok(())
     }
 
-    /// Makes the records of all steps so far durable.
+    /// Makes the records of all steps so far durable, in a further segment if this one takes no more: what it cannot is
+    /// told by [`Journal::pending`].
     ///
     /// # Errors
     ///
-    /// [`Error::LogFailed`].
-    pub fn sync(&mut self) -> Result<(), Error> {
-        if self.log_failed { Ok(()) } else { self.log.sync() }
+    /// [`JournalError::Superseded`]. A log that fails is none: see [`Journal::take_notes`].
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        self.check_term()?;
+        if self.log.sync().is_ok() {
+            return Ok(());
+        }
+        if let Some(failure) = self.log.failure() {
+            self.note_failure(failure);
+        }
+        self.go_on()
+    }
+
+    /// What is to be told to people since this was last asked: each failure once, and once what became of it.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The steps whose records are not known to be durable, for the end of a run.
+    pub fn pending(&self) -> Option<RangeInclusive<u64>> {
+        self.log.pending()
+    }
+
+    /// Goes on in a further segment if that is possible now.
+    fn go_on(&mut self) -> Result<(), JournalError> {
+        self.check_term()?;
+        match self.log.go_on() {
+            Ok(()) => {
+                if std::mem::take(&mut self.log_failed) {
+                    let (segment, step) = (self.log.segment(), self.log.next_step());
+                    self.notes.push(Note::LogGoesOn { segment, step });
+                }
+            }
+            Err(error) => self.note_failure(error),
+        }
+        Ok(())
+    }
+
+    fn note_failure(&mut self, error: Error) {
+        if !std::mem::replace(&mut self.log_failed, true) {
+            self.notes.push(Note::LogFailed { error });
+        }
+    }
+
+    fn check_term(&self) -> Result<(), JournalError> {
+        check_term(&*self.files, &self.places.term, self.term).map_err(JournalError::Superseded)
     }
 }
 
@@ -189,7 +295,7 @@ impl Journal {
 mod tests {
     use std::path::Path;
 
-    use crate::{Disk, History, LastTask, Progress};
+    use crate::{Disk, LastTask, Progress};
 
     use super::*;
 
@@ -226,7 +332,8 @@ mod tests {
                 counts: serde_json::Value::Null,
             },
         };
-        assert_eq!(journal.save(&state, &[("w", &[1], &[step as f32])]).unwrap(), Vec::<String>::new());
+        journal.save(&state, &[("w", &[1], &[step as f32])]).unwrap();
+        assert!(journal.take_notes().is_empty());
     }
 
     #[test]
@@ -254,18 +361,6 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_were_lost_on_their_way_leave_a_gap_that_the_log_tells() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = open(folder.path()).journal;
-        let proofs = [1, 4, 5].map(|step| journal.committed(step, digest(step)).unwrap());
-        assert_eq!(proofs, [Proof::Appended, Proof::Unrecorded, Proof::Appended]);
-        drop(journal);
-        let history = History::read(&Disk, &folder.path().join("steps.log"), &HEADER).unwrap();
-        assert_eq!((history.damage(), history.gaps()), (None, vec![2..=4]));
-        assert_eq!(open(folder.path()).last_logged, 5);
-    }
-
-    #[test]
     fn a_replay_with_other_weights_is_a_contradiction() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = open(folder.path()).journal;
@@ -280,6 +375,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         (0..3).for_each(|_| drop(open(folder.path())));
         std::fs::remove_file(folder.path().join("term")).unwrap();
+        std::fs::remove_file(folder.path().join("term-3")).unwrap();
         assert_eq!(open(folder.path()).term, 4);
     }
 

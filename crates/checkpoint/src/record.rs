@@ -1,4 +1,4 @@
-//! The bytes of the step log: its header, its records, and which record may follow which.
+//! The bytes of a step log of one segment: its header, its records, and which record may follow which.
 //!
 //! Owns the format (all numbers little-endian):
 //!
@@ -13,16 +13,13 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::hex;
-
 pub(crate) const HEADER_BYTES: usize = 64;
 /// The length of every record of today, and the least of any.
 pub(crate) const RECORD_BYTES: usize = 92;
 /// No kind of record needs more; a larger length is rot.
-const MAX_RECORD_BYTES: usize = 64 << 10;
+pub(crate) const MAX_RECORD_BYTES: usize = 64 << 10;
 
-const MAGIC: [u8; 8] = *b"LOCKSTEP";
-const FORMAT_VERSION: u32 = 1;
+pub(crate) const MAGIC: [u8; 8] = *b"LOCKSTEP";
 /// `previous` and the crc stand at the end of a record, whatever its length.
 const TAIL_BYTES: usize = 32 + 4;
 
@@ -85,6 +82,28 @@ pub enum RecordFlaw {
     /// It contradicts the records before it.
     #[error("does not belong there: {0}")]
     Disorder(Disorder),
+    /// The header is that of another segment of this log.
+    #[error("does not belong there: it is that of segment {number}")]
+    Number {
+        /// The segment it says it is.
+        number: u32,
+    },
+    /// The file ends before the place that the next segment goes on from.
+    #[error(
+        "is lost: the file ends after {present} of the {length} bytes that the next segment goes on from"
+    )]
+    Cut {
+        /// Bytes that are there.
+        present: u64,
+        /// Bytes that the next segment goes on from.
+        length: u64,
+    },
+    /// The file is not there, nor are those between it and segment `next`.
+    #[error("is missing")]
+    Missing {
+        /// The next segment that is there.
+        next: u32,
+    },
 }
 
 /// Why a record may not follow the ones before it.
@@ -125,6 +144,9 @@ pub(crate) struct Order {
 }
 
 impl LogHeader {
+    /// The format of the first segment of a log.
+    pub(crate) const VERSION: u32 = 1;
+
     /// The header of the log of the run `run_id`, whose identity is written as `identity_text`.
     pub fn new(run_id: [u8; 16], identity_text: &str) -> Self {
         Self { run_id, identity: Sha256::digest(identity_text).into() }
@@ -133,24 +155,11 @@ impl LogHeader {
     pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&Self::VERSION.to_le_bytes());
         bytes[12..28].copy_from_slice(&self.run_id);
         bytes[28..60].copy_from_slice(&self.identity);
         seal(&mut bytes);
         bytes
-    }
-
-    /// What a whole header differs in from this one: (what, found, expected).
-    pub(crate) fn difference(&self, found: &[u8; HEADER_BYTES]) -> Option<(&'static str, String, String)> {
-        let expected = self.encode();
-        if found[8..12] != expected[8..12] {
-            let version = array(&found[8..12]).map_or(0, u32::from_le_bytes);
-            return Some(("format version", version.to_string(), FORMAT_VERSION.to_string()));
-        }
-        [("run id", 12..28), ("identity's SHA-256", 28..60), ("header", 0..HEADER_BYTES)]
-            .into_iter()
-            .find(|(_, range)| found[range.clone()] != expected[range.clone()])
-            .map(|(what, range)| (what, hex::encode(&found[range.clone()]), hex::encode(&expected[range])))
     }
 }
 
@@ -245,6 +254,31 @@ impl Order {
         Ok(())
     }
 
+    /// The highest term of a coordinator that has begun; 0 if none has.
+    pub(crate) fn last_term(&self) -> u64 {
+        self.term.unwrap_or(0)
+    }
+
+    /// The last step that is recorded or was left out.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// Term, last step and settled step, for a segment's header. Terms count from 1: 0 is none.
+    pub(crate) fn to_numbers(self) -> [u64; 3] {
+        [self.last_term(), self.last_step, self.settled]
+    }
+
+    /// What [`Order::to_numbers`] gave.
+    pub(crate) fn from_numbers([term, last_step, settled]: [u64; 3]) -> Self {
+        Self { term: (term > 0).then_some(term), last_step, settled }
+    }
+
+    /// Whether nothing of `before` is taken back.
+    pub(crate) fn goes_on_from(&self, before: &Self) -> bool {
+        self.last_term() >= before.last_term() && self.settled >= before.settled
+    }
+
     /// The step whose record may come next.
     pub(crate) fn next_step(&self) -> u64 {
         self.settled.saturating_add(1)
@@ -256,7 +290,7 @@ impl Order {
 }
 
 /// Writes the crc of all bytes before it into the last four.
-fn seal(bytes: &mut [u8]) {
+pub(crate) fn seal(bytes: &mut [u8]) {
     let (content, crc) = bytes.split_at_mut(bytes.len() - 4);
     crc.copy_from_slice(&crc32c::crc32c(content).to_le_bytes());
 }
@@ -266,7 +300,7 @@ pub(crate) fn sealed(bytes: &[u8]) -> bool {
     bytes.split_last_chunk().is_some_and(|(content, crc)| crc32c::crc32c(content) == u32::from_le_bytes(*crc))
 }
 
-fn array<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+pub(crate) fn array<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 

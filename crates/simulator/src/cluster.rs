@@ -266,8 +266,8 @@ impl Cluster {
         match outcome {
             Outcome::Done => self.done = true,
             // The one that has taken over goes on.
-            Outcome::Superseded { .. } => {}
-            // A scheduler resumes the run.
+            Outcome::Superseded { .. } if self.newest_running().is_some() => {}
+            // A scheduler resumes the run, also if who was about to take it over could not start.
             _ => self.restart_later(),
         }
     }

@@ -1,8 +1,10 @@
 //! What happens in a cluster, in the words that the invariants judge and the trace prints.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
-use lockstep_checkpoint::{LostSteps, Proof};
+use lockstep_checkpoint::Proof;
+use lockstep_checkpoint::backlog::LostSteps;
 use lockstep_control::{AssignmentId, Command, Event, Outcome, Task, WorkerId};
 use lockstep_reduction::Node;
 
@@ -115,6 +117,11 @@ pub enum Fact {
         /// Which step.
         step: u64,
     },
+    /// The journal's thread takes a state to be saved out of the queue.
+    SaveTaken {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+    },
     /// A step was written down or held against its record.
     Recorded {
         /// By which coordinator.
@@ -186,6 +193,23 @@ pub enum Fact {
         step: u64,
         /// In the journal's words.
         reason: String,
+    },
+    /// The operator is told that the log cannot be written.
+    LogFails {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+    },
+    /// The operator is told that the log is written again.
+    LogGoesOn {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+    },
+    /// A state is saved, or is not, and records of steps before it are not durable.
+    NotDurable {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// Which steps.
+        steps: RangeInclusive<u64>,
     },
     /// A checkpoint was written, or could not be.
     Saved {
@@ -272,6 +296,7 @@ impl Fact {
             Self::Waiting { .. }
                 | Self::Holds { .. }
                 | Self::StepTaken { .. }
+                | Self::SaveTaken { .. }
                 | Self::NothingWaits { .. }
                 | Self::LineWaits { .. }
                 | Self::LineWritten { .. }
@@ -320,10 +345,14 @@ impl fmt::Display for Fact {
             Self::StepTaken { coordinator, step } => {
                 write!(f, "the journal of coordinator {coordinator} takes step {step}")
             }
+            Self::SaveTaken { coordinator } => {
+                write!(f, "the journal of coordinator {coordinator} takes a state to be saved")
+            }
             Self::Recorded { coordinator, step, proof } => {
                 let what = match proof {
                     Proof::Appended => "is recorded",
                     Proof::Proved => "is proved",
+                    Proof::Resumed { .. } => "begins the log again",
                     Proof::Unrecorded => "gets no record",
                 };
                 write!(f, "step {step} of coordinator {coordinator} {what}")
@@ -354,6 +383,16 @@ impl fmt::Display for Fact {
             Self::WentOn { coordinator } => write!(f, "the disk goes on for coordinator {coordinator}"),
             Self::NotProved { coordinator, step, reason } => {
                 write!(f, "coordinator {coordinator} could not prove step {step}: {reason}")
+            }
+            Self::LogFails { coordinator } => {
+                write!(f, "coordinator {coordinator} says that the log cannot be written")
+            }
+            Self::LogGoesOn { coordinator } => {
+                write!(f, "coordinator {coordinator} says that the log is written again")
+            }
+            Self::NotDurable { coordinator, steps } => {
+                let (first, last) = (steps.start(), steps.end());
+                write!(f, "coordinator {coordinator} keeps the records of steps {first} to {last} in memory")
             }
             Self::Saved { coordinator, after, failure: None } => {
                 write!(f, "coordinator {coordinator} saved the state after {after}")

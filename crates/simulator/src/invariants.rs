@@ -91,7 +91,7 @@ pub(crate) mod testing {
 
     use std::path::Path;
 
-    use lockstep_checkpoint::Limits;
+    use lockstep_checkpoint::backlog::Limits;
     use lockstep_control::{AssignReason, AssignmentId, Command, Event, Task, TaskKind, WorkerId};
     use lockstep_reduction::Node;
 

@@ -3,7 +3,7 @@
 //! Each class of faults is off in many seeds (swarm testing: A. Groce et al., ISSTA 2012), so that one class does not
 //! hide what another would show.
 
-use lockstep_checkpoint::Limits;
+use lockstep_checkpoint::backlog::Limits;
 use lockstep_control::{Leaves, Plan, Task, TaskKind};
 use lockstep_model::PARAMETER_BYTES;
 use lockstep_reduction::Cut;
@@ -241,11 +241,13 @@ impl Knobs {
 }
 
 /// From so little that most stalls overflow it to more than a run has steps; sometimes the bytes are the tighter bound.
+/// With less than four, no two steps that follow each other find room on a disk that is always too slow, and every one
+/// that does begins the log again.
 fn backlog(chance: &mut Chance, kernels: bool) -> Limits {
-    let steps = chance.magnitude(1, 256) as usize;
+    let steps = chance.magnitude(4, 256) as usize;
     let weights = if kernels { PARAMETER_BYTES } else { 32 };
-    let step_bytes = steps * weights * chance.pick(&[30, 100, 200]) / 100;
-    Limits { steps, step_bytes: step_bytes.max(1), records: chance.magnitude(1, 256) as usize }
+    let step_bytes = (steps * chance.pick(&[30, 100, 200]) / 100).max(4) * weights;
+    Limits { steps, step_bytes, records: chance.magnitude(1, 256) as usize }
 }
 
 #[cfg(test)]

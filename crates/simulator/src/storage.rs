@@ -1,11 +1,12 @@
 //! What a simulated run keeps on its virtual disk: term, step log and checkpoints, all through the production crate.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lockstep_checkpoint::{
-    Checkpoints, Files, History, Journal, JournalError, LastTask, LogHeader, Manifest, Opened, Places,
-    Progress, Proof, State, StoredModel, advance_term,
+    Checkpoints, Damage, Entry, Error, Files, Journal, JournalError, Kind, LastTask, LogHeader, Manifest,
+    Note, Opened, Places, Progress, Proof, Record, Records, State, StoredModel, advance_term,
 };
 use lockstep_control::{Task, TaskKind};
 
@@ -42,6 +43,18 @@ pub struct Restored {
     pub examples: u64,
 }
 
+/// What the journal cannot do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another process has taken the run over.
+    Superseded {
+        /// Its term.
+        term: u64,
+    },
+    /// Anything else, as a sentence.
+    Failed(String),
+}
+
 /// The journal of one process.
 pub struct Storage {
     term: u64,
@@ -52,6 +65,15 @@ pub struct Storage {
 impl std::fmt::Debug for Storage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Storage of term {}", self.term)
+    }
+}
+
+impl From<JournalError> for Refusal {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Superseded(Error::Superseded { term, .. }) => Self::Superseded { term },
+            other => Self::Failed(other.to_string()),
+        }
     }
 }
 
@@ -75,21 +97,27 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// If it differs from what was recorded. A log that fails is no error: training goes on.
-    pub fn committed(&mut self, step: u64, weights: &Value) -> Result<Proof, String> {
-        match self.journal.committed(step, weights.digest()) {
-            Ok(proof) => Ok(proof),
-            Err(JournalError::Log(_)) => Ok(Proof::Unrecorded),
-            Err(contradiction) => Err(contradiction.to_string()),
-        }
+    /// If it differs from what was recorded, or the run was taken over. A log that fails is no error: training goes on.
+    pub fn committed(&mut self, step: u64, weights: &Value) -> Result<Proof, Refusal> {
+        self.journal.committed(step, weights.digest()).map_err(Refusal::from)
+    }
+
+    /// The steps that were committed and whose records may be lost.
+    pub fn pending(&self) -> Option<RangeInclusive<u64>> {
+        self.journal.pending()
+    }
+
+    /// What the journal has told since it was last asked.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        self.journal.take_notes()
     }
 
     /// Saves the state after a task.
     ///
     /// # Errors
     ///
-    /// What the disk refuses, as a sentence.
-    pub fn save(&mut self, after: Task, weights: &Value, examples: u64) -> Result<(), String> {
+    /// What the disk refuses, or that the run was taken over.
+    pub fn save(&mut self, after: Task, weights: &Value, examples: u64) -> Result<(), Refusal> {
         let last_task = match after.kind {
             TaskKind::Train => LastTask::Step,
             TaskKind::Validate | TaskKind::Test => LastTask::Validation,
@@ -119,9 +147,8 @@ impl Storage {
         self.save_tensor(&state, &TOY_SHAPE, &values)
     }
 
-    fn save_tensor(&mut self, state: &State, shape: &[usize], values: &[f32]) -> Result<(), String> {
-        self.journal.save(state, &[("weights", shape, values)]).map_err(|error| error.to_string())?;
-        Ok(())
+    fn save_tensor(&mut self, state: &State, shape: &[usize], values: &[f32]) -> Result<(), Refusal> {
+        self.journal.save(state, &[("weights", shape, values)]).map_err(Refusal::from)
     }
 }
 
@@ -145,22 +172,58 @@ pub fn kept_on(disk: &VirtualDisk) -> usize {
     disk.names().iter().filter(is_manifest).count()
 }
 
+/// What a log says, small enough to be held in memory.
+#[derive(Debug, Default)]
+pub struct Logged {
+    records: Vec<Record>,
+    damages: Vec<Damage>,
+}
+
+impl Logged {
+    /// All valid records, as written.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// What was first found to be wrong with the log, if anything.
+    pub fn damage(&self) -> Option<&Damage> {
+        self.damages.first()
+    }
+
+    /// The digest of the weights after `step`, if that step has a record.
+    pub fn digest_of(&self, step: u64) -> Option<[u8; 32]> {
+        let found = self.records.iter().find(|record| record.kind == Kind::Step && record.step == step);
+        found.map(|record| record.weights_digest)
+    }
+
+    /// The last step that has a record; 0 if none has.
+    pub fn last_step(&self) -> u64 {
+        self.records.iter().rfind(|record| record.kind == Kind::Step).map_or(0, |record| record.step)
+    }
+}
+
 /// The records that a process that starts on this disk would find.
 ///
 /// # Errors
 ///
 /// What the disk refuses, as a sentence.
-pub fn history_on(disk: &VirtualDisk, knobs: &Knobs) -> Result<History, String> {
-    let mount = disk.open(usize::MAX);
-    match History::read(&mount, &path("steps.log"), &header(knobs)) {
-        Ok(history) => Ok(history),
-        Err(lockstep_checkpoint::Error::Read { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(History::default())
+pub fn history_on(disk: &VirtualDisk, knobs: &Knobs) -> Result<Logged, String> {
+    let mut logged = Logged::default();
+    let records = match Records::open(Arc::new(disk.open(usize::MAX)), &path("steps.log"), &header(knobs)) {
+        Ok(records) => records,
+        Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(logged);
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => return Err(error.to_string()),
+    };
+    for entry in records {
+        match entry.map_err(|error| error.to_string())? {
+            Entry::Record(record) => logged.records.push(record),
+            Entry::Damage(damage) => logged.damages.push(damage),
+            Entry::Gap(_) => {}
+        }
     }
+    Ok(logged)
 }
 
 /// The term that a process that starts on this disk would have.
@@ -169,7 +232,7 @@ pub fn history_on(disk: &VirtualDisk, knobs: &Knobs) -> Result<History, String> 
 ///
 /// What the disk refuses, as a sentence.
 pub fn next_term_on(disk: &VirtualDisk) -> Result<u64, String> {
-    advance_term(&disk.open(usize::MAX), &path("term")).map_err(|error| error.to_string())
+    advance_term(&disk.open(usize::MAX), &path("term"), 0).map_err(|error| error.to_string())
 }
 
 /// A name in the run's folder.

@@ -137,6 +137,7 @@ fn is_of(event: &EventLine, kind: &str, worker: &str) -> bool {
 mod tests {
     use std::io::Write;
     use std::ops::Range;
+    use std::sync::Arc;
 
     use lockstep_checkpoint::{Disk, Kind as Logged, LogHeader, StepLog};
 
@@ -238,7 +239,7 @@ mod tests {
         let mut records = records();
         let header = LogHeader::new([7; 16], "identity");
         let path = records.folder.path().join("steps.log");
-        let mut log = StepLog::create(&Disk, &path, &header).unwrap();
+        let mut log = StepLog::create(Arc::new(Disk), &path, &header).unwrap();
         let mut append = |kind, term, step| log.append(kind, term, step, [0; 32]).unwrap();
         append(Logged::Start, 1, 0);
         (1..=10).for_each(|step| append(Logged::Step, 1, step));

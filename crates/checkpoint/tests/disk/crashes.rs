@@ -6,11 +6,11 @@
 use std::path::Path;
 
 use lockstep_checkpoint::{
-    CheckpointName, Error, Files, History, Kind, LastTask, MIN_KEPT, StepLog, advance_term, load_checkpoint,
+    CheckpointName, Error, Files, Kind, LastTask, MIN_KEPT, Record, StepLog, advance_term, load_checkpoint,
 };
 
 use crate::memory::{Memory, Plan};
-use crate::run::{FOLDER, HEADER, LIMIT, LOG, RUN, TERM, digest_of, open, save_step, weights};
+use crate::run::{FOLDER, LIMIT, LOG, RUN, TERM, digest_of, open, open_log, read_log, save_step, weights};
 
 /// Runs `scenario` with a crash before each of its operations and one after the last, and shows `check` what it
 /// promised and each state that the disk may be in. Returns how many states that were.
@@ -97,14 +97,14 @@ fn append(log: &mut StepLog, (kind, term, step): Entry) -> Result<(), Error> {
     log.append(kind, term, step, [step as u8; 32])
 }
 
-fn entries(history: &History) -> Vec<Entry> {
-    history.records().iter().map(|record| (record.kind, record.term, record.step)).collect()
+fn entries(records: &[Record]) -> Vec<Entry> {
+    records.iter().map(|record| (record.kind, record.term, record.step)).collect()
 }
 
 /// Appends all entries, with a sync after each third, until something fails; returns how many were made durable.
 fn write_log(memory: &Memory) -> usize {
     let mut durable = 0;
-    let Ok(mut log) = StepLog::create(memory, Path::new(LOG), &HEADER) else { return 0 };
+    let Ok((mut log, _)) = open_log(memory) else { return 0 };
     for (number, entry) in ENTRIES.into_iter().enumerate() {
         if append(&mut log, entry).is_err() {
             return durable;
@@ -121,10 +121,10 @@ fn write_log(memory: &Memory) -> usize {
 
 /// What is read is a prefix of what was written, and has all that was made durable; then the log goes on.
 fn check_log(durable: usize, disk: &Memory) {
-    let (mut log, history) = StepLog::open(disk, Path::new(LOG), &HEADER).unwrap();
-    let read = entries(&history);
+    let (mut log, history) = open_log(disk).unwrap();
+    let read = entries(&read_log(disk).1);
     assert!(ENTRIES.starts_with(&read) && read.len() >= durable, "{durable} were durable, read {read:?}");
-    if let Some(damage) = history.damage() {
+    for damage in history.damages() {
         let aside = disk.read(damage.set_aside.as_ref().unwrap(), LIMIT).unwrap();
         assert_eq!(aside.len() as u64, damage.bytes);
         assert!(damage.last_step == history.last_step(), "{damage}");
@@ -134,8 +134,8 @@ fn check_log(durable: usize, disk: &Memory) {
         append(&mut log, entry).unwrap();
     }
     log.sync().unwrap();
-    let again = History::read(disk, Path::new(LOG), &HEADER).unwrap();
-    assert_eq!((again.damage(), entries(&again)), (None, [read, more.to_vec()].concat()));
+    let (again, records) = read_log(disk);
+    assert_eq!((again.damages(), entries(&records)), (&[][..], [read, more.to_vec()].concat()));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_crash_while_a_damaged_log_is_mended_loses_nothing() {
     let torn = &bytes[..bytes.len() - 150];
     let mend = |memory: &Memory| {
         memory.overwrite(Path::new(LOG), torn);
-        StepLog::open(memory, Path::new(LOG), &HEADER).is_ok()
+        open_log(memory).is_ok()
     };
     let states = for_every_crash(mend, |_, disk| {
         check_log(4, disk);
@@ -167,9 +167,10 @@ fn a_crash_while_a_damaged_log_is_mended_loses_nothing() {
 
 #[test]
 fn a_term_never_goes_back() {
-    let advance = |memory: &Memory| (0..3).map_while(|_| advance_term(memory, Path::new(TERM)).ok()).last();
+    let advance =
+        |memory: &Memory| (0..3).map_while(|_| advance_term(memory, Path::new(TERM), 0).ok()).last();
     let states = for_every_crash(advance, |returned, disk| {
-        let next = advance_term(disk, Path::new(TERM)).unwrap();
+        let next = advance_term(disk, Path::new(TERM), 0).unwrap();
         let last = returned.unwrap_or(0);
         assert!(next == last + 1 || next == last + 2, "{next} after {last}");
     });

@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use lockstep_checkpoint::{Error, Files, History, Kind, MIN_KEPT, StepLog, advance_term};
+use lockstep_checkpoint::{Error, Files, Kind, MIN_KEPT, StepLog, advance_term};
 
 use crate::memory::{Memory, Plan};
-use crate::run::{FOLDER, HEADER, LOG, TERM, digest_of, open, save_step};
+use crate::run::{FOLDER, TERM, digest_of, open, open_log, read_log, save_step};
 
 fn newest_step(memory: &Memory) -> Option<u64> {
     open(memory).unwrap().newest(&digest_of).found.map(|(manifest, _)| manifest.step)
@@ -86,45 +86,43 @@ fn a_save_that_failed_at_the_last_fsync_is_not_called_saved() {
     }
 }
 
-/// Appends until something fails; returns the entries made durable and the first error.
-fn write_log(log: &mut StepLog) -> (u64, Option<Error>) {
+/// Appends steps `1..=4` and syncs after each second; returns the last one that is durable.
+fn write_log(log: &mut StepLog) -> u64 {
     let mut durable = 0;
     for step in 1..=4 {
-        let written = log.append(Kind::Step, 1, step, [step as u8; 32]).and_then(|()| match step % 2 {
-            0 => log.sync(),
-            _ => Ok(()),
-        });
-        if let Err(error) = written {
-            return (durable, Some(error));
+        log.append(Kind::Step, 1, step, [step as u8; 32]).unwrap();
+        if step % 2 == 0 && log.sync().is_ok() {
+            durable = step;
         }
-        durable = step - step % 2;
     }
-    (durable, None)
+    durable
 }
 
 #[test]
-fn after_a_failure_the_log_takes_no_more_and_keeps_what_was_durable() {
+fn after_a_failure_a_segment_takes_no_more_and_keeps_what_was_durable() {
     for_every_failure(false, |memory| {
-        let Ok((mut log, _)) = StepLog::open(memory, Path::new(LOG), &HEADER) else { return };
-        if log.append(Kind::Start, 1, 0, [0; 32]).is_err() {
-            return;
-        }
-        let (durable, error) = write_log(&mut log);
-        if let Some(error) = error {
+        let Ok((mut log, _)) = open_log(memory) else { return };
+        log.append(Kind::Start, 1, 0, [0; 32]).unwrap();
+        let durable = write_log(&mut log);
+        let failed = log.sync();
+        if let Err(error) = &failed {
             assert!(matches!(error, Error::LogFailed { .. }), "{error}");
             let operations = memory.done().len();
-            let again = log.append(Kind::Step, 1, log.next_step(), [0; 32]).unwrap_err();
-            assert_eq!(again.to_string(), error.to_string());
             assert_eq!(log.sync().unwrap_err().to_string(), error.to_string());
             assert_eq!(memory.done().len(), operations, "the disk was asked again");
+            assert_eq!(log.pending(), Some(durable + 1..=4));
         }
         for disk in memory.after_crash() {
-            let (_, history) = StepLog::open(&disk, Path::new(LOG), &HEADER).unwrap();
-            assert!(
-                history.last_step() >= durable,
-                "{durable} were durable, {} is the last",
-                history.last_step()
-            );
+            let (_, history) = open_log(&disk).unwrap();
+            assert!(history.last_step() >= durable, "{durable} were durable, read {}", history.last_step());
+        }
+        if failed.is_err() {
+            log.go_on().unwrap();
+        }
+        assert_eq!(log.pending(), None);
+        for disk in memory.after_crash() {
+            let (history, _) = read_log(&disk);
+            assert_eq!((history.last_step(), history.gaps(), history.damages()), (4, &[][..], &[][..]));
         }
     });
 }
@@ -133,7 +131,7 @@ fn after_a_failure_the_log_takes_no_more_and_keeps_what_was_durable() {
 #[test]
 fn what_an_opened_log_says_is_durable_though_an_fsync_failed_before() {
     let memory = Memory::new(Plan::default());
-    let (mut log, _) = StepLog::open(&memory, Path::new(LOG), &HEADER).unwrap();
+    let (mut log, _) = open_log(&memory).unwrap();
     log.append(Kind::Start, 1, 0, [0; 32]).unwrap();
     log.append(Kind::Step, 1, 1, [1; 32]).unwrap();
     memory.plan(Plan { fail_at: Some((0, Other)), ..Plan::default() });
@@ -141,15 +139,15 @@ fn what_an_opened_log_says_is_durable_though_an_fsync_failed_before() {
     drop(log);
 
     memory.plan(Plan::default());
-    let (mut log, history) = StepLog::open(&memory, Path::new(LOG), &HEADER).unwrap();
-    assert_eq!((history.last_step(), history.damage()), (1, None));
+    let (mut log, history) = open_log(&memory).unwrap();
+    assert_eq!((history.last_step(), history.damages()), (1, &[][..]));
     log.append(Kind::Start, 2, 1, [1; 32]).unwrap();
     log.append(Kind::Step, 2, 2, [2; 32]).unwrap();
     log.sync().unwrap();
     assert_eq!(memory.syncs_after_a_failed_one(), 0);
     for disk in memory.after_crash() {
-        let history = History::read(&disk, Path::new(LOG), &HEADER).unwrap();
-        assert_eq!((history.last_step(), history.damage()), (2, None));
+        let (history, _) = read_log(&disk);
+        assert_eq!((history.last_step(), history.damages()), (2, &[][..]));
     }
 }
 
@@ -157,10 +155,10 @@ fn what_an_opened_log_says_is_durable_though_an_fsync_failed_before() {
 fn a_term_that_cannot_be_kept_is_not_given_out() {
     for_every_failure(false, |memory| {
         let path = Path::new(TERM);
-        let given: Vec<u64> = (0..3).filter_map(|_| advance_term(memory, path).ok()).collect();
+        let given: Vec<u64> = (0..3).filter_map(|_| advance_term(memory, path, 0).ok()).collect();
         assert!(given.is_sorted_by(|before, after| before < after), "{given:?}");
         for disk in memory.after_crash() {
-            assert!(advance_term(&disk, path).unwrap() > *given.last().unwrap());
+            assert!(advance_term(&disk, path, 0).unwrap() > *given.last().unwrap());
         }
     });
 }
@@ -170,16 +168,16 @@ fn a_disk_that_writes_other_bytes_is_found_out() {
     let memory = Memory::new(Plan::default());
     let mut checkpoints = open(&memory).unwrap();
     save_step(&mut checkpoints, 1, 1).unwrap();
-    advance_term(&memory, Path::new(TERM)).unwrap();
+    advance_term(&memory, Path::new(TERM), 0).unwrap();
     memory.plan(Plan { garble: true, ..Plan::default() });
     let message = save_step(&mut checkpoints, 1, 2).unwrap_err().to_string();
     assert!(
         message.contains("step-00000002-term-1.safetensors: the disk gave back other bytes"),
         "{message}"
     );
-    assert!(matches!(advance_term(&memory, Path::new(TERM)), Err(Error::Corrupt { .. })));
+    assert!(matches!(advance_term(&memory, Path::new(TERM), 0), Err(Error::Corrupt { .. })));
     assert_eq!(newest_step(&memory), Some(1));
     assert_eq!(memory.list(Path::new(FOLDER)).unwrap().len(), 2, "the damaged file was left behind");
     memory.plan(Plan::default());
-    assert_eq!(advance_term(&memory, Path::new(TERM)).unwrap(), 2);
+    assert_eq!(advance_term(&memory, Path::new(TERM), 0).unwrap(), 2);
 }

@@ -70,6 +70,8 @@ struct State {
     crashed: bool,
     failed: bool,
     syncs_after_a_failed_one: usize,
+    /// The most bytes that one call has asked for.
+    largest_read: usize,
 }
 
 struct Open {
@@ -106,6 +108,11 @@ impl Memory {
     /// How often an fsync was asked for on a file that had a failed one.
     pub fn syncs_after_a_failed_one(&self) -> usize {
         self.lock().syncs_after_a_failed_one
+    }
+
+    /// The most bytes that one call has read, or asked for.
+    pub fn largest_read(&self) -> usize {
+        self.lock().largest_read
     }
 
     /// Changes a file behind everybody's back, as rot does.
@@ -219,7 +226,7 @@ impl Inode {
 impl Plan {
     fn refuses(&self, operation: &str, kind: io::ErrorKind) -> bool {
         match operation {
-            "read" | "list" | "exists" => false,
+            "read" | "len" | "list" | "exists" => false,
             "remove" => self.fail_forever && kind != io::ErrorKind::StorageFull,
             _ => self.fail_forever,
         }
@@ -285,12 +292,26 @@ impl Files for Memory {
     }
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        let state = self.begin("read")?;
-        let content = &state.inodes[state.inode(path)?].content;
+        let mut state = self.begin("read")?;
+        let content = state.inodes[state.inode(path)?].content.clone();
         if content.len() as u64 > limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        Ok(content.clone())
+        state.largest_read = state.largest_read.max(content.len());
+        Ok(content)
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        let mut state = self.begin("read")?;
+        state.largest_read = state.largest_read.max(limit);
+        let content = &state.inodes[state.inode(path)?].content;
+        let from = (offset as usize).min(content.len());
+        Ok(content[from..content.len().min(from + limit)].to_vec())
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        let state = self.begin("len")?;
+        Ok(state.inodes[state.inode(path)?].content.len() as u64)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {

@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use lockstep_checkpoint::{Checkpoints, Error, LastTask, LogHeader, Manifest, Progress, State, StoredModel};
+use lockstep_checkpoint::{
+    Checkpoints, Error, Files, History, LastTask, LogHeader, Manifest, Progress, Record, State, StepLog,
+    StoredModel,
+};
 
 use crate::memory::Memory;
 
@@ -40,8 +43,24 @@ pub fn state(term: u64, step: u64, last_task: LastTask) -> State {
     State { term, step, last_task, weights_digest: [step as u8; 32], identity, progress }
 }
 
+pub fn files(memory: &Memory) -> Arc<dyn Files> {
+    Arc::new(memory.clone())
+}
+
+pub fn open_log(memory: &Memory) -> Result<(StepLog, History), Error> {
+    StepLog::open(files(memory), Path::new(LOG), &HEADER)
+}
+
+/// What the log says as a whole, and its records.
+pub fn read_log(memory: &Memory) -> (History, Vec<Record>) {
+    let mut records = Vec::new();
+    let history =
+        History::visit(files(memory), Path::new(LOG), &HEADER, |record| records.push(*record)).unwrap();
+    (history, records)
+}
+
 pub fn open(memory: &Memory) -> Result<Checkpoints, Error> {
-    Checkpoints::open(Arc::new(memory.clone()), Path::new(FOLDER), RUN)
+    Checkpoints::open(files(memory), Path::new(FOLDER), RUN)
 }
 
 pub fn save(checkpoints: &mut Checkpoints, state: &State) -> Result<Manifest, Error> {

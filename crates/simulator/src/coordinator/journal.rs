@@ -3,7 +3,10 @@
 
 mod held;
 
-use lockstep_checkpoint::{Backlog, Entry, Limits, Proof, Pushed};
+use std::ops::RangeInclusive;
+
+use lockstep_checkpoint::backlog::{Backlog, Entry, Limits, Pushed};
+use lockstep_checkpoint::{Note, Proof};
 use lockstep_control::{Event, Task};
 
 use held::{HeldThread, Progress};
@@ -12,7 +15,7 @@ use super::Coordinator;
 use crate::arithmetic::Value;
 use crate::cluster::{Cluster, Happening};
 use crate::fact::{CoordinatorId, Fact};
-use crate::storage::Storage;
+use crate::storage::{Refusal, Storage};
 
 /// Calls of the disk within one entry at most, or somewhat more.
 const CALLS_OF_AN_ENTRY: u64 = 20;
@@ -53,8 +56,8 @@ enum Doing {
 /// What came of an entry.
 #[derive(Debug)]
 enum Wrote {
-    Step { step: u64, result: Result<Proof, String> },
-    Save { after: Task, failure: Option<String> },
+    Step { step: u64, result: Result<Proof, Refusal> },
+    Save { after: Task, failure: Option<Refusal>, pending: Option<RangeInclusive<u64>> },
 }
 
 /// A stall of the disk to come.
@@ -139,7 +142,10 @@ impl Cluster {
                     self.fact(Fact::StepTaken { coordinator: id, step: *step });
                     self.knobs.append_us
                 }
-                Entry::Save(_) => self.knobs.disk_us,
+                Entry::Save(_) => {
+                    self.fact(Fact::SaveTaken { coordinator: id });
+                    self.knobs.disk_us
+                }
             };
             coordinator.journal.doing = Doing::Writing(storage, entry);
             coordinator.journal.turn += 1;
@@ -230,23 +236,49 @@ impl Cluster {
 
     /// What comes out of the thread.
     fn say(&mut self, id: CoordinatorId, wrote: Wrote) -> Option<Event> {
+        self.say_notes(id);
         match wrote {
             Wrote::Step { step, result: Ok(proof) } => {
-                if proof == Proof::Unrecorded {
-                    self.count("step not recorded");
+                match proof {
+                    Proof::Unrecorded => self.count("step not recorded"),
+                    Proof::Resumed { .. } => self.count("log begins again behind a gap"),
+                    Proof::Appended | Proof::Proved => {}
                 }
                 self.fact(Fact::Recorded { coordinator: id, step, proof });
                 None
             }
-            Wrote::Step { step, result: Err(reason) } => {
+            Wrote::Step { step, result: Err(Refusal::Failed(reason)) } => {
                 self.fact(Fact::NotProved { coordinator: id, step, reason });
                 Some(Event::Contradicted { step })
             }
-            Wrote::Save { after, failure } => {
+            Wrote::Step { result: Err(Refusal::Superseded { term }), .. }
+            | Wrote::Save { failure: Some(Refusal::Superseded { term }), .. } => {
+                self.count("replaced, as the disk says");
+                Some(Event::Superseded { term })
+            }
+            Wrote::Save { after, failure, pending } => {
+                if let Some(steps) = pending {
+                    self.fact(Fact::NotDurable { coordinator: id, steps });
+                }
+                let failure = failure.map(|refusal| format!("{refusal:?}"));
                 let durable = failure.is_none();
                 self.count(if durable { "checkpoint saved" } else { "checkpoint failed" });
                 self.fact(Fact::Saved { coordinator: id, after, failure });
                 Some(Event::Saved { durable })
+            }
+        }
+    }
+
+    fn say_notes(&mut self, id: CoordinatorId) {
+        let Some(coordinator) = self.coordinators[id].as_mut() else { return };
+        let Doing::Nothing(storage) = &mut coordinator.journal.doing else { return };
+        for note in storage.take_notes() {
+            match note {
+                Note::LogFailed { .. } => self.fact(Fact::LogFails { coordinator: id }),
+                Note::LogGoesOn { .. } => self.fact(Fact::LogGoesOn { coordinator: id }),
+                Note::Gap { .. } => self.count("gap of the log told"),
+                Note::Unreadable { .. } => self.count("record not readable"),
+                Note::NotRemoved(_) => self.count("old checkpoint not removed"),
             }
         }
     }
@@ -311,7 +343,8 @@ fn write_entry(mut storage: Box<Storage>, entry: Waiting) -> (Box<Storage>, Wrot
     let wrote = match entry {
         Entry::Step { step, weights } => Wrote::Step { step, result: storage.committed(step, &weights) },
         Entry::Save(Snapshot { after, weights, examples }) => {
-            Wrote::Save { after, failure: storage.save(after, &weights, examples).err() }
+            let failure = storage.save(after, &weights, examples).err();
+            Wrote::Save { after, failure, pending: storage.pending() }
         }
         Entry::Record(_) | Entry::LostRecords(_) | Entry::CaughtUp(_) => {
             unreachable!("these are done on the way")

@@ -65,6 +65,17 @@ impl Files for Mount {
         Ok(content.bytes.clone())
     }
 
+    fn read_at(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        let whole = self.read(path, u64::MAX)?;
+        let from = usize::try_from(offset).map_or(whole.len(), |offset| offset.min(whole.len()));
+        let to = from.saturating_add(limit).min(whole.len());
+        Ok(whole[from..to].to_vec())
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(self.read(path, u64::MAX)?.len() as u64)
+    }
+
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         let state = self.state();
         let inside = state.names.keys().filter(|path| path.parent() == Some(directory));

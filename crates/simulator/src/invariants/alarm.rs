@@ -1,10 +1,10 @@
 //! The alarm that the disk is behind is true and said once: at the first step that is lost, which is only lost where
 //! too much waits, and never again until all that waited is written. Then the steps lost are named, as are lines that
-//! are missing.
+//! are missing. The alarm that the log cannot be written is likewise said once until it is written again.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lockstep_checkpoint::{Limits, LostSteps};
+use lockstep_checkpoint::backlog::{Limits, LostSteps};
 
 use super::{Invariant, View};
 use crate::fact::{CoordinatorId, Fact};
@@ -22,6 +22,8 @@ struct Queue {
     lost: Option<LostSteps>,
     /// The first step lost, until it is said.
     unsaid: Option<u64>,
+    /// It is said that the log cannot be written.
+    log_fails: bool,
     /// Lines that are neither written nor said to be missing.
     lines: u64,
 }
@@ -76,6 +78,23 @@ impl Invariant for Alarm {
             Fact::LineWaits { coordinator, .. } => self.0.entry(*coordinator).or_default().lines += 1,
             Fact::LineWritten { coordinator, .. } => return self.line_ends(*coordinator, 1),
             Fact::LinesLost { coordinator, count } => return self.line_ends(*coordinator, *count),
+            Fact::LogFails { coordinator } => {
+                let queue = self.0.entry(*coordinator).or_default();
+                if std::mem::replace(&mut queue.log_fails, true) {
+                    return Err("it is said again that the log cannot be written".to_string());
+                }
+                if view.disk.failed_calls() == 0 {
+                    return Err(
+                        "it is said that the log cannot be written, and no call has failed".to_string()
+                    );
+                }
+            }
+            Fact::LogGoesOn { coordinator } => {
+                let queue = self.0.entry(*coordinator).or_default();
+                if !std::mem::replace(&mut queue.log_fails, false) {
+                    return Err("it is said that the log is written again, as it was before".to_string());
+                }
+            }
             Fact::Ended { coordinator, .. } => drop(self.0.remove(coordinator)),
             _ => {}
         }
@@ -126,7 +145,11 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::judge_events;
+    use std::path::Path;
+
+    use lockstep_checkpoint::Files;
+
+    use super::super::testing::{disk, judge_events, judge_on};
     use super::*;
 
     fn waits(step: u64) -> Fact {
@@ -189,5 +212,19 @@ mod tests {
         let error = judged(&[waits.clone(), waits.clone(), missing(1), nothing]).unwrap_err();
         assert_eq!(error, "1 lines are missing, and nobody is told");
         assert_eq!(judged(&[waits, missing(2)]).unwrap_err(), "2 lines are written or missing, 1 there were");
+    }
+
+    #[test]
+    fn an_alarm_of_the_log_that_is_false_or_said_twice_is_seen() {
+        let (fails, goes_on) = (Fact::LogFails { coordinator: 0 }, Fact::LogGoesOn { coordinator: 0 });
+        let disk = disk();
+        let mut alarm = Alarm::default();
+        assert!(judge_on(&mut Alarm::default(), &disk, 0, &fails).is_err(), "no call has failed");
+        disk.set_faults(1000, 0);
+        disk.open(0).create_new(Path::new("/run/a")).err().unwrap();
+        assert_eq!(judge_on(&mut alarm, &disk, 0, &fails), Ok(()));
+        assert!(judge_on(&mut alarm, &disk, 1, &fails).unwrap_err().contains("said again"));
+        assert_eq!(judge_on(&mut alarm, &disk, 2, &goes_on), Ok(()));
+        assert!(judge_on(&mut alarm, &disk, 3, &goes_on).unwrap_err().contains("as it was before"));
     }
 }

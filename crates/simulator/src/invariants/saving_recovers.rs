@@ -33,8 +33,6 @@ struct Health {
     /// A call is held, or the process is stopped.
     held: bool,
     paused: bool,
-    /// A call has failed since the process began.
-    failed: bool,
     /// The last step that is done, and the last one that was when the disk became well.
     step: u64,
     step_then: u64,
@@ -48,6 +46,8 @@ struct Health {
     to_save: Vec<Task>,
     saved: bool,
     recorded: bool,
+    /// The last state was saved while records were not durable.
+    in_memory: bool,
 }
 
 impl Invariant for SavingRecovers {
@@ -58,10 +58,8 @@ impl Invariant for SavingRecovers {
     fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
         let failed_calls = view.disk.failed_calls();
         if failed_calls != self.failed_calls || matches!(fact, Fact::DiskHasRoom | Fact::Repaired) {
-            let failed = failed_calls != self.failed_calls;
             self.failed_calls = failed_calls;
             for health in self.coordinators.values_mut() {
-                health.failed |= failed;
                 health.becomes_well(view);
             }
         }
@@ -77,7 +75,7 @@ impl Invariant for SavingRecovers {
 
     fn after_event(&mut self, view: &View) -> Result<(), String> {
         for (coordinator, health) in &self.coordinators {
-            let missing = match (health.saved, health.recorded || health.failed) {
+            let missing = match (health.saved, health.recorded && !health.in_memory) {
                 (false, _) => "no state is saved",
                 (_, false) => "no step is recorded",
                 (true, true) => continue,
@@ -103,6 +101,7 @@ enum Change {
     Waits,
     Taken,
     Recorded(u64),
+    InMemory(bool),
     Save(Task),
     Saved(Task),
 }
@@ -122,6 +121,8 @@ impl Change {
             }
             Fact::StepWaits { coordinator, lost: false, .. } => (*coordinator, Self::Waits),
             Fact::StepTaken { coordinator, .. } => (*coordinator, Self::Taken),
+            Fact::SaveTaken { coordinator } => (*coordinator, Self::InMemory(false)),
+            Fact::NotDurable { coordinator, .. } => (*coordinator, Self::InMemory(true)),
             Fact::Recorded { coordinator, step, proof: Proof::Appended | Proof::Proved } => {
                 (*coordinator, Self::Recorded(*step))
             }
@@ -160,6 +161,7 @@ impl Health {
             Change::Waits => self.waiting += 1,
             Change::Taken => self.waiting = self.waiting.saturating_sub(1),
             Change::Recorded(step) => self.recorded |= step > self.step_then,
+            Change::InMemory(in_memory) => self.in_memory = in_memory,
             Change::Save(after) => self.to_save.push(after),
             Change::Saved(after) => self.saved |= self.to_save.contains(&after),
         }
@@ -233,7 +235,9 @@ mod tests {
         let error = complaint(&disk(), std::slice::from_ref(&saved_late)).unwrap_err();
         assert!(error.ends_with("and no step is recorded"), "{error}");
         let unrecorded = self::recorded(2, Proof::Unrecorded);
-        assert!(complaint(&disk(), &[unrecorded, saved_late]).is_err());
+        assert!(complaint(&disk(), &[unrecorded, saved_late.clone()]).is_err());
+        let in_memory = Fact::NotDurable { coordinator: 0, steps: 1..=2 };
+        assert!(complaint(&disk(), &[recorded, in_memory, saved_late]).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The step log is a valid chain, says only what is true, and covers every step up to the newest durable checkpoint,
-//! but for those that the queue has lost, and the next one, which the log goes on with; unless the disk has refused or
-//! lost records, or a second coordinator has taken over, which it then says.
+//! but for those that the queue has lost, the next one, which the log goes on with, and those of which the journal says
+//! that they are not durable; unless a bit has flipped, or a second coordinator has taken over.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,8 @@ use crate::storage;
 pub struct StepLog {
     /// Records may be missing.
     excused: bool,
-    /// Steps that the queue has lost, or that came after such, and that have no record.
+    /// Steps that have no record, as is known: the queue has lost them, or they came after such, or the log could not be
+    /// written.
     lost: BTreeSet<u64>,
     chance: Chance,
 }
@@ -36,10 +37,7 @@ impl Invariant for StepLog {
 
     fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
         match fact {
-            Fact::Fault {
-                class: "bit flipped at rest" | "disk full for a while" | "second coordinator",
-                ..
-            } => {
+            Fact::Fault { class: "bit flipped at rest" | "second coordinator", .. } => {
                 self.excused = true;
                 Ok(())
             }
@@ -47,10 +45,25 @@ impl Invariant for StepLog {
                 self.lost.insert(*step);
                 Ok(())
             }
+            Fact::Recorded { step, proof: Proof::Resumed { missing }, .. } => {
+                let known = (*missing.start()..*step).all(|missing| self.lost.contains(&missing));
+                self.lost.insert(*step);
+                // Of two coordinators, each has its own gaps.
+                if known || self.excused {
+                    Ok(())
+                } else {
+                    Err(format!("steps {missing:?} are left out, and not all are lost"))
+                }
+            }
             Fact::Recorded { step, proof: Proof::Unrecorded, .. } => {
+                // An earlier process was killed before it could say that it had gone on with this step.
                 if self.lost.contains(&(step - 1)) {
                     self.lost.insert(*step);
                 }
+                Ok(())
+            }
+            Fact::NotDurable { steps, .. } => {
+                self.lost.extend(steps.clone());
                 Ok(())
             }
             Fact::Recorded { step, .. } => {
@@ -67,10 +80,11 @@ impl Invariant for StepLog {
                         return Err(format!("it has another digest for step {}", record.step));
                     }
                 }
-                if self.excused || view.knobs.disk_errors > 0 || view.knobs.failed_syncs > 0 {
+                if self.excused {
                     return Ok(());
                 }
-                if let Some(damage) = history.damage() {
+                let failed = view.disk.failed_calls() > 0;
+                if let Some(damage) = history.damage().filter(|_| !failed) {
                     return Err(format!("nothing has damaged it, and it is: {damage}"));
                 }
                 let mut steps = 1..=after.step;
@@ -121,7 +135,7 @@ mod tests {
         storage.committed(2, oracle.weights(2).unwrap()).unwrap();
         storage.save(step(2), oracle.weights(2).unwrap(), 16).unwrap();
         let lost = Fact::StepWaits { coordinator: 0, step: 1, bytes: 32, lost: true };
-        let after = Fact::Recorded { coordinator: 0, step: 2, proof: Proof::Unrecorded };
+        let after = Fact::Recorded { coordinator: 0, step: 2, proof: Proof::Resumed { missing: 1..=2 } };
         let mut told = StepLog::new(1);
         for fact in [&lost, &after, &saved(2)] {
             assert_eq!(judge_on(&mut told, &disk, 0, fact), Ok(()));
