@@ -1,5 +1,6 @@
 //! Bad input gets one clear line with cause and remedy, the right exit code, and leaves nothing half-written.
 
+mod breaking;
 pub mod data;
 mod dialling;
 mod divergence;
@@ -86,12 +87,17 @@ struct Waiting {
 
 impl Waiting {
     fn for_workers(count: u32) -> Self {
+        Self::with(count, &[])
+    }
+
+    fn with(count: u32, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = coordinator(folder.path());
         command
             .args(["--json", "--run-dir", "run", "--external", "--token", TOKEN])
             .args(SMALL)
-            .args(PATIENT);
+            .args(PATIENT)
+            .args(arguments);
         let mut coordinator = start(command.args(["--workers", &count.to_string()]));
         let url = coordinator.wait_for(|line| {
             let (_, after) = line.split_once("--coordinator ")?;

@@ -131,6 +131,48 @@ fn a_page_bears_what_is_not_finite() {
 }
 
 #[test]
+fn what_lasts_and_the_inside_of_the_network_are_there_at_once() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args([
+        "--run-dir",
+        "run",
+        "--dataset",
+        "auto",
+        "--examples",
+        "500",
+        "--max-steps",
+        "1",
+        "--stay",
+    ]);
+    let mut run = start(&mut command);
+    let url = url_of(&mut run);
+    run.wait_for_line("the dashboard stays at http://");
+    browser.open(&url);
+    browser.wait_for("document.getElementById('notices').innerText.includes('generated digits, not MNIST')");
+    // Nobody has drawn, or come there.
+    browser.wait_for("document.getElementById('verdict').innerText.startsWith('Test digit 0: it reads a')");
+    browser.wait_for(
+        "document.getElementById('layer-dense1').getAttribute('aria-label').includes('answer strongly')",
+    );
+    assert_eq!(browser.run("return window.scrollY;"), 0);
+    browser.wait_for(
+        "document.getElementById('figure-rate-sub').innerText.startsWith('examples/s, mean of the run')",
+    );
+    browser.wait_for("document.getElementById('split-of').innerText === 'mean of the run'");
+    let lines = browser.run(
+        "take({ progress: told.progress, notices: [{ sentence: 'steps are not recorded', over: false }] });
+         take({ progress: told.progress, notices: [{ sentence: 'steps 2 to 9 have no record', over: true }] });
+         return [...document.querySelectorAll('#notices p')].map((line) => [line.innerText, line.dataset.over]);",
+    );
+    assert_eq!(lines[1], json!(["Steps 2 to 9 have no record.", "true"]), "{lines}");
+    assert!(lines[0][0].as_str().unwrap().contains("generated digits") && lines[2].is_null(), "{lines}");
+    let console = browser.log("browser");
+    assert!(console.is_empty(), "the console says: {console:?}");
+}
+
+#[test]
 fn a_page_goes_on_when_points_become_fewer() {
     let Some(browser) = browser() else { return };
     let folder = tempfile::tempdir().unwrap();

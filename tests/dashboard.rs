@@ -2,6 +2,7 @@
 
 pub mod client;
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::harness::{
     END_BY_SIGNAL, PATIENT, Running, SMALL, coordinator, kill_with_checkpoints, run_small, start,
 };
-use client::{Address, Events, request};
+use client::{Address, Answer, Events, request};
 
 /// Long enough to look at: some thousand steps.
 const EPOCHS: [&str; 2] = ["--epochs", "150"];
@@ -87,6 +88,9 @@ fn events_tell_the_run_and_end_with_it() {
     assert_eq!((&last["progress"]["step"], &last["progress"]["epoch"]), (&2100.into(), &150.into()));
     assert_eq!((&last["ended"]["how"], &last["stays"]), (&"done".into(), &true.into()), "{last}");
     assert_eq!(events.iter().filter(|event| event["ended"].is_object()).count(), 1);
+    // At the end the rate is that of the whole run, as the summary has it, and not of its last moment.
+    let [shown, meant] = [&last["progress"], &summary].map(|of| of["examples_per_second"].as_f64().unwrap());
+    assert!((shown - meant).abs() <= meant * 1e-6, "{shown} and {meant}");
 
     // A page that follows has every step in its points, once.
     let mut points = Vec::new();
@@ -245,10 +249,17 @@ fn a_connection_too_many_is_refused_in_words() {
     crate::harness::wait_until(|| address.get("/").status == 200);
 }
 
+/// Asks for the page by the name of `host`.
+fn by_name(address: Address, host: &str) -> Answer {
+    request(address, format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes())
+}
+
 #[test]
-fn where_other_machines_reach_it_only_its_own_names_are_answered() {
+fn where_other_machines_reach_it_its_own_names_are_answered_and_those_vouched_for() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = [&ENDLESS[..], &["--dashboard", "0.0.0.0:0", "--insecure"]].concat();
+    let mine =
+        ["--dashboard-host", "lockstep.example.org,other.example.org", "--dashboard-host", "third.example"];
+    let arguments = [&ENDLESS[..], &["--dashboard", "0.0.0.0:0", "--insecure"], &mine].concat();
     let (_run, address) = start_with(folder.path(), &arguments);
     let machine = rustix::system::uname().nodename().to_str().unwrap().to_string();
     for (host, status) in [
@@ -256,14 +267,123 @@ fn where_other_machines_reach_it_only_its_own_names_are_answered() {
         ("[::1]", 200),
         ("localhost", 200),
         ("coordinator:1", 200),
+        ("lockstep.default.svc.cluster.local", 200),
         (&*machine, 200),
+        ("lockstep.example.org", 200),
+        ("other.example.org:443", 200),
+        ("third.example", 200),
         ("evil.example", 421),
         ("localhost.evil.example:1", 421),
         ("127.0.0.1.evil.example", 421),
     ] {
-        let ask = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-        assert_eq!(request(address, ask.as_bytes()).status, status, "{host}");
+        assert_eq!(by_name(address, host).status, status, "{host}");
     }
+    let told = Events::open(address).next().unwrap();
+    let configuration = told["facts"]["configuration"].to_string();
+    assert!(
+        configuration.contains("third.example"),
+        "it is kept for a process that resumes: {configuration}"
+    );
+}
+
+#[test]
+fn on_loopback_a_name_is_answered_that_the_operator_vouches_for() {
+    let (finished, folder) = run_small(&["--max-steps", "1", "--no-dashboard"]);
+    finished.done();
+    let (_show, address) = show(folder.path(), &["--dashboard-host", "lockstep.example.org"]);
+    assert_eq!(by_name(address, "lockstep.example.org").status, 200);
+    let refused = by_name(address, "gpu-1.example.org:8080");
+    assert_eq!(refused.status, 421);
+    assert_eq!(
+        refused.text(),
+        "this server answers to localhost and to addresses, and not to gpu-1.example.org; if the name is yours, start \
+         the coordinator with --dashboard-host gpu-1.example.org\n"
+    );
+    let slip =
+        start(coordinator(folder.path()).args(["show", "run", "--dashboard-host", "http://a/"])).finish();
+    assert_eq!(slip.code(), Some(2), "{slip}");
+    assert!(slip.stderr.contains("'http://a/' is no name of a host"), "{slip}");
+}
+
+/// What balancers and monitors ask with: they send no host, ask for less than the whole, and speak HTTP/1.0.
+#[test]
+fn every_route_answers_whoever_watches_over_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, address) = start_with(folder.path(), &ENDLESS);
+    run.wait_for_line("epoch      1/100000");
+    for (path, methods) in [
+        ("/", "GET,HEAD,OPTIONS"),
+        ("/dashboard.css", "GET,HEAD,OPTIONS"),
+        ("/dashboard.js", "GET,HEAD,OPTIONS"),
+        ("/icon.svg", "GET,HEAD,OPTIONS"),
+        ("/api/stream", "GET,HEAD,OPTIONS"),
+        ("/api/look", "POST,OPTIONS"),
+        ("/api/look/3", "GET,HEAD,OPTIONS"),
+        ("/api/filters", "GET,HEAD,OPTIONS"),
+        ("/api/digits", "GET,HEAD,OPTIONS"),
+        ("/files/config.toml", "GET,HEAD,OPTIONS"),
+        ("/metrics", "GET,HEAD,OPTIONS"),
+        ("/healthz", "GET,HEAD,OPTIONS"),
+        ("/readyz", "GET,HEAD,OPTIONS"),
+        ("/version", "GET,HEAD,OPTIONS"),
+    ] {
+        for (version, host) in
+            [("1.0", ""), ("1.0", "host: localhost\r\n"), ("1.1", ""), ("1.1", "host: localhost\r\n")]
+        {
+            let ask = |method: &str| {
+                let text = format!("{method} {path} HTTP/{version}\r\n{host}connection: close\r\n\r\n");
+                whole_answer(address, text.as_bytes())
+            };
+            let case = format!("{path}, HTTP/{version}, {host:?}");
+            let options = ask("OPTIONS");
+            assert!(options.starts_with(" 204 "), "{case}: {options}");
+            assert!(options.contains(&format!("\r\nallow: {methods}\r\n")), "{case}: {options}");
+            assert!(options.ends_with("\r\n\r\n"), "{case}: {options}");
+            let head = ask("HEAD");
+            let status = if methods.contains("HEAD") { " 200 " } else { " 405 " };
+            assert!(head.starts_with(status) && head.ends_with("\r\n\r\n"), "{case}: {head}");
+            if methods.contains("GET") && path != "/api/stream" {
+                assert!(ask("GET").starts_with(" 200 "), "{case}");
+            }
+        }
+    }
+    let of_all = whole_answer(address, b"OPTIONS * HTTP/1.0\r\n\r\n");
+    assert!(of_all.starts_with(" 204 "), "{of_all}");
+    // A page of another name still hears nothing, whatever it asks with.
+    let foreign = whole_answer(address, b"OPTIONS /healthz HTTP/1.0\r\nhost: evil.example\r\n\r\n");
+    assert!(foreign.starts_with(" 421 "), "{foreign}");
+}
+
+/// All that comes back on a connection that the server ends, behind the version.
+fn whole_answer(address: Address, ask: &[u8]) -> String {
+    let mut answer = Vec::new();
+    address.send(ask).read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (version, rest) = answer.split_at("HTTP/1.x".len());
+    assert!(version.starts_with("HTTP/1."), "{answer}");
+    rest.to_string()
+}
+
+#[test]
+fn nobody_between_keeps_the_stream_of_events() {
+    let (finished, folder) = run_small(&["--max-steps", "1", "--no-dashboard"]);
+    finished.done();
+    let (_show, address) = show(folder.path(), &[]);
+    // As a proxy asks that speaks HTTP/1.0 to its servers.
+    let mut stream = BufReader::new(address.send(b"GET /api/stream HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n"));
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(stream.read_line(&mut head).unwrap() > 0, "{head}");
+    }
+    for header in
+        ["x-accel-buffering: no", "cache-control: no-store, no-transform", "content-type: text/event-stream"]
+    {
+        assert!(head.contains(&format!("\r\n{header}\r\n")), "{header} in {head}");
+    }
+    assert!(!head.contains("transfer-encoding"), "{head}");
+    let mut first = String::new();
+    stream.read_line(&mut first).unwrap();
+    assert!(first.starts_with("data: {"), "{first}");
 }
 
 #[test]
@@ -365,6 +485,7 @@ fn a_finished_run_is_shown_from_its_files() {
         Events::open(address).find(|told| told["facts"].is_object() && told["ended"].is_object()).unwrap();
     assert_eq!((&told["ended"]["how"], &told["stays"]), (&"done".into(), &true.into()));
     assert_eq!((&told["progress"]["step"], &told["facts"]["steps"]), (&28.into(), &28.into()));
+    assert_eq!(told["facts"]["dataset_fallback"], false);
     assert_eq!(told["facts"]["run_id"], summary["run_id"]);
     assert_eq!(told["curve"]["points"].as_array().unwrap().len(), 28);
     assert_eq!(told["epochs"][1]["weights_digest"], summary["weights_digest"]);
@@ -409,6 +530,73 @@ fn a_killed_run_is_shown_as_far_as_its_files_go() {
     let nothing = start(coordinator(folder.path()).args(["show", "nowhere"])).finish();
     assert_eq!((nothing.code(), nothing.stderr.lines().count()), (Some(1), 1), "{nothing}");
     assert!(nothing.stderr.starts_with("error: there is no run directory nowhere"), "{nothing}");
+}
+
+#[test]
+fn a_run_on_other_data_than_meant_says_so_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args([
+        "--run-dir",
+        "run",
+        "--dataset",
+        "auto",
+        "--examples",
+        "500",
+        "--max-steps",
+        "1",
+        "--stay",
+    ]);
+    let mut run = start(&mut command);
+    let address = dashboard_of(&mut run);
+    run.wait_for_line("the dashboard stays at http://");
+    let told = |address| Events::open(address).find(|told| told["facts"].is_object()).unwrap();
+    assert_eq!(told(address)["facts"]["dataset_fallback"], true);
+    run.signal(Signal::INT);
+    run.finish().done();
+    let (_show, address) = show(folder.path(), &[]);
+    assert_eq!(told(address)["facts"]["dataset_fallback"], true);
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_a_line_until_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut run, address) = start_with(folder.path(), &[ENDLESS[0], ENDLESS[1], "--checkpoint-every", "0"]);
+    run.wait_for_line("epoch      1/100000");
+    let [place, away] = ["checkpoints", "away"].map(|name| folder.path().join("run").join(name));
+    let mut page = Events::open(address);
+    let mut line = |over: bool, part: &str| {
+        page.find(|told| {
+            let notices = told["notices"].as_array().into_iter().flatten();
+            notices
+                .into_iter()
+                .any(|notice| notice["over"] == over && notice["sentence"].as_str().unwrap().contains(part))
+        })
+        .unwrap()
+    };
+    std::fs::rename(&place, &away).unwrap();
+    line(false, "is not saved: ");
+    std::fs::rename(&away, &place).unwrap();
+    line(true, "checkpoints are written again: ");
+}
+
+#[test]
+fn steps_without_a_record_are_named() {
+    /// Of a record in the log of steps.
+    const RECORD_BYTES: u64 = 92;
+    let (finished, folder) = run_small(&["--no-dashboard"]);
+    finished.done();
+    let told = || {
+        let (_show, address) = show(folder.path(), &[]);
+        Events::open(address).find(|told| told["facts"].is_object()).unwrap()
+    };
+    assert!(told()["notices"].as_array().is_none_or(Vec::is_empty));
+    let log = std::fs::File::options().write(true).open(folder.path().join("run/steps.log")).unwrap();
+    log.set_len(log.metadata().unwrap().len() - 3 * RECORD_BYTES).unwrap();
+    let told = told();
+    let sentence =
+        "steps 26 to 28 have no record in the log: `coordinator verify` has nothing to compare with there";
+    assert_eq!(told["notices"], serde_json::json!([{ "sentence": sentence, "over": true }]), "{told}");
 }
 
 /// `coordinator show run`, in `folder`.

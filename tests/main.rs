@@ -26,4 +26,5 @@ mod same_bits;
 mod scaling;
 mod tensorboard;
 mod timeline;
+mod verify;
 mod worker_death;

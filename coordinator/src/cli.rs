@@ -26,7 +26,8 @@ use crate::bench::Bench;
 use crate::compare_command;
 use crate::model_commands::{evaluate, export, predict};
 use crate::report_command;
-use crate::settings::{Settings, SettingsError, nearest::nearest};
+use crate::settings::{HostName, Settings, SettingsError, nearest::nearest};
+use crate::verify;
 pub(crate) use train_arguments::TrainArguments;
 
 /// The run is done.
@@ -133,10 +134,13 @@ struct VerifyArguments {
     #[arg(long, value_name = "STEP", default_value_t = 1, allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u64).range(1..))]
     from: u64,
-    /// Last step to recompute [default: the last one logged]
+    /// Last step to recompute [default: the last one that the run has got to]
     #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u64).range(1..))]
     to: Option<u64>,
+    /// Folder of the data [default: where the run had them]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Threads to compute with [default: processors]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u32).range(1..=1024))]
@@ -152,6 +156,9 @@ struct ShowArguments {
     /// Where the page is served; port 0 takes a free one
     #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
     dashboard: SocketAddr,
+    /// A name of yours by which a browser or proxy asks for the page; several with commas
+    #[arg(long, env = "LOCKSTEP_DASHBOARD_HOST", value_name = "NAME", value_delimiter = ',')]
+    dashboard_host: Vec<HostName>,
     /// Allow --dashboard on an address that other machines reach
     #[arg(long, env = "LOCKSTEP_INSECURE")]
     insecure: bool,
@@ -204,17 +211,8 @@ pub enum Invocation {
     Train(Box<Settings>),
     /// Work on the training data.
     Data(DataCommand),
-    /// Recompute steps of a run and compare them with its log.
-    Verify {
-        /// Folder of the run; whether there is one is not looked at.
-        run_dir: PathBuf,
-        /// First step, from 1.
-        from: u64,
-        /// Last step, not before `from`; the last one logged if absent.
-        to: Option<u64>,
-        /// Threads to compute with, 1 to 1024.
-        threads: NonZeroU32,
-    },
+    /// Recompute steps of a run and compare them with what its directory says.
+    Verify(verify::Request),
     /// Write a model for another program.
     Export(export::Arguments),
     /// Measure a model on a test set.
@@ -227,6 +225,8 @@ pub enum Invocation {
         run_dir: PathBuf,
         /// Where the page is served.
         dashboard: SocketAddr,
+        /// Names by which it may be asked besides its own.
+        dashboard_hosts: Vec<HostName>,
         /// Folder of the data.
         data_dir: Option<PathBuf>,
     },
@@ -280,7 +280,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     let cli = Cli::from_arg_matches(&matches)?;
     Ok(match cli.command {
         Some(Command::Data(data)) => Invocation::Data(data.command),
-        Some(Command::Verify(arguments)) => verify(arguments)?,
+        Some(Command::Verify(arguments)) => verify_request(arguments)?,
         Some(Command::Export(arguments)) => Invocation::Export(arguments),
         Some(Command::Evaluate(arguments)) => Invocation::Evaluate(arguments),
         Some(Command::Predict(arguments)) => Invocation::Predict(arguments),
@@ -307,21 +307,21 @@ pub fn settings_of_run(run_dir: &Path) -> Result<Settings, UsageError> {
     Ok(Settings::resolve(&cli.train, &matches, processors())?)
 }
 
-fn verify(arguments: VerifyArguments) -> Result<Invocation, SettingsError> {
-    let VerifyArguments { run_dir, from, to, threads } = arguments;
+fn verify_request(arguments: VerifyArguments) -> Result<Invocation, SettingsError> {
+    let VerifyArguments { run_dir, from, to, data_dir, threads } = arguments;
     match to {
         Some(to) if to < from => Err(SettingsError::StepsReversed { from, to }),
         _ => {
             let threads = threads.and_then(NonZeroU32::new).unwrap_or_else(processors);
-            Ok(Invocation::Verify { run_dir, from, to, threads })
+            Ok(Invocation::Verify(verify::Request { run_dir, data_dir, from, to, threads }))
         }
     }
 }
 
 fn show(arguments: ShowArguments) -> Result<Invocation, SettingsError> {
-    let ShowArguments { run_dir, dashboard, insecure, data_dir } = arguments;
+    let ShowArguments { run_dir, dashboard, dashboard_host, insecure, data_dir } = arguments;
     Settings::check_dashboard(dashboard, insecure)?;
-    Ok(Invocation::Show { run_dir, dashboard, data_dir })
+    Ok(Invocation::Show { run_dir, dashboard, dashboard_hosts: dashboard_host, data_dir })
 }
 
 /// An error and its causes in one line; some errors have named their cause already.

@@ -41,6 +41,6 @@ pub mod svg;
 pub mod timeline;
 pub mod train;
 pub mod trainer;
-pub mod verify_command;
+pub mod verify;
 mod worker_log;
 mod workers_file;

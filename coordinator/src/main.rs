@@ -7,7 +7,7 @@ use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invoca
 use lockstep_coordinator::model_commands::{evaluate, export, predict};
 use lockstep_coordinator::settings::SettingsError;
 use lockstep_coordinator::{
-    bench, chaos, compare_command, data_command, report_command, show_command, train, verify_command,
+    bench, chaos, compare_command, data_command, report_command, show_command, train, verify,
 };
 use lockstep_telemetry::Terminal;
 use lockstep_worker::instruction_set;
@@ -49,14 +49,12 @@ fn main() -> ExitCode {
 fn run(invocation: Invocation, terminal: &Terminal) -> ExitCode {
     let result = match invocation {
         Invocation::Train(settings) => train::train(&settings, terminal),
-        Invocation::Verify { run_dir, from, to, threads } => {
-            verify_command::verify(&run_dir, from, to, threads, terminal)
-        }
+        Invocation::Verify(request) => verify::verify(&request, terminal),
         Invocation::Export(arguments) => export::run(&arguments, terminal),
         Invocation::Evaluate(arguments) => evaluate::run(&arguments, terminal),
         Invocation::Predict(arguments) => predict::run(&arguments, terminal),
-        Invocation::Show { run_dir, dashboard, data_dir } => {
-            show_command::show(&run_dir, dashboard, data_dir, terminal)
+        Invocation::Show { run_dir, dashboard, dashboard_hosts, data_dir } => {
+            show_command::show(&run_dir, dashboard, dashboard_hosts, data_dir, terminal)
         }
         Invocation::Compare(arguments) => compare_command::run(&arguments),
         Invocation::Report(arguments) => report_command::run(&arguments, terminal),

@@ -74,7 +74,7 @@ impl Report<'_> {
             Outcome::Done => (Status::Done, EXIT_DONE),
             Outcome::Diverged { .. } => (Status::Diverged, EXIT_FAILED),
             Outcome::Interrupted { signal } => (Status::Interrupted, exit_code(signal)),
-            Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } => {
+            Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } | Outcome::NoProgress { .. } => {
                 return Ending { summary: None, files: vec![self.model(trainer)], code: EXIT_WORKERS_LOST };
             }
             // What is in the directory is the other coordinator's, or contradicts itself: nothing is added to it.
@@ -103,7 +103,9 @@ impl Report<'_> {
         match self.outcome {
             Outcome::Done | Outcome::Interrupted { .. } => {}
             Outcome::Diverged { step } => tracing::error!("{}", self.divergence(step, failures, results)),
-            Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } => self.mourn(results),
+            Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } | Outcome::NoProgress { .. } => {
+                self.mourn(results)
+            }
             Outcome::Superseded { .. } | Outcome::Contradicted { .. } => {
                 tracing::error!("{}, after {} steps of the run", self.outcome, results.steps);
             }

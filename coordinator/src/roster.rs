@@ -58,6 +58,7 @@ struct Entry {
 struct Held {
     assignment: AssignmentId,
     task: Task,
+    leaves: Range<u32>,
     leaves_left: u32,
     /// When it and its weights were handed over.
     ready: Option<Instant>,
@@ -97,6 +98,12 @@ impl Roster {
         self.members.insert(worker, entry);
     }
 
+    /// What a worker calls itself, as long as it is a member or shown.
+    pub fn name(&self, worker: WorkerId) -> Option<&str> {
+        let gone = || self.gone.iter().find(|(gone, _)| gone.worker == worker.0).map(|(gone, _)| &gone.name);
+        self.members.get(&worker).map(|entry| &entry.hello.name).or_else(gone).map(String::as_str)
+    }
+
     /// A worker was given leaves; they wait for weights if `weights`, the newest, are not those that they need.
     pub fn assigned(
         &mut self,
@@ -116,7 +123,14 @@ impl Roster {
         let ready = (task.weights() <= weights).then_some(now);
         // Two tasks are under way at most: what is older will not be answered any more, whoever forgot to say so.
         entry.held.retain(|held| held.task.weights() + 1 >= task.weights());
-        entry.held.push(Held { assignment, task, leaves_left, ready });
+        entry.held.push(Held { assignment, task, leaves, leaves_left, ready });
+    }
+
+    /// The leaves of an assignment that a worker holds.
+    pub fn held(&self, worker: WorkerId, assignment: AssignmentId) -> Option<(Task, Range<u32>)> {
+        let held = &self.members.get(&worker)?.held;
+        let held = held.iter().find(|held| held.assignment == assignment)?;
+        Some((held.task, held.leaves.clone()))
     }
 
     /// An assignment was taken back.
@@ -347,7 +361,7 @@ mod tests {
 
     fn hello(name: &str) -> Hello {
         Hello {
-            protocol_version: 2,
+            protocol_version: 3,
             numerics_version: 1,
             token: Token::new("t").unwrap(),
             name: name.to_string(),

@@ -8,6 +8,7 @@ mod arrivals;
 mod audit;
 mod ending;
 mod records;
+pub mod sentences;
 mod signals;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -68,6 +69,8 @@ pub struct Run {
     arrived: Option<Arrived>,
     /// What is known, besides the cause, of the end of the worker that the control plane is told about.
     detail: String,
+    /// The last checkpoint could not be written.
+    unsaved: bool,
     results: Results,
     /// Events of each kind.
     recorded: BTreeMap<&'static str, u32>,
@@ -124,6 +127,7 @@ impl Run {
             told_before_timer: 0,
             arrived: None,
             detail: String::new(),
+            unsaved: false,
             results,
             recorded: BTreeMap::new(),
         }
@@ -151,7 +155,7 @@ impl Run {
                 self.control.handle(self.now(), event, &mut commands);
                 for command in commands.drain(..) {
                     if let Command::Finish { outcome } = command {
-                        self.record("finish", None, command.to_string());
+                        self.record("finish", None, self.told(&command));
                         let now = Instant::now();
                         let workers = self.roster.whole(now, self.seconds(now), self.results.steps);
                         self.results.workers = Some(workers);
@@ -225,15 +229,16 @@ impl Run {
                 match reason {
                     AssignReason::Share { .. } => {}
                     AssignReason::Reassigned { .. } => {
-                        self.record("reassigned", Some(worker), command.to_string());
+                        self.record("reassigned", Some(worker), self.told(&command));
                     }
                     AssignReason::Copy { holder, waited_ms, expected_ms, .. } => {
                         let reason = format!(
-                            "{worker} got its leaves, too: it had them for {waited_ms} ms, {expected_ms} ms were expected"
+                            "it has had its work for {waited_ms} ms, {expected_ms} ms were expected, and {} got it, too",
+                            self.name_of(worker)
                         );
                         self.roster.late(begin, holder, reason);
                         self.results.faults.assignments_copied += 1;
-                        self.record("copied", Some(worker), command.to_string());
+                        self.record("copied", Some(worker), self.told(&command));
                     }
                 }
                 self.times.sent(message.pixels.len() + message.labels.len());
@@ -248,7 +253,7 @@ impl Run {
             Command::Revoke { worker, assignment, .. } => {
                 self.results.faults.assignments_revoked += 1;
                 self.roster.revoked(worker, assignment);
-                self.record("revoked", Some(worker), command.to_string());
+                self.record("revoked", Some(worker), self.told(&command));
                 let message = proto::Revoke { fence: self.fence, assignment_id: assignment.0 };
                 events.extend(self.send(worker, ToWorker::Revoke(message).into()));
             }
@@ -267,13 +272,13 @@ impl Run {
             Command::Compare { task, worker, node } => self.compare(task, worker, node, events),
             Command::Commit { task, .. } => self.commit(task, events),
             Command::RollBack { task, .. } => {
-                self.record("roll_back", None, command.to_string());
+                self.record("roll_back", None, self.told(&command));
                 self.trainer.roll_back(task);
             }
             Command::Reject { worker, reason, .. } => {
                 self.arrived = None;
                 count_rejected(&mut self.results.faults, reason);
-                self.record("node_rejected", Some(worker), command.to_string());
+                self.record("node_rejected", Some(worker), self.told(&command));
             }
             Command::Save { after, .. } => {
                 tracing::debug!("{command}");
@@ -282,7 +287,8 @@ impl Run {
                 crash::point("save", after.step);
             }
             Command::DropMember { worker, reason } => self.drop_member(worker, reason, &command),
-            Command::Wait { .. } => self.record("waiting", None, command.to_string()),
+            Command::Wait { .. } => self.record("waiting", None, self.told(&command)),
+            Command::Stall { .. } => self.record("stalled", None, self.told(&command)),
             Command::SetTimer { at, .. } => {
                 tracing::trace!("{command}");
                 self.timer = Some(at);
@@ -300,7 +306,8 @@ impl Run {
         let member = self.members.get_mut(&worker);
         if let Some(after) = member.and_then(|member| member.joined_after.take()) {
             let reason = format!(
-                "{worker} contributes: its first node, {node} of {task}, is counted; it joined after step {after}"
+                "{} takes part: its first result, for {task}, counts; it joined after step {after}",
+                self.name_of(worker)
             );
             self.record("worker_contributes", Some(worker), reason);
         }
@@ -310,12 +317,14 @@ impl Run {
         let detail = std::mem::take(&mut self.detail);
         let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
         self.results.faults.workers_dropped += 1;
-        self.record("worker_dropped", Some(worker), command.to_string() + &detail);
-        self.roster.left(Instant::now(), worker, format!("{reason}{detail}"));
+        self.record("worker_dropped", Some(worker), self.told(command) + &detail);
+        let why = sentences::of_drop(&reason, |worker| self.name_of(worker));
+        let why = why + &detail;
+        self.roster.left(Instant::now(), worker, why.clone());
         if let Some(member) = self.members.remove(&worker)
             && let DropReason::WrongNode { .. } | DropReason::Left { cause: LeaveCause::Protocol } = reason
         {
-            member.outbound.refuse(&format!("{reason}{detail}"));
+            member.outbound.refuse(&why);
         }
     }
 

@@ -10,7 +10,7 @@ use lockstep_control::{LeaveCause, WorkerId};
 use lockstep_model::{Digest, NUMERICS_VERSION, PARAMETER_BYTES};
 use lockstep_proto::{
     Encoded, Fence, FromWorker, Heartbeat, Hello, Join, MAX_QUEUED_MESSAGES, MAX_WORKER_MESSAGE_BYTES,
-    Messages, NodeResult, PROTOCOL_VERSION, Spans, ToWorker, Token, Welcome, WorkerMessage,
+    Messages, NodeResult, PROTOCOL_VERSION, Progress, Spans, ToWorker, Token, Welcome, WorkerMessage,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::{IntervalStream, ReceiverStream, WatchStream};
@@ -60,6 +60,8 @@ pub enum Incoming {
     Heartbeat {
         /// Who.
         worker: WorkerId,
+        /// How far it says that it is with what it computes.
+        progress: Option<Progress>,
     },
     /// A worker was welcomed by a coordinator of this run with a higher term.
     Superseded {
@@ -267,7 +269,7 @@ impl Join for Service {
             drop(place);
         });
         let heartbeats = IntervalStream::new(interval(heartbeat))
-            .map(move |_| Ok(ToWorker::Heartbeat(Heartbeat { fence }).into()));
+            .map(move |_| Ok(ToWorker::Heartbeat(Heartbeat { fence, progress: None }).into()));
         let weights = WatchStream::from_changes(newest).filter_map(|weights| weights.map(Ok));
         // The stream ends with its queue, whatever the others have to say.
         let queue = ReceiverStream::new(stream).map(Some).chain(tokio_stream::once(None));
@@ -313,7 +315,7 @@ async fn read(
             Ok(FromWorker::Node(result)) if result.fence == fence => Incoming::Node { worker, result },
             Ok(FromWorker::Node(result)) => Incoming::Stale { worker, fence: result.fence },
             Ok(FromWorker::Heartbeat(heartbeat)) if heartbeat.fence == fence => {
-                Incoming::Heartbeat { worker }
+                Incoming::Heartbeat { worker, progress: heartbeat.progress }
             }
             Ok(FromWorker::Heartbeat(heartbeat)) => Incoming::Stale { worker, fence: heartbeat.fence },
             Ok(FromWorker::Spans(spans)) if spans.fence == fence => {

@@ -36,7 +36,7 @@ use resume::Base;
 pub use resume::Resume;
 use values::MAX_MICRO_SHARDS;
 pub(crate) use values::TokenText;
-pub use values::{DatasetChoice, LearningRate, MicroShards, ValidationSplit};
+pub use values::{DatasetChoice, HostName, LearningRate, MicroShards, ValidationSplit};
 
 /// More local processes than this is a mistake, and each costs a stream, buffers and a thread pool.
 const MAX_WORKERS: u32 = 1024;
@@ -124,6 +124,8 @@ pub struct Settings {
     pub progress: bool,
     /// Where the dashboard is served; off loopback only with `insecure`. None is if absent.
     pub dashboard: Option<SocketAddr>,
+    /// Names by which the dashboard may be asked besides its own.
+    pub dashboard_hosts: Vec<HostName>,
     /// Keep the dashboard after the run.
     pub stay: bool,
 }
@@ -234,6 +236,11 @@ impl Settings {
             progress: !given.first("no_progress", arguments.no_progress, file.no_progress),
             dashboard: (!given.first("no_dashboard", arguments.no_dashboard, file.no_dashboard))
                 .then(|| given.first("dashboard", arguments.dashboard, file.dashboard)),
+            dashboard_hosts: given.first(
+                "dashboard_host",
+                arguments.dashboard_host.clone(),
+                file.dashboard_host,
+            ),
             stay: given.first("stay", arguments.stay, file.stay),
         })
     }
@@ -299,6 +306,7 @@ impl Settings {
             timeline_every: Some(self.timeline_every.get()),
             no_progress: Some(!self.progress),
             dashboard: self.dashboard,
+            dashboard_host: Some(self.dashboard_hosts.clone()).filter(|hosts| !hosts.is_empty()),
             no_dashboard: Some(self.dashboard.is_none()),
             stay: Some(self.stay),
             ..ConfigFile::default()

@@ -4,10 +4,13 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
+use lockstep_checkpoint::{Disk, History, LogHeader};
 use lockstep_dataset::{Dataset, validation_examples};
 use lockstep_model::into_le_bytes;
 use lockstep_proto::RunId;
@@ -20,12 +23,12 @@ use crate::initial::Initial;
 use crate::latest::Latest;
 use crate::past_run::PastRun;
 use crate::run::Signals;
-use crate::settings::Settings;
+use crate::settings::{HostName, Settings};
 use crate::train;
 use crate::workers_file;
 
-/// Serves the page of the run in `run_dir` on `address`; the data, for its test digits, are looked for in `data_dir`,
-/// else where the run had them. Returns the exit code.
+/// Serves the page of the run in `run_dir` on `address`, also to who comes by the names that are `vouched` for; the data,
+/// for its test digits, are looked for in `data_dir`, else where the run had them. Returns the exit code.
 ///
 /// # Errors
 ///
@@ -33,6 +36,7 @@ use crate::workers_file;
 pub fn show(
     run_dir: &Path,
     address: SocketAddr,
+    vouched: Vec<HostName>,
     data_dir: Option<PathBuf>,
     terminal: &Terminal,
 ) -> Result<u8> {
@@ -41,7 +45,7 @@ pub fn show(
     let mut settings = run.settings()?;
     settings.offline = true;
     settings.data_dir = data_dir.or(settings.data_dir);
-    let dashboard = Dashboard::start(address, Router::new())?;
+    let dashboard = Dashboard::start(address, vouched, Router::new())?;
     let mut shared = dashboard.shared();
     restore(&mut shared, directory, RunId(run.stored.run_id))
         .with_context(|| format!("cannot read the records in {}", run_dir.display()))?;
@@ -62,7 +66,12 @@ pub fn show(
     if let Some(test) = summary.as_ref().and_then(test_of) {
         shared.evaluation(&test);
     }
+    match gaps(&run, summary.as_ref()) {
+        Ok(gaps) => shared.log_says(&gaps),
+        Err(error) => tracing::warn!("the page cannot show which steps have no record: {}", sentence(&error)),
+    }
     let mut facts = facts(&run, &settings);
+    facts.dataset_fallback = summary.as_ref().is_some_and(|summary| summary.dataset_fallback);
     let digits = match data_of(&settings, terminal) {
         Ok(dataset) => {
             facts.test_examples = dataset.test.len() as u32;
@@ -111,6 +120,22 @@ fn facts(run: &PastRun, settings: &Settings) -> Facts {
         ..Facts::default()
     };
     facts.with_configuration(&run.configuration)
+}
+
+/// The steps that the run's log has no record of. At its end they are missing only if the run is over.
+///
+/// # Errors
+///
+/// If the log cannot be read.
+fn gaps(run: &PastRun, summary: Option<&Summary>) -> Result<Vec<RangeInclusive<u64>>> {
+    let PastRun { directory, stored, .. } = run;
+    let header = LogHeader::new(stored.run_id, &serde_json::to_string(&stored.identity)?);
+    let history = History::read(Arc::new(Disk), &directory.steps_log(), &header)?;
+    let mut gaps = history.gaps().to_vec();
+    if let Some(summary) = summary.filter(|summary| summary.steps > history.last_step()) {
+        gaps.push(history.last_step() + 1..=summary.steps);
+    }
+    Ok(gaps)
 }
 
 /// The data of a run that has been, if they are those of then.

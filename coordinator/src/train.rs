@@ -36,7 +36,7 @@ use crate::run::{Run, Signals};
 use crate::run_directory::RunDirectory;
 use crate::serve::serve;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
-use crate::settings::{DatasetChoice, RunIdentity, Settings, SettingsError};
+use crate::settings::{DatasetChoice, HostName, RunIdentity, Settings, SettingsError};
 use crate::trainer::Trainer;
 
 /// Local workers start within a moment; one that hangs there is not waited for longer.
@@ -75,7 +75,8 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         terminal.detach();
         return report::print(&report::shown(settings, &summary)).map(|()| EXIT_DONE);
     }
-    let page = settings.dashboard.map(Page::start).transpose()?;
+    let page =
+        settings.dashboard.map(|address| Page::start(address, &settings.dashboard_hosts)).transpose()?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
@@ -140,6 +141,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let (mut recorder, files) = recorders(settings, terminal, &place, &standing, &plan, start)?;
     let dashboard = page.map(|page| {
         let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
+        let facts = Facts { dataset_fallback: fallback, ..facts };
         let local = if settings.external { 0 } else { settings.workers.get() };
         let files = RunFiles::of(directory, local);
         page.dashboard.prepare(facts, files, digits, first_weights);
@@ -198,11 +200,11 @@ struct Page {
 }
 
 impl Page {
-    fn start(address: SocketAddr) -> Result<Self, DashboardError> {
+    fn start(address: SocketAddr, vouched: &[HostName]) -> Result<Self, DashboardError> {
         let (prometheus, exposition) = PrometheusSink::new();
         let readiness = Readiness::default();
         let routes = metrics_routes::router(MetricsState { exposition, readiness: readiness.clone() });
-        Ok(Self { dashboard: Dashboard::start(address, routes)?, prometheus, readiness })
+        Ok(Self { dashboard: Dashboard::start(address, vouched.to_vec(), routes)?, prometheus, readiness })
     }
 
     /// Has it told what the run's earlier processes have recorded, and from now on what this one does.

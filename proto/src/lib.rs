@@ -14,7 +14,7 @@ mod wire {
 pub use message::from_worker::{FromWorker, Hello, NodeResult, NodeValue};
 pub use message::spans::{MAX_SPANS, SPAN_PARTS, Span, SpanKind, Spans, TraceId};
 pub use message::to_worker::{Assignment, Finish, Revoke, ToWorker, Weights, Welcome};
-pub use message::{Fence, Heartbeat, MalformedMessage, RunId, TaskKind};
+pub use message::{Fence, Heartbeat, MalformedMessage, Progress, RunId, TaskKind};
 pub use stream::{Encoded, Join, JoinServer, Messages, join};
 pub use token::{Token, TokenError};
 /// What travels to a worker; made from a [`ToWorker`].
@@ -25,7 +25,7 @@ pub use wire::lockstep_client::LockstepClient;
 pub use wire::lockstep_server::{Lockstep, LockstepServer};
 
 /// Raised whenever a peer of an older version would misunderstand a message.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// HTTP/2 frames of this size halve the cost of a message of 130 kB, both ends set it.
 pub const MAX_FRAME_BYTES: u32 = 1 << 20;

@@ -49,15 +49,34 @@ pub enum TaskKind {
 pub struct Heartbeat {
     /// The run and term.
     pub fence: Fence,
+    /// What a worker is at; `None` if at nothing, and from a coordinator.
+    pub progress: Option<Progress>,
+}
+
+/// How far a worker is with an assignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which, from 1.
+    pub assignment_id: u64,
+    /// Examples of it that are done.
+    pub examples_done: u32,
 }
 
 impl Heartbeat {
     fn parse(heartbeat: wire::Heartbeat) -> Result<Self, MalformedMessage> {
-        fence("Heartbeat", heartbeat.fence).map(|fence| Self { fence })
+        let wire::Heartbeat { fence: whose, assignment_id, examples_done } = heartbeat;
+        let progress = (assignment_id > 0).then_some(Progress { assignment_id, examples_done });
+        Ok(Self { fence: fence("Heartbeat", whose)?, progress })
     }
 
     fn into_wire(self) -> wire::Heartbeat {
-        wire::Heartbeat { fence: wire_fence(self.fence) }
+        let fence = wire_fence(self.fence);
+        match self.progress {
+            Some(Progress { assignment_id, examples_done }) => {
+                wire::Heartbeat { fence, assignment_id, examples_done }
+            }
+            None => wire::Heartbeat { fence, assignment_id: 0, examples_done: 0 },
+        }
     }
 }
 

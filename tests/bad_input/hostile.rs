@@ -25,7 +25,7 @@ fn assert_dropped<M: Into<WorkerMessage>>(
     let events = run.ends_undisturbed();
     let reason = only_reason(&events, "worker_dropped");
     assert_parts(&reason, parts);
-    assert_parts(&reason, &["drop worker 2: "]);
+    assert_parts(&reason, &["worker 2 (", ") is dropped: "]);
     honest.finish().done();
 }
 
@@ -97,7 +97,7 @@ fn messages_that_have_no_place() {
 
 #[test]
 fn gradients_and_losses_that_are_not_finite() {
-    let parts = ["node (3,1) of step 1 from worker 2 differs from its recomputation"];
+    let parts = ["a result of worker 2 (", ") for step 1 differs from its recomputation"];
     let nan = f32::NAN.to_le_bytes().repeat(33_194);
     assert_dropped(with_change(|value| value.gradient = nan.into()), &parts);
     let mut infinite = vec![0; 132_776];
@@ -136,7 +136,7 @@ fn assert_second_answer_convicts(
     let differ = only_reason(&events, "copies_differ");
     assert_parts(
         &differ,
-        &["of step 1 from worker", "differs from what worker", "one of them computes wrongly"],
+        &["a result of worker", "for step 1 differs from what worker", "one of them computes wrongly"],
     );
     honest.into_iter().for_each(|worker| drop(worker.finish().done()));
 }

@@ -75,7 +75,7 @@ fn who_computes_or_speaks_otherwise_is_told_both_sides() {
     let refused: Vec<&String> = events.iter().filter(|event| event.contains("worker_refused")).collect();
     assert_eq!(refused.len(), told.len(), "{refused:#?}");
     for (event, told) in refused.iter().zip(&told) {
-        assert_parts(event, &["refuse a worker from 127.0.0.1:", told]);
+        assert_parts(event, &["a worker from 127.0.0.1:", " is refused: ", told]);
     }
     honest.finish().done();
 }

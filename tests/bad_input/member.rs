@@ -75,6 +75,16 @@ impl Member {
         Ok(Self { outbound, inbound, weights: None, held: VecDeque::new() })
     }
 
+    /// The same where the coordinator may be gone, or not let it in: then there is none.
+    pub async fn try_join(url: &str, first: impl Into<WorkerMessage>) -> Option<Self> {
+        let mut client = LockstepClient::connect(url.to_string()).await.ok()?;
+        let (outbound, messages) = mpsc::channel(16);
+        outbound.send(first.into()).await.ok()?;
+        let mut inbound = client.join(ReceiverStream::new(messages)).await.ok()?.into_inner();
+        inbound.message().await.ok()??;
+        Some(Self { outbound, inbound, weights: None, held: VecDeque::new() })
+    }
+
     /// The next assignment whose weights are there, and those.
     pub async fn work(&mut self) -> Result<(Weights, Assignment), End> {
         loop {

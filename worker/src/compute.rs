@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use lockstep_proto::{Encoded, FromWorker, SpanKind};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::current::Current;
 use crate::desk::{Desk, Work};
 use crate::engine::{Answer, ComputeError, Engine};
 use crate::tracer::Tracer;
@@ -58,7 +58,7 @@ fn serve(pool: &ThreadPool, cpu: Cpu, shifts: &Receiver<Shift>) {
     for Shift { desk, outbound, ended } in shifts {
         // A full queue makes the arithmetic wait; the end of the session drops the queue's other end.
         let emit = |message: FromWorker| outbound.blocking_send(message.into()).is_ok();
-        let result = compute(pool, &mut engine, || desk.next(), desk.stop(), emit);
+        let result = compute(pool, &mut engine, || desk.next(), desk.current(), emit);
         // Nobody waits for the end of a session that is over.
         let _ = ended.send(result);
         // Nothing more is taken from it, whether its session knows that or not.
@@ -71,7 +71,7 @@ fn compute(
     pool: &ThreadPool,
     engine: &mut Engine,
     mut next: impl FnMut() -> Option<Work>,
-    stop: &AtomicBool,
+    current: &Current,
     emit: impl Fn(FromWorker) -> bool + Sync,
 ) -> Result<(), ComputeError> {
     // This worker's clock for what is timed.
@@ -90,7 +90,7 @@ fn compute(
                 if let (Some(tracer), Some((begin, end))) = (&tracer, loaded.take()) {
                     tracer.note(SpanKind::Load, assignment.first_leaf, begin, end);
                 }
-                let answer = pool.install(|| engine.answer(&assignment, stop, tracer.as_ref(), &nodes))?;
+                let answer = pool.install(|| engine.answer(&assignment, current, tracer.as_ref(), &nodes))?;
                 // The nodes are on their way: from here on nobody waits for this worker.
                 let told =
                     tracer.is_none_or(|tracer| emit(FromWorker::Spans(tracer.into_spans(&assignment))));
@@ -107,7 +107,6 @@ fn compute(
 mod tests {
     use std::ops::Range;
     use std::sync::Mutex;
-    use std::sync::atomic::Ordering;
 
     use bytes::Bytes;
     use lockstep_model::{GROUP, PARAMETERS, copy_from_le_bytes};
@@ -135,7 +134,7 @@ mod tests {
             let computing = scope.spawn(|| {
                 let builder = ThreadPoolBuilder::new().num_threads(threads as usize);
                 let pool = builder.use_current_thread().build().unwrap();
-                compute(&pool, &mut Engine::new(Cpu::detect()), || desk.try_next(), desk.stop(), emit)
+                compute(&pool, &mut Engine::new(Cpu::detect()), || desk.try_next(), desk.current(), emit)
             });
             computing.join().unwrap()
         })?;
@@ -258,7 +257,7 @@ mod tests {
         std::thread::scope(|scope| {
             let computing = scope.spawn(|| {
                 let pool = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
-                compute(&pool, &mut Engine::new(Cpu::detect()), || desk.try_next(), desk.stop(), emit)
+                compute(&pool, &mut Engine::new(Cpu::detect()), || desk.try_next(), desk.current(), emit)
             });
             computing.join().unwrap().unwrap();
         });
@@ -301,21 +300,42 @@ mod tests {
     }
 
     #[test]
+    fn every_example_is_counted_on_whatever_thread_and_in_every_task() {
+        for kind in [TaskKind::Train, TaskKind::Validate] {
+            for threads in [1, 3] {
+                let assignment = assignment(1, kind, 1, 1..8);
+                let step = if kind == TaskKind::Train { 0 } else { 1 };
+                let examples: u32 = assignment.leaf_examples.iter().sum();
+                let desk = desk(weights(step), [assignment]);
+                let counted = Mutex::new(Vec::new());
+                let each = |_: &NodeResult| counted.lock().unwrap().push(desk.current().examples_done());
+                answers_at(&desk, threads, each).unwrap();
+                assert_eq!(
+                    counted.into_inner().unwrap().last(),
+                    Some(&examples),
+                    "{kind:?}, {threads} threads"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn an_unwanted_assignment_costs_no_leaf() {
         let mut engine = Engine::new(Cpu::detect());
         engine.load(&weights(0)).unwrap();
-        let stop = AtomicBool::new(true);
+        let current = Current::default();
+        current.stop();
         // Labels that no shard has: a leaf that is computed panics.
         let mut impossible = assignment(1, TaskKind::Train, 1, 0..8);
         impossible.labels = vec![200; impossible.labels.len()].into();
         let refuse = |node: NodeResult| panic!("{node:?}");
-        assert_eq!(engine.answer(&impossible, &stop, None, &refuse).unwrap(), Answer::Stopped);
+        assert_eq!(engine.answer(&impossible, &current, None, &refuse).unwrap(), Answer::Stopped);
         // Nodes without examples cost no leaf, and are not sent either.
         (impossible.leaf_examples, impossible.labels, impossible.pixels) =
             (vec![0; 8], Bytes::new(), Bytes::new());
-        assert_eq!(engine.answer(&impossible, &stop, None, &refuse).unwrap(), Answer::Stopped);
-        stop.store(false, Ordering::Relaxed);
-        let unheard = engine.answer(&assignment(1, TaskKind::Train, 1, 0..8), &stop, None, &|_| false);
+        assert_eq!(engine.answer(&impossible, &current, None, &refuse).unwrap(), Answer::Stopped);
+        current.begin();
+        let unheard = engine.answer(&assignment(1, TaskKind::Train, 1, 0..8), &current, None, &|_| false);
         assert_eq!(unheard.unwrap(), Answer::Unheard);
     }
 }

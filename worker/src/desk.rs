@@ -2,12 +2,12 @@
 //! says when to stop what has begun. It knows no network, and computes nothing.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lockstep_proto::{Assignment, MAX_HELD_ASSIGNMENTS, Weights};
+use lockstep_proto::{Assignment, MAX_HELD_ASSIGNMENTS, Progress, Weights};
 
+use crate::current::Current;
 use crate::engine::weights_of;
 
 /// What to do next.
@@ -30,8 +30,8 @@ pub(crate) struct Desk {
     changed: Condvar,
     /// The computing thread begins to wait, or has no more reason to.
     rested: Condvar,
-    /// Nobody wants what is being computed: asked before every leaf, so it is all that the arithmetic sees of this.
-    stop: AtomicBool,
+    /// What is being computed: all that the arithmetic sees of this.
+    current: Current,
 }
 
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl Desk {
         let step = weights.step;
         state.held.retain(|held| weights_of(&held.assignment) >= step);
         if state.computing.is_some_and(|(_, needs)| needs < step) {
-            self.stop.store(true, Ordering::Relaxed);
+            self.current.stop();
         }
         state.newest = Some(step);
         state.weights = Some(weights);
@@ -115,7 +115,7 @@ impl Desk {
         let mut state = self.lock();
         state.held.retain(|held| held.assignment.assignment_id != assignment_id);
         if state.computing.is_some_and(|(id, _)| id == assignment_id) {
-            self.stop.store(true, Ordering::Relaxed);
+            self.current.stop();
         }
     }
 
@@ -123,7 +123,7 @@ impl Desk {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         *state = State { closed: true, ..State::default() };
-        self.stop.store(true, Ordering::Relaxed);
+        self.current.stop();
         self.changed.notify_one();
         self.rested.notify_all();
     }
@@ -161,9 +161,17 @@ impl Desk {
         self.take(&mut state)
     }
 
-    /// Set while nobody wants the assignment handed out last.
-    pub(crate) fn stop(&self) -> &AtomicBool {
-        &self.stop
+    /// The assignment handed out last.
+    pub(crate) fn current(&self) -> &Current {
+        &self.current
+    }
+
+    /// How far the computing thread is with what it computes.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        // Under the lock, as what begins another one: the count is this one's.
+        let state = self.lock();
+        let (assignment_id, _) = state.computing?;
+        Some(Progress { assignment_id, examples_done: self.current.examples_done() })
     }
 
     fn take(&self, state: &mut State) -> Option<Work> {
@@ -175,7 +183,7 @@ impl Desk {
         let Held { assignment, received } = state.next_assignment().and_then(|at| state.held.remove(at))?;
         state.computing = Some((assignment.assignment_id, weights_of(&assignment)));
         // Under the lock, as all that sets it: an order to stop meant the assignment before.
-        self.stop.store(false, Ordering::Relaxed);
+        self.current.begin();
         Some(Work::Compute { assignment, received })
     }
 
@@ -198,7 +206,7 @@ mod tests {
         desk.put_assignment(assignment(id, TaskKind::Train, 5, 0..8)).unwrap();
         assert!(matches!(desk.try_next(), Some(Work::Load { weights: taken, .. }) if taken.step == 4));
         assert_eq!(taken(&desk), Some(id));
-        assert!(!desk.stop().load(Ordering::Relaxed));
+        assert!(desk.current().is_wanted());
         desk
     }
 
@@ -211,7 +219,7 @@ mod tests {
     }
 
     fn stopped(desk: &Desk) -> bool {
-        desk.stop().load(Ordering::Relaxed)
+        !desk.current().is_wanted()
     }
 
     #[test]
@@ -266,6 +274,21 @@ mod tests {
         assert!(!stopped(&desk), "that one is over");
         assert_eq!(taken(&desk), Some(4));
         assert_eq!(taken(&desk), None);
+    }
+
+    #[test]
+    fn progress_is_that_of_the_assignment_under_way() {
+        let progress = |assignment_id, examples_done| Some(Progress { assignment_id, examples_done });
+        let desk = computing(1);
+        desk.put_assignment(assignment(2, TaskKind::Train, 5, 0..8)).unwrap();
+        assert_eq!(desk.progress(), progress(1, 0));
+        desk.current().add_done(4);
+        desk.current().add_done(3);
+        assert_eq!(desk.progress(), progress(1, 7));
+        assert_eq!(taken(&desk), Some(2));
+        assert_eq!(desk.progress(), progress(2, 0), "the count is another's");
+        assert_eq!(taken(&desk), None);
+        assert_eq!(desk.progress(), None, "nothing is computed");
     }
 
     #[test]

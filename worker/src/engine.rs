@@ -2,7 +2,6 @@
 //! and no order of work.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use lockstep_reduction::{Buffer, Node, Pool, cover, sum_into};
 use ndarray::{ArrayView1, ArrayView3};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
+use crate::current::Current;
 use crate::tracer::Tracer;
 
 /// Why the engine cannot compute what it is given.
@@ -85,18 +85,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends one message per maximal node of the assignment, each as soon as it is complete, until `stop` is set.
+    /// Sends one message per maximal node of the assignment, each as soon as it is complete, while it is wanted.
     ///
     /// `emit` sends a node and says whether anybody still listens. The times of a timed assignment go to `tracer`.
     pub(crate) fn answer(
         &self,
         assignment: &Assignment,
-        stop: &AtomicBool,
+        current: &Current,
         tracer: Option<&Tracer>,
         emit: &(impl Fn(NodeResult) -> bool + Sync),
     ) -> Result<Answer, ComputeError> {
         let start = Instant::now();
-        let leaves = Leaves::new(assignment, stop, tracer).ok_or(ComputeError::Interval)?;
+        let leaves = Leaves::new(assignment, current, tracer).ok_or(ComputeError::Interval)?;
         let nodes: Vec<Node> = cover(leaves.interval.clone()).collect();
         let answer = nodes.into_par_iter().try_for_each(|node| {
             crate::crash::point("compute", assignment.step);
@@ -132,7 +132,7 @@ impl Engine {
         let Some((left, right)) = node.children() else {
             leaves.wanted()?;
             let begin = leaves.tracer.map(|_| Instant::now());
-            let sum = self.leaf(leaves, node.leaves().start, examples);
+            let sum = self.leaf(leaves, node.leaves().start, examples)?;
             if let (Some(tracer), Some(begin)) = (leaves.tracer, begin) {
                 tracer.until_now(SpanKind::Leaf, node.leaves().start, begin);
             }
@@ -145,8 +145,8 @@ impl Engine {
         })
     }
 
-    /// The sum over a leaf's examples, one after the other, by this thread.
-    fn leaf(&self, leaves: &Leaves, leaf: u32, examples: Range<usize>) -> Sum {
+    /// The sum over a leaf's examples, one after the other, by this thread, while it is wanted.
+    fn leaf(&self, leaves: &Leaves, leaf: u32, examples: Range<usize>) -> Result<Sum, Answer> {
         let count = examples.len();
         let pixels = &leaves.assignment.pixels[examples.start * PIXELS..examples.end * PIXELS];
         let images = ArrayView3::from_shape((count, IMAGE_SIDE, IMAGE_SIDE), pixels)
@@ -154,26 +154,32 @@ impl Engine {
         let labels = ArrayView1::from(&leaves.assignment.labels[examples]);
         crate::crash::point("leaf", leaves.assignment.step);
         let mut workspace = self.lock_workspaces().pop().unwrap_or_default();
+        let go_on = |examples| {
+            leaves.current.add_done(examples);
+            leaves.current.is_wanted()
+        };
         let (result, payload) = match leaves.assignment.kind {
             TaskKind::Train => {
                 let mut gradient = self.gradients.take();
-                let ws = &mut workspace;
+                let (network, ws) = (&self.network, &mut workspace);
                 let result = match leaves.tracer.map(|tracer| tracer.parts(leaf)) {
-                    None => self.network.shard_gradient(images, labels, ws, &mut gradient),
+                    None => network.shard_gradient_while(images, labels, ws, &mut gradient, |_| {}, go_on),
                     Some(done) => {
-                        self.network.shard_gradient_in_parts(images, labels, ws, &mut gradient, done)
+                        network.shard_gradient_while(images, labels, ws, &mut gradient, done, go_on)
                     }
                 };
                 (result, Payload::Gradient(gradient))
             }
             TaskKind::Validate | TaskKind::Test => {
                 let mut confusion = Box::new([0; 100]);
-                let result = self.network.evaluate(images, labels, &mut workspace, &mut confusion);
+                let ws = &mut workspace;
+                let result = self.network.evaluate_while(images, labels, ws, &mut confusion, go_on);
                 (result, Payload::Confusion(confusion))
             }
         };
         self.lock_workspaces().push(workspace);
-        Sum { examples: count as u32, loss: result.loss, correct: result.correct, payload }
+        let result = result.ok_or(Answer::Stopped)?;
+        Ok(Sum { examples: count as u32, loss: result.loss, correct: result.correct, payload })
     }
 
     fn lock_workspaces(&self) -> MutexGuard<'_, Vec<Workspace>> {
@@ -212,7 +218,7 @@ impl Sum {
 /// The leaves of an assignment and where each one's examples lie.
 struct Leaves<'a> {
     assignment: &'a Assignment,
-    stop: &'a AtomicBool,
+    current: &'a Current,
     tracer: Option<&'a Tracer>,
     interval: Range<u32>,
     /// The first example of each leaf, and the end of the last.
@@ -221,7 +227,7 @@ struct Leaves<'a> {
 
 impl<'a> Leaves<'a> {
     /// `None` if the interval does not fit into a tree.
-    fn new(assignment: &'a Assignment, stop: &'a AtomicBool, tracer: Option<&'a Tracer>) -> Option<Self> {
+    fn new(assignment: &'a Assignment, current: &'a Current, tracer: Option<&'a Tracer>) -> Option<Self> {
         let first = assignment.first_leaf;
         let end = first.checked_add(u32::try_from(assignment.leaf_examples.len()).ok()?)?;
         let mut starts = vec![0];
@@ -231,7 +237,7 @@ impl<'a> Leaves<'a> {
         }));
         (end <= lockstep_reduction::MAX_LEAVES).then_some(Self {
             assignment,
-            stop,
+            current,
             tracer,
             interval: first..end,
             starts,
@@ -240,8 +246,7 @@ impl<'a> Leaves<'a> {
 
     /// An error as soon as nobody wants the answer any more.
     fn wanted(&self) -> Result<(), Answer> {
-        // The flag guards no other memory: who sets it has nothing to hand over.
-        if self.stop.load(Ordering::Relaxed) { Err(Answer::Stopped) } else { Ok(()) }
+        if self.current.is_wanted() { Ok(()) } else { Err(Answer::Stopped) }
     }
 
     fn examples(&self, node: Node) -> Range<usize> {

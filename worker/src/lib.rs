@@ -5,6 +5,7 @@
 pub mod cli;
 mod compute;
 pub mod crash;
+mod current;
 mod desk;
 #[cfg(test)]
 mod double;

@@ -1,12 +1,12 @@
 //! What a worker without fault answers: the coordinator's referee and `verify`, on the workers' own code.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use lockstep_model::Cpu;
 use lockstep_proto::{Assignment, NodeResult, Weights};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::current::Current;
 use crate::engine::{Engine, weights_of};
 
 /// An engine for many assignments, on threads of its own.
@@ -72,7 +72,7 @@ fn nodes(engine: &Engine, assignment: &Assignment) -> Vec<NodeResult> {
         true
     };
     engine
-        .answer(assignment, &AtomicBool::new(false), None, &emit)
+        .answer(assignment, &Current::default(), None, &emit)
         .expect("the coordinator's own assignment fits the tree");
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_by_key(|result| u64::from(result.index) << result.level);

@@ -31,7 +31,6 @@ pub(crate) async fn session(
     let shift = Shift { desk: Arc::clone(&desk.0), outbound: outbound.clone(), ended: end };
     shifts.try_send(shift).map_err(|_| Broken::Lost("the computing thread is busy elsewhere".to_string()))?;
 
-    let alive = Encoded::from(FromWorker::Heartbeat(Heartbeat { fence: welcome.fence }));
     let mut heartbeats = tokio::time::interval(welcome.heartbeat);
     heartbeats.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut silence = Silence { limit: silence, slack: welcome.heartbeat, heard: Instant::now() };
@@ -41,7 +40,8 @@ pub(crate) async fn session(
             biased;
             _ = heartbeats.tick() => {
                 // With a full queue the network is stuck, and one more message would tell nobody.
-                let _ = outbound.try_send(alive.clone());
+                let alive = Heartbeat { fence: welcome.fence, progress: desk.0.progress() };
+                let _ = outbound.try_send(Encoded::from(FromWorker::Heartbeat(alive)));
                 continue;
             }
             message = inbound.receive() => message?,

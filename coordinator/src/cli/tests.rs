@@ -90,7 +90,7 @@ fn data_subcommands() {
 #[test]
 fn verify_takes_a_run_and_a_range_of_steps() {
     let verify = |arguments: &[&str]| match parsed(&[&["verify"], arguments].concat()) {
-        Ok(Invocation::Verify { run_dir, from, to, threads }) => (run_dir, from, to, threads.get()),
+        Ok(Invocation::Verify(request)) => (request.run_dir, request.from, request.to, request.threads.get()),
         _ => panic!("{arguments:?}"),
     };
     assert_eq!(verify(&["r"]), ("r".into(), 1, None, processors().get()));

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
-use crate::settings::{DatasetChoice, Period, TokenText};
+use crate::settings::{DatasetChoice, HostName, Period, TokenText};
 
 /// The flags of a training run, unchecked, before the configuration file.
 #[derive(Args)]
@@ -53,7 +53,8 @@ pub(crate) struct TrainArguments {
     )]
     pub deadline: Period,
 
-    /// How long a run that has no worker waits for one before it ends with exit code 75
+    /// How long nothing new may be computed, because no worker is there or all that come break, before the run ends
+    /// with exit code 75
     #[arg(
         long,
         env = "LOCKSTEP_PATIENCE",
@@ -166,6 +167,11 @@ pub(crate) struct TrainArguments {
     #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
     #[arg(help_heading = "Dashboard")]
     pub dashboard: SocketAddr,
+
+    /// A name of yours by which a browser or proxy asks for the dashboard; several with commas
+    #[arg(long, env = "LOCKSTEP_DASHBOARD_HOST", value_name = "NAME", value_delimiter = ',')]
+    #[arg(help_heading = "Dashboard")]
+    pub dashboard_host: Vec<HostName>,
 
     /// Serve no dashboard
     #[arg(long, env = "LOCKSTEP_NO_DASHBOARD", help_heading = "Dashboard")]

@@ -5,6 +5,7 @@ use lockstep_telemetry::{Status, Summary};
 use serde::Serialize;
 
 use super::history::EventView;
+use crate::run::sentences::END;
 
 /// The end of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,7 +47,9 @@ impl Ended {
 fn last_words(events: &[EventView]) -> Option<Ended> {
     let since = events.iter().rev().take_while(|event| event.kind != "worker_joined");
     let finish = since.into_iter().find(|event| event.kind == "finish")?;
-    let how = finish.reason.strip_prefix("finish: ").unwrap_or(&finish.reason);
+    // Versions before wrote it as the control plane says it.
+    let how = [END, "finish: "].iter().find_map(|prefix| finish.reason.strip_prefix(prefix));
+    let how = how.unwrap_or(&finish.reason);
     Some(Ended { how: format!("ended: {how}"), well: false })
 }
 
@@ -63,9 +66,11 @@ mod tests {
             worker: None,
             reason: reason.to_string(),
         };
-        let mut events =
-            vec![event("finish", "finish: no worker is left"), event("process_ended", "local-1 ended")];
-        assert_eq!(Ended::of_files(None, &events).how, "ended: no worker is left");
+        for last in [&format!("{END}no worker is left"), "finish: no worker is left"] {
+            let events = [event("finish", last), event("process_ended", "local-1 ended")];
+            assert_eq!(Ended::of_files(None, &events).how, "ended: no worker is left");
+        }
+        let mut events = vec![event("finish", "finish: no worker is left")];
         events.push(event("worker_joined", "worker 3 joined"));
         assert!(Ended::of_files(None, &events).how.starts_with("not finished"));
     }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use serde::{Serialize, Serializer};
 use super::curve::{Curve, Known, Point, Points};
 use super::ended::Ended;
 use super::facts::Facts;
+use super::notices::{Notice, Notices};
 
 /// Events that a page can see; `events.jsonl` has all.
 const MAX_EVENTS: usize = 200;
@@ -42,14 +44,14 @@ pub struct Progress {
     pub loss: Option<f64>,
     /// Share classified correctly, 0 to 1.
     pub accuracy: Option<f64>,
-    /// Over the last quarter of a second of steps or more.
+    /// Over the last quarter of a second of steps or more; of a run that is over, over all of it, like all below.
     pub examples_per_second: Option<f64>,
     /// Likewise.
     pub steps_per_second: Option<f64>,
     /// Where a step's time goes, as shares: sending, waiting for workers, adding, updating, other.
     pub split: Option<[f64; 5]>,
     /// Payload bytes of a step, to workers and from them.
-    pub bytes: Option<[u64; 2]>,
+    pub bytes: Option<[f64; 2]>,
 }
 
 /// An event as the page shows it.
@@ -84,6 +86,9 @@ pub struct View {
     /// New ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventView>,
+    /// All lines that stay, if there is a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notices: Option<Vec<Notice>>,
     /// The newest.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
     pub workers: Option<Arc<WorkersRecord>>,
@@ -109,12 +114,24 @@ pub fn shared<T: Serialize, S: Serializer>(value: &Option<Arc<T>>, serializer: S
 impl View {
     /// Whether there is anything but what a page has heard already.
     pub fn has_news(&self) -> bool {
-        let Self { facts, progress: _, curve, epochs, events, workers, validation, test, ended, stays: _ } =
-            self;
+        let Self {
+            facts,
+            progress: _,
+            curve,
+            epochs,
+            events,
+            notices,
+            workers,
+            validation,
+            test,
+            ended,
+            stays: _,
+        } = self;
         facts.is_some()
             || curve.is_some()
             || epochs.is_some()
             || !events.is_empty()
+            || notices.is_some()
             || workers.is_some()
             || validation.is_some()
             || test.is_some()
@@ -129,6 +146,7 @@ pub struct Cursor {
     facts: u64,
     epochs: u64,
     events: u64,
+    notices: u64,
     workers: u64,
     evaluations: u64,
     ended: bool,
@@ -148,10 +166,14 @@ struct Revisions {
 struct History {
     facts: Arc<Facts>,
     progress: Progress,
-    renewal: Renewal,
+    /// Since the last renewal.
+    newest: Sums,
+    /// Over the whole run.
+    whole: Sums,
     curve: Curve,
     epochs: Vec<EpochRecord>,
     events: VecDeque<EventView>,
+    notices: Notices,
     workers: Option<Arc<WorkersRecord>>,
     validation: Option<Arc<EvaluationRecord>>,
     test: Option<Arc<EvaluationRecord>>,
@@ -161,33 +183,48 @@ struct History {
     revisions: Revisions,
 }
 
-/// Sums since the last renewal.
+/// Sums over steps.
 #[derive(Default)]
-struct Renewal {
+struct Sums {
     steps: u64,
     examples: u64,
     seconds: f64,
     parts: [f64; 4],
+    bytes: [u64; 2],
+}
+
+impl Sums {
+    fn add(&mut self, record: &StepRecord) {
+        self.steps += 1;
+        self.examples += u64::from(record.examples);
+        self.seconds += record.seconds;
+        let parts = [record.send_seconds, record.wait_seconds, record.reduce_seconds, record.update_seconds];
+        self.parts.iter_mut().zip(parts).for_each(|(sum, seconds)| *sum += seconds);
+        let bytes = [record.bytes_sent, record.bytes_received];
+        self.bytes.iter_mut().zip(bytes).for_each(|(sum, bytes)| *sum += bytes);
+    }
+}
+
+impl Progress {
+    /// Rates and splits of these steps.
+    fn renew(&mut self, sums: &Sums) {
+        let Sums { steps, examples, seconds, parts, bytes } = sums;
+        self.examples_per_second = Some(*examples as f64 / seconds);
+        self.steps_per_second = Some(*steps as f64 / seconds);
+        let [send, wait, reduce, update] = parts.map(|part| part / seconds);
+        let other = (1.0 - send - wait - reduce - update).max(0.0);
+        self.split = Some([send, wait, reduce, update, other]);
+        self.bytes = Some(bytes.map(|bytes| bytes as f64 / *steps as f64));
+    }
 }
 
 impl History {
     fn end(&mut self, ended: Ended, stays: bool) {
         (self.ended, self.stays) = (Some(ended), stays);
-        // A run that was over before the first renewal.
-        if self.progress.split.is_none() && self.renewal.seconds > 0.0 {
-            self.renew();
+        // What its last moment was like is nothing to know a run by.
+        if self.whole.seconds > 0.0 {
+            self.progress.renew(&self.whole);
         }
-    }
-
-    /// Rates and splits of the steps since the last time.
-    fn renew(&mut self) {
-        let Renewal { steps, examples, seconds, parts } = std::mem::take(&mut self.renewal);
-        let progress = &mut self.progress;
-        progress.examples_per_second = Some(examples as f64 / seconds);
-        progress.steps_per_second = Some(steps as f64 / seconds);
-        let [send, wait, reduce, update] = parts.map(|part| part / seconds);
-        let other = (1.0 - send - wait - reduce - update).max(0.0);
-        progress.split = Some([send, wait, reduce, update, other]);
     }
 }
 
@@ -244,14 +281,21 @@ impl Shared {
         if history.events.len() == MAX_EVENTS {
             history.events.pop_front();
         }
+        history.notices.event(&event.kind, &event.reason);
         history.events.push_back(event);
         history.revisions.events += 1;
+    }
+
+    /// The steps without a record, from the log itself.
+    pub fn log_says(&self, gaps: &[RangeInclusive<u64>]) {
+        self.lock().notices.log_says(gaps);
     }
 
     /// What is new since `cursor`, which knows it then.
     pub fn view(&self, cursor: &mut Cursor) -> View {
         let history = self.lock();
         let Revisions { facts, epochs, events, workers, evaluations } = history.revisions;
+        let notices = history.notices.revision();
         let curve = history.curve.since(&mut cursor.curve);
         let new_events = events.saturating_sub(cursor.events).min(history.events.len() as u64) as usize;
         let evaluated = cursor.evaluations != evaluations;
@@ -261,6 +305,7 @@ impl Shared {
             curve: (curve.replace || !curve.points.is_empty()).then_some(curve),
             epochs: (cursor.epochs != epochs).then(|| history.epochs.clone()),
             events: history.events.range(history.events.len() - new_events..).cloned().collect(),
+            notices: (cursor.notices != notices).then(|| history.notices.list().to_vec()),
             workers: history.workers.clone().filter(|_| cursor.workers != workers),
             validation: history.validation.clone().filter(|_| evaluated),
             test: history.test.clone().filter(|_| evaluated),
@@ -268,7 +313,7 @@ impl Shared {
             stays: (!cursor.ended && history.ended.is_some()).then_some(history.stays),
         };
         let ended = history.ended.is_some();
-        *cursor = Cursor { curve: cursor.curve, facts, epochs, events, workers, evaluations, ended };
+        *cursor = Cursor { curve: cursor.curve, facts, epochs, events, notices, workers, evaluations, ended };
         view
     }
 }
@@ -277,22 +322,16 @@ impl Sink for Shared {
     fn step(&mut self, record: &StepRecord) {
         let mut history = self.lock();
         history.curve.step(record);
-        let Renewal { steps, examples, seconds, parts } = &mut history.renewal;
-        *steps += 1;
-        *examples += u64::from(record.examples);
-        *seconds += record.seconds;
-        let of_step =
-            [record.send_seconds, record.wait_seconds, record.reduce_seconds, record.update_seconds];
-        parts.iter_mut().zip(of_step).for_each(|(part, seconds)| *part += seconds);
-        let due = *seconds >= RENEWAL_SECONDS;
+        history.whole.add(record);
+        history.newest.add(record);
         let progress = &mut history.progress;
         (progress.step, progress.epoch) = (record.step, record.epoch);
         progress.waiting = false;
         smooth(&mut progress.loss, record.loss.into());
         smooth(&mut progress.accuracy, record.accuracy.into());
-        progress.bytes = Some([record.bytes_sent, record.bytes_received]);
-        if due {
-            history.renew();
+        if history.newest.seconds >= RENEWAL_SECONDS {
+            let newest = std::mem::take(&mut history.newest);
+            history.progress.renew(&newest);
         }
     }
 
@@ -408,14 +447,45 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_a_moment_has_its_rate_at_the_end() {
+    fn a_run_that_is_over_is_told_by_its_mean_and_not_by_its_last_moment() {
         let mut shared = Shared::default();
-        (1..=2).for_each(|number| shared.step(&step(number, 2.0)));
         let progress = |shared: &Shared| shared.view(&mut Cursor::default()).progress;
+        // A run of a moment has nothing but its mean.
+        (1..=2).for_each(|number| shared.step(&step(number, 2.0)));
         assert_eq!((progress(&shared).examples_per_second, progress(&shared).split), (None, None));
         shared.end(Ended::of_files(None, &[]));
         assert_eq!(progress(&shared).examples_per_second, Some(640.0));
-        assert_eq!(progress(&shared).split.unwrap()[1], 0.5);
+
+        // 10 steps of 0.1 s, and then 2 of 1 s of which all is waiting.
+        let mut shared = Shared::default();
+        (1..=10).for_each(|number| shared.step(&step(number, 2.0)));
+        for number in 11..=12 {
+            let idle =
+                StepRecord { send_seconds: 0.0, wait_seconds: 1.0, reduce_seconds: 0.0, ..step(number, 2.0) };
+            shared.step(&StepRecord { seconds: 1.0, update_seconds: 0.0, bytes_sent: 70, ..idle });
+        }
+        let last = progress(&shared);
+        assert_eq!((last.examples_per_second, last.bytes), (Some(64.0), Some([70.0, 20.0])));
+        shared.end(Ended::of_files(None, &[]));
+        let mean = progress(&shared);
+        assert!((mean.examples_per_second.unwrap() - 12.0 * 64.0 / 3.0).abs() < 1e-9, "{mean:?}");
+        assert!((mean.split.unwrap()[1] - 2.5 / 3.0).abs() < 1e-9, "{mean:?}");
+        assert_eq!(mean.bytes, Some([20.0, 20.0]));
+    }
+
+    #[test]
+    fn a_line_that_stays_outlives_the_events_and_is_told_to_a_late_page() {
+        let mut shared = Shared::default();
+        let mut cursor = Cursor::default();
+        let sentence = "steps are not recorded".to_string();
+        shared.event(&EventRecord { kind: "log_failed", reason: sentence.clone(), ..event(1) });
+        assert_eq!(shared.view(&mut cursor).notices.unwrap()[0].sentence, sentence);
+        (0..2 * MAX_EVENTS).for_each(|step| shared.event(&event(step as u64)));
+        let view = shared.view(&mut cursor);
+        assert!(view.notices.is_none() && !view.events.is_empty());
+        let late = shared.view(&mut Cursor::default());
+        assert!(late.events.iter().all(|event| event.kind != "log_failed"));
+        assert_eq!(late.notices.unwrap()[0].sentence, sentence);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use lockstep_dataset::{IMAGE_PIXELS, IMAGE_SIDE};
-use lockstep_drawing::{Grey, as_mnist};
+use lockstep_drawing::{Picture, as_mnist};
 use lockstep_kernels::cpu::{InstructionSet, Kernel};
 use lockstep_kernels::reference as layer;
 use lockstep_model::{CLASSES, Cpu, PARAMETERS, TENSORS, copy_from_le_bytes};
@@ -86,7 +86,7 @@ pub async fn look_at_drawing(State(site): State<Arc<Site>>, request: Request) ->
             .into_response();
     }
     // Nothing drawn is black.
-    let drawing = Grey::new(side, side, pixels.to_vec()).and_then(|drawing| as_mnist(&drawing));
+    let drawing = Picture::grey(side, side, pixels.to_vec()).and_then(|drawing| as_mnist(&drawing));
     look(&site, drawing.unwrap_or([0; IMAGE_PIXELS])).await
 }
 

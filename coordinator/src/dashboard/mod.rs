@@ -10,7 +10,9 @@ mod ended;
 mod facts;
 mod files;
 mod history;
+mod hosts;
 mod inside;
+mod notices;
 mod patience;
 mod records;
 mod site;
@@ -33,6 +35,10 @@ pub use facts::Facts;
 pub use files::RunFiles;
 pub use history::{Cursor, EventView, Shared, View};
 pub use records::{Recorded, each_record, restore};
+
+use hosts::Hosts;
+
+use crate::settings::HostName;
 
 /// On a machine that is full, a thread of training comes before pages, with nine times their weight. With less of it they
 /// could not be told of the end in time.
@@ -73,19 +79,24 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// Serves on `address` from now on; `others` are routes beside those of the page.
+    /// Serves on `address` from now on, also to who comes by the names that are `vouched` for; `others` are routes beside
+    /// those of the page.
     ///
     /// # Errors
     ///
     /// If the address cannot be had, or the system gives no thread.
-    pub fn start(address: SocketAddr, others: Router) -> Result<Self, DashboardError> {
+    pub fn start(
+        address: SocketAddr,
+        vouched: Vec<HostName>,
+        others: Router,
+    ) -> Result<Self, DashboardError> {
         let refused = |source| DashboardError { address, source };
         let listener = TcpListener::bind(address).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
         let (phase, phases) = watch::channel(Phase::Serves);
-        let loopback = bound.ip().to_canonical().is_loopback();
-        let site = Arc::new(site::Site::new(Shared::default(), phases.clone(), loopback));
+        let hosts = Hosts::new(bound.ip().to_canonical().is_loopback(), vouched);
+        let site = Arc::new(site::Site::new(Shared::default(), phases.clone(), hosts));
         let beyond = site::beyond(Arc::clone(&site), others.clone());
         let routes = site::router(Arc::clone(&site), others);
         let runtime =

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,6 +16,7 @@ use super::connections::MAX_CONNECTIONS;
 use super::digits::{Digits, Predictions};
 use super::files::{self, RunFiles};
 use super::history::Shared;
+use super::hosts::Hosts;
 use super::inside::{self, Turns};
 use super::stream::{self, MAX_PAGES};
 
@@ -40,8 +41,8 @@ pub struct Site {
     pub places: Arc<Semaphore>,
     /// For looks into the network.
     pub turns: Turns,
-    /// Only this machine can reach the server.
-    loopback: bool,
+    /// The names that it answers to.
+    hosts: Hosts,
     /// Once they are there.
     prepared: Mutex<Prepared>,
 }
@@ -56,9 +57,9 @@ struct Prepared {
 
 impl Site {
     /// A site without a run yet.
-    pub fn new(shared: Shared, phase: watch::Receiver<Phase>, loopback: bool) -> Self {
+    pub fn new(shared: Shared, phase: watch::Receiver<Phase>, hosts: Hosts) -> Self {
         let places = Arc::new(Semaphore::new(MAX_PAGES));
-        Self { shared, phase, places, turns: Turns::default(), loopback, prepared: Mutex::default() }
+        Self { shared, phase, places, turns: Turns::default(), hosts, prepared: Mutex::default() }
     }
 
     /// Takes what there is once the data are loaded and the directory is made.
@@ -96,7 +97,7 @@ impl Site {
 
 /// All routes. Those of `others` (for probes and programs) stand beside them, with the same headers.
 pub fn router(site: Arc<Site>, others: Router) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/", get(|| async { text("text/html; charset=utf-8", PAGE) }))
         .route("/dashboard.css", get(|| async { text("text/css; charset=utf-8", STYLE) }))
         .route("/dashboard.js", get(|| async { text("text/javascript; charset=utf-8", SCRIPT) }))
@@ -109,8 +110,13 @@ pub fn router(site: Arc<Site>, others: Router) -> Router {
         .route("/files/{*name}", get(files::file))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing of this name here\n") })
         .with_state(Arc::clone(&site))
-        .merge(others)
-        .layer(from_fn_with_state(site, guard))
+        .merge(others);
+    guarded(site, routes)
+}
+
+/// Routes whose every answer has passed the guard, whole: the router adds the methods of a route at last.
+fn guarded(site: Arc<Site>, routes: Router) -> Router {
+    Router::new().fallback_service(routes).layer(from_fn_with_state(site, guard))
 }
 
 /// What a connection beyond the limit gets, and only once: the routes of `others`, so that no page keeps a probe out, and
@@ -118,33 +124,36 @@ pub fn router(site: Arc<Site>, others: Router) -> Router {
 pub fn beyond(site: Arc<Site>, others: Router) -> Router {
     let refusal =
         format!("the dashboard has {MAX_CONNECTIONS} connections, and takes no more; close some pages\n");
-    others
-        .fallback(|| async { (StatusCode::SERVICE_UNAVAILABLE, refusal) })
-        .layer(from_fn_with_state(site, guard))
-        .layer(map_response(|mut response: Response| async {
+    guarded(site, others.fallback(|| async { (StatusCode::SERVICE_UNAVAILABLE, refusal) })).layer(
+        map_response(|mut response: Response| async {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response
-        }))
+        }),
+    )
 }
 
 fn text(content_type: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
-/// Refuses a request that a page of another name made (a name that its owner lets point here), and sets the headers.
-///
-/// Addresses and `localhost` are nobody's names. Where other machines reach the server, it answers to the name of its
-/// machine as well, and to names without a dot, which a network gives to its own machines and services; not to others.
+/// Refuses a request that a page of another name made, says which methods a route has, and sets the headers.
 async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let known = |host| is_local_name(host) || (!site.loopback && is_name_of_machine(host));
-    let mut response = if !host.is_some_and(known) {
-        let names = if site.loopback { "localhost" } else { "localhost, to the name of its machine" };
-        let sentence = format!("this server answers to {names} and to addresses only\n");
-        (StatusCode::MISDIRECTED_REQUEST, sentence).into_response()
-    } else {
-        next.run(request).await
+    let asks_for_methods = request.method() == Method::OPTIONS;
+    let mut response = match site.hosts.refusal(request.uri(), request.headers()) {
+        Some(sentence) => (StatusCode::MISDIRECTED_REQUEST, sentence).into_response(),
+        None if request.uri().path() == "*" && asks_for_methods => {
+            (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET,HEAD,POST")]).into_response()
+        }
+        None => next.run(request).await,
     };
+    // The router knows the methods of each route, and that this is none of them.
+    if asks_for_methods
+        && response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && let Some(allowed) = response.headers_mut().remove(header::ALLOW)
+    {
+        let allowed = format!("{},OPTIONS", allowed.to_str().unwrap_or_default());
+        response = (StatusCode::NO_CONTENT, [(header::ALLOW, allowed)]).into_response();
+    }
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -158,47 +167,9 @@ async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> R
     response
 }
 
-/// `localhost`, or an address, with or without a port.
-fn is_local_name(host: &str) -> bool {
-    let name = without_port(host);
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
-}
-
-/// The name of this machine, or one without a dot, with or without a port.
-fn is_name_of_machine(host: &str) -> bool {
-    let name = without_port(host);
-    let single =
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    single || rustix::system::uname().nodename().to_str().is_ok_and(|own| name.eq_ignore_ascii_case(own))
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_foreign_name_is_told_from_a_local_one() {
-        for host in ["localhost", "localhost:8080", "127.0.0.1:80", "127.0.0.1", "[::1]:8080", "[::1]"] {
-            assert!(is_local_name(host), "{host}");
-        }
-        for host in
-            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example:1", ""]
-        {
-            assert!(!is_local_name(host) && !is_name_of_machine(host), "{host}");
-        }
-        let own = rustix::system::uname().nodename().to_str().unwrap().to_string();
-        for host in ["coordinator:8080", "gpu-1", &own.to_uppercase(), &format!("{own}:8080")] {
-            assert!(is_name_of_machine(host) && !is_local_name(host), "{host}");
-        }
-    }
 
     #[test]
     fn the_page_has_nothing_inline_and_nothing_from_elsewhere() {
@@ -209,7 +180,24 @@ mod tests {
             }
         }
         assert_eq!(PAGE.matches("<script").count(), 1);
-        assert!(PAGE.contains("<script src=\"/dashboard.js\" defer></script>"), "its only script is a file");
+        assert!(PAGE.contains("<script src=\"dashboard.js\" defer></script>"), "its only script is a file");
         assert!(!PAGE.contains("<style"));
+    }
+
+    /// Behind a path of somebody else's server an address from the root is that server's.
+    #[test]
+    fn every_address_of_the_page_is_relative() {
+        for (name, text) in [("page", PAGE), ("style", STYLE), ("script", SCRIPT)] {
+            for quote in ['"', '\'', '`', '(', '='] {
+                let absolute = format!("{quote}/");
+                let found = text.find(&absolute).map(|at| &text[at..text.len().min(at + 40)]);
+                assert_eq!(found, None, "{name}");
+            }
+        }
+        for address in
+            ["'api/stream'", "'api/digits'", "'api/look'", "'api/filters'", "`api/look/${", "`files/${"]
+        {
+            assert!(SCRIPT.contains(address), "{address}");
+        }
     }
 }

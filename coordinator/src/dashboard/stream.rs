@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
@@ -29,7 +29,7 @@ pub const MAX_PAGES: usize = 16;
 /// The time between two messages: fluent for the eye.
 const EVERY: Duration = Duration::from_millis(400);
 
-/// A sign of life, so that whoever is between keeps the connection.
+/// A sign of life, so that whoever is between keeps the connection: proxies give it up after 60 s, some after 30.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The data of a message.
@@ -51,7 +51,13 @@ pub async fn stream(State(site): State<Arc<Site>>) -> Response {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(tell(site, sender, place));
     let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<Bytes, Infallible>));
-    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        // Nobody between may wait for more of it, keep it, or compress it.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+        (header::CACHE_CONTROL, "no-store, no-transform"),
+    ];
+    (headers, body).into_response()
 }
 
 /// Sends messages until the page or the server is gone.

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use lockstep_drawing::{Grey, PIXELS, as_mnist};
+use lockstep_drawing::{PIXELS, Picture, digit};
 use lockstep_model::{CLASSES, Cpu, IMAGE_SIDE, Network, Prediction, Workspace};
 use lockstep_telemetry::Terminal;
 use ndarray::ArrayView2;
@@ -117,8 +117,8 @@ fn read(path: &Path) -> Result<[u8; PIXELS]> {
             one_line(path.display())
         );
     }
-    Grey::decode(&bytes)
-        .and_then(|image| as_mnist(&image))
+    Picture::decode(&bytes)
+        .and_then(|picture| digit(&picture))
         .with_context(|| format!("cannot take {}", one_line(path.display())))
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_control::{AssignmentId, Event, LeaveCause, WorkerId};
-use lockstep_proto::{Hello, NodeResult};
+use lockstep_control::{AssignmentId, Event, LeaveCause, Progress, WorkerId};
+use lockstep_proto::{self as proto, Hello, NodeResult};
 
 use super::{Arrived, Member, Run};
 use crate::journal::News;
@@ -17,18 +17,23 @@ impl Run {
         match incoming {
             Incoming::Joined { worker, hello, outbound } => Some(self.joined(worker, hello, outbound)),
             Incoming::Node { worker, result } => self.node_arrived(worker, result),
-            Incoming::Heartbeat { worker } => Some(Event::Heard { worker }),
+            Incoming::Heartbeat { worker, progress } => {
+                let progress = progress.and_then(|progress| self.progress_of(worker, progress));
+                Some(Event::Heard { worker, progress })
+            }
             Incoming::Spans { worker, spans, received } => {
                 if let Some(timeline) = &mut self.timeline {
                     timeline.told(worker, spans, received);
                 }
-                Some(Event::Heard { worker })
+                Some(Event::Heard { worker, progress: None })
             }
             Incoming::Superseded { term } => Some(Event::Superseded { term }),
             Incoming::Stale { worker, fence } => {
                 let reason = format!(
-                    "reject a message from {worker}: it is of run {}, term {}",
-                    fence.run_id, fence.term
+                    "a message of {} is ignored: it is of run {}, term {}",
+                    self.name_of(worker),
+                    fence.run_id,
+                    fence.term
                 );
                 self.results.faults.nodes_rejected += 1;
                 self.record("node_rejected", Some(worker), reason);
@@ -39,7 +44,7 @@ impl Run {
                 Some(Event::Left { worker, cause })
             }
             Incoming::Refused { peer, reason } => {
-                self.record("worker_refused", None, format!("refuse a worker from {peer}: {reason}"));
+                self.record("worker_refused", None, format!("a worker from {peer} is refused: {reason}"));
                 None
             }
             Incoming::Exited(exit) => {
@@ -57,10 +62,15 @@ impl Run {
     pub(super) fn journal_says(&mut self, news: News) -> Option<Event> {
         match news {
             News::Saved { sentence } => {
-                tracing::debug!("{sentence}");
+                if std::mem::take(&mut self.unsaved) {
+                    self.record("saved_again", None, format!("checkpoints are written again: {sentence}"));
+                } else {
+                    tracing::debug!("{sentence}");
+                }
                 Some(Event::Saved { durable: true })
             }
             News::NotSaved { sentence } => {
+                self.unsaved = true;
                 self.record("not_saved", None, sentence);
                 Some(Event::Saved { durable: false })
             }
@@ -97,6 +107,14 @@ impl Run {
         self.members.insert(worker, Member { name, pid, outbound, joined_after });
         self.record("worker_joined", Some(worker), reason);
         Event::Joined { worker, threads }
+    }
+
+    /// What a worker says of its progress, which cannot be more than it was given.
+    fn progress_of(&self, worker: WorkerId, progress: proto::Progress) -> Option<Progress> {
+        let assignment = AssignmentId(progress.assignment_id);
+        let (task, leaves) = self.roster.held(worker, assignment)?;
+        let all = self.batches.cut(task).positions(leaves).len() as u32;
+        Some(Progress { assignment, examples: progress.examples_done.min(all) })
     }
 
     fn node_arrived(&mut self, worker: WorkerId, result: NodeResult) -> Option<Event> {

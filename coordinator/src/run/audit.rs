@@ -19,9 +19,10 @@ impl Run {
             Comparison::Equal => self.results.faults.copies_equal += 1,
             Comparison::Unchecked => self.results.faults.copies_unchecked += 1,
             Comparison::Differs(counted) => {
-                let others: Vec<String> = counted.iter().map(|other| other.worker.to_string()).collect();
+                let others: Vec<String> = counted.iter().map(|other| self.name_of(other.worker)).collect();
                 let sentence = format!(
-                    "node {node} of {task} from {worker} differs from what {} sent: one of them computes wrongly",
+                    "a result of {} for {task} differs from what {} sent: one of them computes wrongly",
+                    self.name_of(worker),
                     others.join(", ")
                 );
                 self.record("copies_differ", Some(worker), sentence);

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use lockstep_control::{Event, Task, TaskKind, WorkerId};
+use lockstep_control::{Command, Event, Task, TaskKind, WorkerId};
 use lockstep_telemetry::{EpochRecord, EvaluationKind, EvaluationRecord, EventRecord};
 
-use super::Run;
+use super::{Run, sentences};
 use crate::gauge::Measured;
 use crate::trainer::{Confusion, Means};
 
@@ -40,6 +40,17 @@ impl Run {
             weights_digest: self.trainer.digest().to_string(),
         });
         self.gauge.epoch_ended(epoch, step, &self.values);
+    }
+
+    /// A decision as a sentence for people; its own words go to the log.
+    pub(super) fn told(&self, command: &Command) -> String {
+        tracing::debug!("{command}");
+        sentences::of_command(command, |worker| self.name_of(worker))
+    }
+
+    /// A worker for people, also one that has just left.
+    pub(super) fn name_of(&self, worker: WorkerId) -> String {
+        sentences::worker(worker, self.roster.name(worker))
     }
 
     /// Has a decision recorded with its sentence. However many a peer causes, only so many of a kind are.

@@ -13,11 +13,11 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
-use super::{DatasetChoice, Period, SettingsError, TokenText, nearest::nearest};
+use super::{DatasetChoice, HostName, Period, SettingsError, TokenText, nearest::nearest};
 
 /// Every key, in the order in which they are written. `run-dir`, `timeline` and `token` are read but never written: the
 /// first two would make the next run collide with this one, the other is a secret.
-const KEYS: [&str; 32] = [
+const KEYS: [&str; 33] = [
     "workers",
     "external",
     "listen",
@@ -48,6 +48,7 @@ const KEYS: [&str; 32] = [
     "timeline-every",
     "no-progress",
     "dashboard",
+    "dashboard-host",
     "no-dashboard",
     "stay",
 ];
@@ -93,6 +94,7 @@ pub(super) struct ConfigFile {
     pub timeline_every: Option<u64>,
     pub no_progress: Option<bool>,
     pub dashboard: Option<SocketAddr>,
+    pub dashboard_host: Option<Vec<HostName>>,
     pub no_dashboard: Option<bool>,
     pub stay: Option<bool>,
     /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: a new
@@ -230,6 +232,7 @@ mod tests {
             timeline-every = 7
             no-progress = true
             dashboard = "127.0.0.1:8080"
+            dashboard-host = ["a.example", "b.example"]
             no-dashboard = true
             stay = true
             [run]
@@ -269,6 +272,7 @@ mod tests {
             timeline_every: Some(7),
             no_progress: Some(true),
             dashboard: Some("127.0.0.1:8080".parse().unwrap()),
+            dashboard_host: Some(["a.example", "b.example"].map(|name| name.parse().unwrap()).to_vec()),
             no_dashboard: Some(true),
             stay: Some(true),
             run: Some(IgnoredAny),

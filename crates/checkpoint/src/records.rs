@@ -297,3 +297,63 @@ impl Iterator for Records {
         self.next_entry().transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Disk, Disorder, record::seal};
+
+    const HEADER: LogHeader = LogHeader { run_id: [1; 16], identity: [2; 32] };
+
+    /// The entries of a log whose records are `records`, chained.
+    fn read(records: impl Iterator<Item = Vec<u8>>) -> Vec<Entry> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steps.log");
+        let mut bytes = HEADER.encode().to_vec();
+        let mut previous: [u8; 32] = Sha256::digest(&bytes).into();
+        for mut record in records {
+            let chained = record.len() - 36;
+            record[chained..chained + 32].copy_from_slice(&previous);
+            seal(&mut record);
+            previous = Sha256::digest(&record).into();
+            bytes.extend(record);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        Records::open(Arc::new(Disk), &path, &HEADER).unwrap().map(Result::unwrap).collect()
+    }
+
+    fn record(kind: Kind, step: u64) -> Record {
+        Record { kind, term: 1, step, weights_digest: [0; 32] }
+    }
+
+    fn bytes(kind: Kind, step: u64) -> Vec<u8> {
+        record(kind, step).encode(&[0; 32]).to_vec()
+    }
+
+    #[test]
+    fn a_record_out_of_order_ends_the_log() {
+        let records = [(Kind::Start, 0), (Kind::Step, 1), (Kind::Step, 1)];
+        let entries = read(records.into_iter().map(|(kind, step)| bytes(kind, step)));
+        let [Entry::Record(_), Entry::Record(_), Entry::Damage(damage)] = &entries[..] else {
+            panic!("{entries:?}")
+        };
+        let expected = RecordFlaw::Disorder(Disorder::Step { step: 1, expected: 2 });
+        assert_eq!((damage.flaw, damage.last_step), (expected, 1));
+    }
+
+    /// Of a later version of this program; the border of a chunk falls anywhere in one.
+    #[test]
+    fn records_of_any_length_are_read_and_skipped() {
+        let lengths = [RECORD_BYTES, 1000, MAX_RECORD_BYTES, 40_000, MAX_RECORD_BYTES, 93];
+        let longer = lengths.iter().cycle().take(60).map(|length| {
+            let mut record = bytes(Kind::Other(9), 0);
+            record.splice(56..56, std::iter::repeat_n(1, length - RECORD_BYTES));
+            record[..4].copy_from_slice(&(*length as u32).to_le_bytes());
+            record
+        });
+        let ends = [(Kind::Start, 0), (Kind::Step, 1)].map(|(kind, step)| bytes(kind, step));
+        let entries = read(longer.chain(ends));
+        assert_eq!(entries.len(), 62);
+        assert_eq!(entries[61], Entry::Record(record(Kind::Step, 1)));
+    }
+}

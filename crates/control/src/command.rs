@@ -105,6 +105,15 @@ pub enum Command {
         /// The last member that left.
         last: WorkerId,
     },
+    /// Tell the operator that the run does not get on, and that nobody else is waited for.
+    Stall {
+        /// The task that does not get on.
+        task: Task,
+        /// For so long nothing new was computed, in milliseconds.
+        waited_ms: u64,
+        /// How many members are waited for.
+        members: u32,
+    },
     /// Report `Timer` at this time; it replaces any earlier timer.
     SetTimer {
         /// When.
@@ -221,9 +230,9 @@ pub enum DropReason {
         /// For so long, in milliseconds.
         silence_ms: u64,
     },
-    /// It says that it is alive, and does not get on with its work.
+    /// It says that it is alive, and does no example of its work.
     Stuck {
-        /// With what.
+        /// Of which.
         assignment: AssignmentId,
         /// For so long, in milliseconds.
         waited_ms: u64,
@@ -288,6 +297,17 @@ pub enum Outcome {
         /// How it left.
         reason: DropReason,
     },
+    /// Workers came and left again, and none got any further than those before.
+    NoProgress {
+        /// The task that did not get on.
+        task: Task,
+        /// For so long nothing new was computed, in milliseconds.
+        waited_ms: u64,
+        /// The last to leave.
+        last: WorkerId,
+        /// How it left.
+        reason: DropReason,
+    },
     /// A step that was computed again gave other weights than the run's log has for it.
     Contradicted {
         /// The step.
@@ -332,6 +352,13 @@ impl fmt::Display for Command {
             Self::DropMember { worker, reason } => write!(f, "drop {worker}: {reason}"),
             Self::Wait { patience_ms, last } => {
                 write!(f, "wait {patience_ms} ms for a worker to join: {last} was the last to leave")
+            }
+            Self::Stall { task, waited_ms, members } => {
+                write!(f, "nothing new of {task} was computed for {waited_ms} ms: ")?;
+                match members {
+                    1 => f.write_str("only the member that is there is waited for"),
+                    _ => write!(f, "only the {members} members that are there are waited for"),
+                }
             }
             Self::SetTimer { at, reason } => write!(f, "set timer {}: {reason}", at.microseconds),
             Self::Finish { outcome } => write!(f, "finish: {outcome}"),
@@ -400,7 +427,11 @@ impl fmt::Display for DropReason {
             Self::Left { cause } => cause.fmt(f),
             Self::Silent { silence_ms } => write!(f, "nothing was heard of it for {silence_ms} ms"),
             Self::Stuck { assignment, waited_ms } => {
-                write!(f, "it is alive, and did not get on with {assignment} for {waited_ms} ms")
+                write!(
+                    f,
+                    "it is alive, and did no example of {assignment} for {waited_ms} ms (if one takes so long, raise \
+                     --deadline)"
+                )
             }
             Self::WrongNode { worker, task, node } => {
                 write!(f, "node {node} of {task} from {worker} differs from its recomputation")
@@ -430,6 +461,13 @@ impl fmt::Display for Outcome {
             }
             Self::LostWorkers { last, reason } => {
                 write!(f, "no worker is left; {last} was the last: {reason}")
+            }
+            Self::NoProgress { task, waited_ms, last, reason } => {
+                write!(
+                    f,
+                    "nothing new of {task} was computed for {waited_ms} ms, though workers came; {last} was the last to \
+                     leave: {reason}"
+                )
             }
             Self::Contradicted { step } => {
                 write!(f, "step {step}, computed again, gave other weights than this run's log has for it")

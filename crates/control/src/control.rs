@@ -7,9 +7,10 @@ use lockstep_reduction::Node;
 
 use crate::member::Member;
 use crate::pace::Candidate;
+use crate::patience::Patience;
 use crate::work::{Receipt, Work};
 use crate::{
-    AssignmentId, Command, CommitReason, DropReason, Event, LeaveCause, Outcome, Plan, Recipient,
+    AssignmentId, Command, CommitReason, DropReason, Event, LeaveCause, Outcome, Plan, Progress, Recipient,
     RejectReason, RevokeReason, SaveReason, Task, TaskKind, Time, TimerReason, WorkerId,
 };
 
@@ -33,7 +34,7 @@ pub struct Settings {
     pub local: bool,
     /// How long the first step waits for them; `None`: for ever.
     pub join_timeout: Option<Duration>,
-    /// How long a run without members waits for one.
+    /// How long a run goes on in which nothing new is computed, because nobody is there or whoever comes breaks.
     pub patience: Duration,
     /// A member that says nothing for so long is gone; above 0.
     pub deadline: Duration,
@@ -57,7 +58,7 @@ pub struct Control {
     /// Members that the first step waits for.
     awaited: u32,
     /// Local workers that are there or may still come; `None`: anybody may come.
-    coming: Option<u32>,
+    pub(crate) coming: Option<u32>,
     /// The current task and those handed out ahead; empty before the start.
     pub(crate) window: VecDeque<Work>,
     /// The last task committed that leaves something behind: a step or a validation.
@@ -65,10 +66,9 @@ pub struct Control {
     pub(crate) last_assignment: AssignmentId,
     /// When the run ends if nobody comes.
     pub(crate) end: Option<(Time, TimerReason)>,
+    pub(crate) patience: Patience,
     /// What the caller's timer is set to.
     pub(crate) armed: Option<Time>,
-    /// Before this nothing of the current task is late.
-    pub(crate) late_from: Option<Time>,
     last_leave: Option<(WorkerId, DropReason)>,
     /// Checkpoints under way.
     saves: u32,
@@ -118,8 +118,8 @@ impl Control {
             done,
             last_assignment: AssignmentId(0),
             end: None,
+            patience: Patience::default(),
             armed: None,
-            late_from: None,
             last_leave: None,
             saves: 0,
             saved: done,
@@ -147,7 +147,7 @@ impl Control {
             Event::Left { worker, cause } => {
                 self.drop_member(now, worker, DropReason::Left { cause }, commands);
             }
-            Event::Heard { worker } => self.heard(now, worker, commands),
+            Event::Heard { worker, progress } => self.heard(now, worker, progress, commands),
             Event::NodeReceived { worker, assignment, task, node } => {
                 self.node_received(now, worker, assignment, task, node, commands);
             }
@@ -225,6 +225,7 @@ impl Control {
         if self.phase == Phase::Joining && self.member_count() >= enough {
             self.phase = Phase::Running;
             self.end = None;
+            self.got_further(now);
             self.hand_out(now, self.settings.plan.first(self.done), commands);
         }
     }
@@ -237,9 +238,7 @@ impl Control {
         reason: DropReason,
         commands: &mut Vec<Command>,
     ) {
-        if self.members.remove(&worker).is_none() {
-            return;
-        }
+        let Some(Member { joined, .. }) = self.members.remove(&worker) else { return };
         commands.push(Command::DropMember { worker, reason });
         self.last_leave = Some((worker, reason));
         for work in &mut self.window {
@@ -248,21 +247,31 @@ impl Control {
         if self.phase != Phase::Running {
             return;
         }
-        if !self.members.is_empty() {
+        self.lost(now, worker, joined, reason, commands);
+        if self.phase == Phase::Running {
             self.dispatch(now, commands);
-        } else if self.settings.patience.is_zero() || self.coming == Some(0) {
-            self.finish(now, Outcome::LostWorkers { last: worker, reason }, commands);
-        } else {
-            let patience_ms = milliseconds(self.settings.patience);
-            commands.push(Command::Wait { patience_ms, last: worker });
-            self.end_at(now.after(self.settings.patience), TimerReason::Patience, commands);
         }
     }
 
-    fn heard(&mut self, now: Time, worker: WorkerId, commands: &mut Vec<Command>) {
+    fn heard(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        progress: Option<Progress>,
+        commands: &mut Vec<Command>,
+    ) {
         let Some(member) = self.members.get_mut(&worker) else { return };
         member.heard = now;
-        if member.regains_trust(now) {
+        let front = self.window.front_mut();
+        if let Some((pause, further)) = front.and_then(|front| front.progress(now, worker, progress?)) {
+            self.paused(worker, pause);
+            if further {
+                self.got_further(now);
+            }
+        }
+        if let Some(member) = self.members.get(&worker)
+            && member.regains_trust(now)
+        {
             self.dispatch(now, commands);
         }
     }
@@ -281,20 +290,20 @@ impl Control {
         }
         let at = self.window.iter().position(|work| work.has(assignment));
         let receipt = match at {
-            Some(0) => self.window[0].receive(assignment, worker, task, node),
+            Some(0) => self.window[0].receive(now, assignment, worker, task, node),
             // The weights that it needs do not exist yet.
             Some(_) => Err(RejectReason::TooEarly),
             None => self.late_node(assignment, task, node),
         };
         match receipt {
-            Ok(Receipt::Counted { complete }) => {
+            Ok(Receipt::Counted { complete, pause }) => {
+                self.paused(worker, pause);
                 self.got_on(now, worker, task, complete);
+                if self.window[0].has_got_further() {
+                    self.got_further(now);
+                }
                 commands.push(Command::Combine { task, worker, node });
                 self.take_back_overtaken(task, commands);
-                if complete.is_some() {
-                    // What is known of one tells what to expect of the others.
-                    self.watch_front(now, commands);
-                }
                 self.dispatch(now, commands);
                 self.commit(commands);
             }
@@ -437,7 +446,6 @@ impl Control {
         if let Some(front) = self.window.front_mut() {
             front.open(now);
         }
-        self.watch_front(now, commands);
         self.dispatch(now, commands);
     }
 
@@ -449,13 +457,13 @@ impl Control {
     /// The time of `end` has come.
     pub(crate) fn end_for(&mut self, now: Time, reason: TimerReason, commands: &mut Vec<Command>) {
         let outcome = match (reason, self.last_leave) {
-            (TimerReason::Patience, Some((last, reason))) => Outcome::LostWorkers { last, reason },
+            (TimerReason::Patience, Some((last, reason))) => self.out_of_patience(now, last, reason),
             _ => Outcome::NotJoined { joined: self.member_count(), expected: self.settings.expected_workers },
         };
         self.finish(now, outcome, commands);
     }
 
-    fn finish(&mut self, now: Time, outcome: Outcome, commands: &mut Vec<Command>) {
+    pub(crate) fn finish(&mut self, now: Time, outcome: Outcome, commands: &mut Vec<Command>) {
         if !matches!(outcome, Outcome::Superseded { .. } | Outcome::Contradicted { .. }) {
             self.save(now, SaveReason::End, commands);
         }

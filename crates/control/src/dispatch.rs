@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::control::{Control, Scratch};
-use crate::pace::shares;
+use crate::control::{Control, Phase, Scratch};
+use crate::pace::{leaf_times, shares};
 use crate::work::Assignment;
 use crate::{AssignReason, AssignmentId, Command, RevokeReason, TaskKind, Time, WorkerId};
 
@@ -22,20 +22,34 @@ struct Late {
     leaves: u32,
     since: Time,
     expected: Duration,
-    probe: bool,
+    /// That it is late says something of its holder.
+    news: bool,
 }
 
 impl Control {
     /// Gives free leaves to members that hold nothing of the same task, then offers what is late to those that are
-    /// left idle.
+    /// left idle, and watches for what will be late next.
+    ///
+    /// Called whenever anything has changed; what is late is found anew each time, as what could not be copied before
+    /// may be now.
     pub(crate) fn dispatch(&mut self, now: Time, commands: &mut Vec<Command>) {
+        self.share_out_all(now, commands);
+        let mut late_from = self.late_from();
+        if late_from.is_some_and(|late_from| late_from <= now) {
+            if self.offer_late(now, commands) {
+                self.share_out_all(now, commands);
+            }
+            late_from = self.late_from();
+        }
+        // What is late already waits for somebody to be idle, not for a time.
+        if let Some(late_from) = late_from.filter(|late_from| now < *late_from) {
+            self.watch(late_from, commands);
+        }
+    }
+
+    fn share_out_all(&mut self, now: Time, commands: &mut Vec<Command>) {
         for at in 0..self.window.len() {
             self.share_out(at, now, commands);
-        }
-        if self.offer_late(now, commands) {
-            for at in 0..self.window.len() {
-                self.share_out(at, now, commands);
-            }
         }
     }
 
@@ -80,19 +94,13 @@ impl Control {
             let reason = reason.unwrap_or(AssignReason::Share { members });
             commands.push(Command::Assign { worker, assignment, task: work.task, leaves, reason });
         }
-        if at == 0 {
-            self.watch_front(now, commands);
-        }
     }
 
     /// Offers what is late in the current task to members that are idle there; what its holder has not begun goes to
     /// others. Says whether there is anything to share out.
     fn offer_late(&mut self, now: Time, commands: &mut Vec<Command>) -> bool {
-        if self.late_from.is_none_or(|late_from| now < late_from) {
-            return false;
-        }
         let mut offered = false;
-        while let Some(Late { worker, assignment, leaves, since, expected, probe }) = self.latest(now) {
+        while let Some(Late { worker, assignment, leaves, since, expected, news }) = self.latest(now) {
             let waited = now.since(since);
             let front = &mut self.window[0];
             let kind = front.task.kind;
@@ -105,12 +113,10 @@ impl Control {
                 });
             }
             let longest = self.settings.deadline * 8;
-            // Of one that is measured again nothing was expected.
-            if let Some(member) = self.members.get_mut(&worker).filter(|_| !probe) {
+            if let Some(member) = self.members.get_mut(&worker).filter(|_| news) {
                 member.doubted(now, kind, waited, leaves, longest);
             }
         }
-        self.watch_front(now, commands);
         offered
     }
 
@@ -122,37 +128,51 @@ impl Control {
         if !somebody_is_idle {
             return None;
         }
-        front.held().iter().filter(|assignment| !assignment.offered).find_map(|assignment| {
+        front.held().iter().find_map(|assignment| {
+            if assignment.late.is_some() && !front.holds_alone(assignment) {
+                return None;
+            }
             let since = assignment.since?;
             let (expected, tolerated) = self.expected_and_tolerated(assignment, front.task.kind);
-            let late = now >= since.after(tolerated);
+            let late = assignment.late.is_some() || now >= since.after(tolerated);
             late.then_some(Late {
                 worker: assignment.worker,
                 assignment: assignment.id,
                 leaves: assignment.leaves,
                 since,
-                expected,
-                probe: assignment.probe,
+                expected: assignment.late.unwrap_or(expected),
+                // Of one that is measured again nothing was expected, and of the others it is known by then.
+                news: assignment.late.is_none() && !assignment.probe,
             })
         })
     }
 
-    /// The earliest time at which something of the current task is late that is not yet.
-    pub(crate) fn watch_front(&mut self, now: Time, commands: &mut Vec<Command>) {
-        let Some(front) = self.window.front() else {
-            self.late_from = None;
-            return;
-        };
-        let lateness =
-            front.held().iter().filter(|assignment| !assignment.offered).filter_map(|assignment| {
-                let (_, tolerated) = self.expected_and_tolerated(assignment, front.task.kind);
-                Some(assignment.since?.after(tolerated))
-            });
-        self.late_from = lateness.min();
-        // What is late already waits for somebody to be idle, not for a time.
-        if let Some(late_from) = self.late_from.filter(|late_from| now < *late_from) {
-            self.watch(late_from, commands);
-        }
+    /// The earliest time at which something of the current task is late that nobody else has or may get.
+    pub(crate) fn late_from(&self) -> Option<Time> {
+        let front = self.window.front()?;
+        let lateness = front.held().iter().filter_map(|assignment| {
+            if assignment.late.is_some() {
+                return assignment.since.filter(|_| front.holds_alone(assignment));
+            }
+            let (_, tolerated) = self.expected_and_tolerated(assignment, front.task.kind);
+            Some(assignment.since?.after(tolerated))
+        });
+        lateness.min()
+    }
+
+    /// Work that is known to be late, that nobody else has, and a member that is idle beside it, though fast enough and
+    /// trusted: there is none after any event that changes who is there. For whoever checks that.
+    pub fn uncopied(&self, now: Time) -> Option<(AssignmentId, WorkerId)> {
+        let front = self.window.front().filter(|_| self.phase == Phase::Running)?;
+        let late = front.held().iter().find(|held| held.late.is_some() && front.holds_alone(held))?;
+        let trusted = || self.members.iter().filter(|(_, member)| member.is_trusted(now));
+        let candidates: Vec<_> = trusted().map(|(_, member)| member.candidate(front.task.kind)).collect();
+        let mut times = Vec::new();
+        leaf_times(&candidates, &mut times);
+        let slowest = times.iter().min()?.saturating_mul(CLEARLY_SLOWER);
+        let idle =
+            trusted().zip(&times).find(|((worker, _), time)| !front.holds(**worker) && **time <= slowest);
+        idle.map(|((worker, _), _)| (late.id, *worker))
     }
 
     /// How long an assignment takes at most as a rule, and how long it may take before it is late.

@@ -92,6 +92,15 @@ impl fmt::Display for Signal {
     }
 }
 
+/// How far a worker is with an assignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which.
+    pub assignment: AssignmentId,
+    /// Examples of it that are done: never more than it has, or a worker could pretend to get on for ever.
+    pub examples: u32,
+}
+
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -115,6 +124,8 @@ pub enum Event {
     Heard {
         /// Who.
         worker: WorkerId,
+        /// How far it is with what it computes; `None` if it computes nothing.
+        progress: Option<Progress>,
     },
     /// A worker is no longer there.
     Left {

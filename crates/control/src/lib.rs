@@ -11,6 +11,7 @@ mod dispatch;
 mod event;
 mod member;
 mod pace;
+mod patience;
 mod plan;
 mod watch;
 mod work;
@@ -20,5 +21,5 @@ pub use command::{
     SaveReason, TimerReason,
 };
 pub use control::{Control, Settings};
-pub use event::{AssignmentId, Event, LeaveCause, Signal, Time, WorkerId};
+pub use event::{AssignmentId, Event, LeaveCause, Progress, Signal, Time, WorkerId};
 pub use plan::{Leaves, Plan, Task, TaskKind};

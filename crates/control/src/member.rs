@@ -11,6 +11,7 @@ const PROBE_AFTER: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) threads: u32,
+    pub(crate) joined: Time,
     /// When anything came from it last.
     pub(crate) heard: Time,
     /// Of training and of evaluation leaves.
@@ -22,6 +23,8 @@ pub(crate) struct Member {
     unused: u32,
     /// It was given one to be measured again.
     probed: bool,
+    /// The longest time between two signs that it gets on with its work.
+    longest_pause: Duration,
 }
 
 /// A member was late: it gets nothing until it is heard again, and not at once.
@@ -35,13 +38,24 @@ impl Member {
     pub(crate) fn new(now: Time, threads: u32, first_doubt: Duration) -> Self {
         Self {
             threads,
+            joined: now,
             heard: now,
             paces: [None; 2],
             doubt: None,
             next_doubt: first_doubt,
             unused: 0,
             probed: false,
+            longest_pause: Duration::ZERO,
         }
+    }
+
+    pub(crate) fn longest_pause(&self) -> Duration {
+        self.longest_pause
+    }
+
+    /// It got on with its work, after a pause longer than any before.
+    pub(crate) fn got_on_after(&mut self, pause: Duration) {
+        self.longest_pause = pause;
     }
 
     pub(crate) fn pace(&self, kind: TaskKind) -> Option<Pace> {

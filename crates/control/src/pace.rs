@@ -76,7 +76,7 @@ pub(crate) fn shares(candidates: &[Candidate], leaves: u32, times: &mut Vec<u64>
 }
 
 /// Nanoseconds that a leaf takes each candidate.
-fn leaf_times(candidates: &[Candidate], times: &mut Vec<u64>) {
+pub(crate) fn leaf_times(candidates: &[Candidate], times: &mut Vec<u64>) {
     times.clear();
     times.extend(
         candidates

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lockstep_reduction::{Node, cover};
 
 use crate::control::milliseconds;
-use crate::{AssignReason, AssignmentId, RejectReason, Task, Time, WorkerId};
+use crate::{AssignReason, AssignmentId, Progress, RejectReason, Task, Time, WorkerId};
 
 /// One task in the window.
 #[derive(Debug)]
@@ -20,6 +20,12 @@ pub(crate) struct Work {
     held: Vec<Assignment>,
     counted: Vec<bool>,
     counted_leaves: u32,
+    /// The most leaves that were counted at any time: a task that is begun anew is no progress.
+    most_counted: u32,
+    /// The most examples of an assignment that were done before a leaf more was counted.
+    most_done: u32,
+    /// The longest time in which a member that was dropped for it had done no example.
+    pub(crate) longest_stuck: Duration,
     /// Some leaves may be held twice, or be free and held.
     copies: bool,
     /// It was committed and its outcome is awaited.
@@ -44,8 +50,12 @@ pub(crate) struct Assignment {
     awaited: Vec<Node>,
     /// Since when it can be computed: leaves of a later task wait for their weights.
     pub(crate) since: Option<Time>,
-    /// What is left of it was offered to others, too.
-    pub(crate) offered: bool,
+    /// When its holder was seen to get on with it, or could begin.
+    pub(crate) got_on: Option<Time>,
+    /// Examples that its holder says are done.
+    done: u32,
+    /// It was found to be late, when so much was expected; that lasts, whatever is expected later.
+    pub(crate) late: Option<Duration>,
     /// It is to measure a member that is too slow for a share: nobody waits for it.
     pub(crate) probe: bool,
 }
@@ -53,10 +63,18 @@ pub(crate) struct Assignment {
 /// A node that was taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Receipt {
-    /// Its leaves are counted now. Its assignment is complete if it says since when and how many leaves it had.
-    Counted { complete: Option<(Option<Time>, u32)> },
+    /// Its leaves are counted now, `pause` after its holder got on with it before. Its assignment is complete if it says
+    /// since when and how many leaves it had.
+    Counted { complete: Option<(Option<Time>, u32)>, pause: Duration },
     /// Its leaves were counted before.
     Repeated,
+}
+
+impl Assignment {
+    /// Notes that its holder gets on with it; says after which pause.
+    fn got_on(&mut self, now: Time) -> Duration {
+        self.got_on.replace(now).map_or(Duration::ZERO, |before| now.since(before))
+    }
 }
 
 impl Work {
@@ -67,6 +85,9 @@ impl Work {
             held: Vec::new(),
             counted: vec![false; leaves as usize],
             counted_leaves: 0,
+            most_counted: 0,
+            most_done: 0,
+            longest_stuck: Duration::ZERO,
             copies: false,
             committed: false,
         }
@@ -113,7 +134,17 @@ impl Work {
         }
         let awaited = cover(leaves.clone()).collect();
         let count = leaves.end - leaves.start;
-        self.held.push(Assignment { id, worker, leaves: count, awaited, since, offered: false, probe });
+        self.held.push(Assignment {
+            id,
+            worker,
+            leaves: count,
+            awaited,
+            since,
+            got_on: since,
+            done: 0,
+            late: None,
+            probe,
+        });
         Some((leaves, reason))
     }
 
@@ -130,12 +161,45 @@ impl Work {
 
     /// The weights of the task are there, or its leaves can be computed for another reason, from now on.
     pub(crate) fn open(&mut self, now: Time) {
-        self.held.iter_mut().for_each(|assignment| assignment.since = Some(now));
+        for assignment in &mut self.held {
+            (assignment.since, assignment.got_on, assignment.late) = (Some(now), Some(now), None);
+        }
+    }
+
+    /// Takes in how far a worker says that it is. If it got on, says after which pause, and whether nobody had got so
+    /// far.
+    pub(crate) fn progress(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        progress: Progress,
+    ) -> Option<(Duration, bool)> {
+        let Progress { assignment: id, examples } = progress;
+        let mut held = self.held.iter_mut();
+        let assignment = held.find(|assignment| assignment.id == id && assignment.worker == worker)?;
+        if examples <= assignment.done {
+            return None;
+        }
+        assignment.done = examples;
+        let pause = assignment.got_on(now);
+        let further = examples > self.most_done;
+        self.most_done = self.most_done.max(examples);
+        Some((pause, further))
+    }
+
+    /// Whether more leaves are counted than ever before.
+    pub(crate) fn has_got_further(&mut self) -> bool {
+        let further = self.counted_leaves > self.most_counted;
+        if further {
+            (self.most_counted, self.most_done) = (self.counted_leaves, 0);
+        }
+        further
     }
 
     /// Takes in a node, or says why not.
     pub(crate) fn receive(
         &mut self,
+        now: Time,
         id: AssignmentId,
         worker: WorkerId,
         task: Task,
@@ -158,6 +222,7 @@ impl Work {
             };
         };
         assignment.awaited.remove(place);
+        let pause = assignment.got_on(now);
         let mut complete = None;
         if assignment.awaited.is_empty() {
             complete = Some((assignment.since, assignment.leaves));
@@ -178,7 +243,7 @@ impl Work {
             self.counted[leaf as usize] = true;
         }
         self.counted_leaves += node.leaf_count();
-        Ok(Receipt::Counted { complete })
+        Ok(Receipt::Counted { complete, pause })
     }
 
     /// Takes back assignments whose leaves others have answered; says whose.
@@ -204,7 +269,7 @@ impl Work {
     /// Offers what a late worker still has to others, too: leaves that nobody else has. Says whether there were any.
     pub(crate) fn offer(&mut self, id: AssignmentId, waited: Duration, expected: Duration) -> bool {
         let Some(at) = self.held.iter().position(|assignment| assignment.id == id) else { return false };
-        self.held[at].offered = true;
+        self.held[at].late = Some(expected);
         let (holder, awaited) = (self.held[at].worker, self.held[at].awaited.clone());
         let reason = Some(AssignReason::Copy {
             holder,
@@ -215,11 +280,18 @@ impl Work {
         let before = self.free_leaves();
         self.copies = true;
         for node in awaited {
-            self.push_free(node.leaves(), reason, |leaf, work| {
-                !work.counted[leaf as usize] && !work.is_free(leaf) && work.holders(leaf) == 1
-            });
+            self.push_free(node.leaves(), reason, |leaf, work| work.is_held_once(leaf));
         }
         self.free_leaves() > before
+    }
+
+    /// Whether a holder has leaves that nobody else has or may get.
+    pub(crate) fn holds_alone(&self, assignment: &Assignment) -> bool {
+        assignment.awaited.iter().flat_map(|node| node.leaves()).any(|leaf| self.is_held_once(leaf))
+    }
+
+    fn is_held_once(&self, leaf: u32) -> bool {
+        !self.counted[leaf as usize] && !self.is_free(leaf) && self.holders(leaf) == 1
     }
 
     /// Frees what a worker holds and has not sent; says which assignments those were.
@@ -230,14 +302,13 @@ impl Work {
             for node in assignment.awaited {
                 self.free_unless_held(node.leaves(), Some(AssignReason::Reassigned { from: worker }));
             }
-            // Whoever was late with the same leaves may be copied again.
-            self.held.iter_mut().for_each(|assignment| assignment.offered = false);
         }
     }
 
     /// Begins anew: no leaf is held or counted.
     pub(crate) fn restart(&mut self) {
-        *self = Self::new(self.task, self.leaves());
+        let Self { most_counted, most_done, longest_stuck, .. } = *self;
+        *self = Self { most_counted, most_done, longest_stuck, ..Self::new(self.task, self.leaves()) };
     }
 
     fn free_unless_held(&mut self, leaves: Range<u32>, reason: Option<AssignReason>) {

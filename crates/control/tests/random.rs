@@ -186,7 +186,10 @@ impl Cluster {
                 let worker = self.workers.get_mut(&worker).expect("only members hold work");
                 worker.nodes.retain(|(held, ..)| *held != assignment);
             }
-            Command::Reject { .. } | Command::SetTimer { .. } | Command::Wait { .. } => {}
+            Command::Reject { .. }
+            | Command::SetTimer { .. }
+            | Command::Wait { .. }
+            | Command::Stall { .. } => {}
             Command::Compare { task, node, .. } => {
                 assert!(self.trees.contains_key(&task), "{node} of {task} is there to be compared with");
             }

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use lockstep_control::{
-    AssignmentId, Control, Event, LeaveCause, Leaves, Plan, Settings, Signal, Task, TaskKind, Time, WorkerId,
+    AssignmentId, Control, Event, LeaveCause, Leaves, Plan, Progress, Settings, Signal, Task, TaskKind, Time,
+    WorkerId,
 };
 use lockstep_reduction::Node;
 
@@ -64,7 +65,14 @@ fn event(text: &str) -> Event {
         ["ended"] => Event::ProcessEnded { worker: None, restarting: false },
         ["ended", id] => Event::ProcessEnded { worker: Some(worker(id)), restarting: false },
         ["restarting", id] => Event::ProcessEnded { worker: Some(worker(id)), restarting: true },
-        ["heard", id] => Event::Heard { worker: worker(id) },
+        ["heard", id] => Event::Heard { worker: worker(id), progress: None },
+        ["heard", id, assignment, examples] => Event::Heard {
+            worker: worker(id),
+            progress: Some(Progress {
+                assignment: AssignmentId(assignment.strip_prefix('#').unwrap().parse().unwrap()),
+                examples: examples.parse().unwrap(),
+            }),
+        },
         ["saved"] => Event::Saved { durable: true },
         ["not", "saved"] => Event::Saved { durable: false },
         ["superseded", term] => Event::Superseded { term: term.parse().unwrap() },

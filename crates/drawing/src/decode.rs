@@ -1,13 +1,13 @@
-//! Bytes to a grey picture: what kind of image they are, and PNG.
+//! Bytes to a picture: what kind of image they are, and PNG.
 //!
-//! Sizes are checked before any memory is asked for. Colours become grey by their brightness (Rec. 601); transparent
-//! places become white, or black if nothing would be seen otherwise.
+//! Sizes are checked before any memory is asked for. Transparent places become white, or black if nothing would be seen
+//! otherwise.
 
 use std::io::Cursor;
 
 use png::{ColorType, Decoder, Limits, Transformations};
 
-use crate::grey::{Grey, MAX_PIXELS, area};
+use crate::picture::{MAX_PIXELS, Picture, area};
 use crate::{DrawingError, pgm};
 
 /// How images that people have, and that are not read here, begin.
@@ -30,7 +30,7 @@ const PNG_BEGIN: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// The greatest number of bytes of a pixel that the decoder gives out: eight bits each of red, green, blue, alpha.
 const MAX_BYTES_PER_PIXEL: usize = 4;
 
-impl Grey {
+impl Picture {
     /// Reads a PNG or PGM image.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Grey {
     }
 }
 
-fn png(bytes: &[u8]) -> Result<Grey, DrawingError> {
+fn png(bytes: &[u8]) -> Result<Picture, DrawingError> {
     let damaged = |error: png::DecodingError| DrawingError::Damaged {
         format: "PNG",
         reason: in_words(&error.to_string()),
@@ -67,7 +67,7 @@ fn png(bytes: &[u8]) -> Result<Grey, DrawingError> {
     let (color, _) = reader.output_color_type();
     let mut samples = vec![0; area * color.samples()];
     reader.next_frame(&mut samples).map_err(damaged)?;
-    Grey::new(width as usize, height as usize, grey(color, &samples))
+    picture(width as usize, height as usize, color, samples)
 }
 
 /// What the decoder says, on one line and without its structures.
@@ -87,38 +87,38 @@ fn in_words(reason: &str) -> String {
     }
 }
 
-fn grey(color: ColorType, samples: &[u8]) -> Vec<u8> {
+fn picture(width: usize, height: usize, color: ColorType, samples: Vec<u8>) -> Result<Picture, DrawingError> {
+    let opaque = |samples: &[u8]| {
+        let (pixels, _) = samples.as_chunks::<3>();
+        Picture::colours(width, height, pixels.iter().copied())
+    };
+    let grey = |[grey, alpha]: &[u8; 2]| [*grey, *grey, *grey, *alpha];
     match color {
         // The decoder has replaced every palette.
-        ColorType::Grayscale | ColorType::Indexed => samples.to_vec(),
-        ColorType::Rgb => samples.as_chunks().0.iter().map(|rgb| brightness(*rgb)).collect(),
-        ColorType::GrayscaleAlpha => on_paper(samples.as_chunks().0.iter().copied()),
-        ColorType::Rgba => on_paper(
-            samples
-                .as_chunks()
-                .0
-                .iter()
-                .map(|[red, green, blue, alpha]| [brightness([*red, *green, *blue]), *alpha]),
-        ),
+        ColorType::Grayscale | ColorType::Indexed => Picture::grey(width, height, samples),
+        ColorType::Rgb => opaque(&samples),
+        ColorType::GrayscaleAlpha => on_paper(width, height, samples.as_chunks().0.iter().map(grey)),
+        ColorType::Rgba => on_paper(width, height, samples.as_chunks().0.iter().copied()),
     }
 }
 
-fn brightness([red, green, blue]: [u8; 3]) -> u8 {
-    // At most 255: the weights sum up to 1000.
-    ((u32::from(red) * 299 + u32::from(green) * 587 + u32::from(blue) * 114 + 500) / 1000) as u8
-}
-
-/// Grey and alpha on white paper; on black if everything is white then.
-fn on_paper(pixels: impl Iterator<Item = [u8; 2]> + Clone) -> Vec<u8> {
-    let on = |paper: u32| -> Vec<u8> {
-        let blend = |[grey, alpha]: [u8; 2]| {
-            let (grey, alpha) = (u32::from(grey), u32::from(alpha));
-            ((grey * alpha + paper * (255 - alpha) + 127) / 255) as u8
+/// Red, green, blue and alpha on white paper; on black if everything is white then.
+fn on_paper(
+    width: usize,
+    height: usize,
+    pixels: impl Iterator<Item = [u8; 4]> + Clone,
+) -> Result<Picture, DrawingError> {
+    let on = |paper: u32| {
+        let blend = move |[red, green, blue, alpha]: [u8; 4]| {
+            let alpha = u32::from(alpha);
+            [red, green, blue]
+                .map(|value| ((u32::from(value) * alpha + paper * (255 - alpha) + 127) / 255) as u8)
         };
-        pixels.clone().map(blend).collect()
+        Picture::colours(width, height, pixels.clone().map(blend))
     };
-    let white = on(255);
-    if white.iter().all(|pixel| *pixel == white[0]) { on(0) } else { white }
+    let white = on(255)?;
+    let blank = white.planes().iter().all(|plane| plane.iter().all(|value| *value == plane[0]));
+    if blank { on(0) } else { Ok(white) }
 }
 
 #[cfg(test)]
@@ -139,13 +139,13 @@ mod tests {
     }
 
     fn pixels(bytes: &[u8]) -> Vec<u8> {
-        let grey = Grey::decode(bytes).unwrap();
-        assert_eq!((grey.width(), grey.height()), (3, 2));
-        grey.pixels().to_vec()
+        let picture = Picture::decode(bytes).unwrap();
+        assert_eq!((picture.width(), picture.height()), (3, 2));
+        picture.brightness().to_vec()
     }
 
     #[test]
-    fn every_kind_of_png_becomes_grey() {
+    fn every_kind_of_png_is_read() {
         use png::BitDepth::{Eight, One, Sixteen};
         let grey = [0, 50, 100, 150, 200, 255];
         assert_eq!(pixels(&encoded(ColorType::Grayscale, Eight, None, &grey)), grey);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_no_image_is_told_apart() {
-        let refusal = |bytes: &[u8]| Grey::decode(bytes).unwrap_err().to_string();
+        let refusal = |bytes: &[u8]| Picture::decode(bytes).unwrap_err().to_string();
         assert_eq!(refusal(b""), "it is empty; a PNG or PGM image is wanted");
         let unknown = "it is no PNG or PGM image; if it is an image, convert it to PNG";
         for bytes in [&b"seven"[..], b"\0\0\0\x18ftypheic", b"<svg></svg>"] {
@@ -198,7 +198,7 @@ mod tests {
         let whole = encoded(ColorType::Grayscale, png::BitDepth::Eight, None, &[0, 50, 100, 150, 200, 255]);
         let end = whole.windows(4).position(|name| name == b"IEND").unwrap();
         for length in 8..end - 4 {
-            let refused = Grey::decode(&whole[..length]);
+            let refused = Picture::decode(&whole[..length]);
             assert!(
                 matches!(refused, Err(DrawingError::Damaged { format: "PNG", .. })),
                 "{length}: {refused:?}"
@@ -208,7 +208,8 @@ mod tests {
             for bit in 0..8 {
                 let mut changed = whole.clone();
                 changed[place] ^= 1 << bit;
-                let reason = Grey::decode(&changed).map_or_else(|error| error.to_string(), |_| String::new());
+                let reason =
+                    Picture::decode(&changed).map_or_else(|error| error.to_string(), |_| String::new());
                 assert!(!reason.contains("ChunkType"), "{reason}");
             }
         }
@@ -220,13 +221,13 @@ mod tests {
         let mut changed = whole.clone();
         changed[whole.windows(4).position(|name| name == b"IDAT").unwrap() + 8] ^= 1;
         assert_eq!(
-            Grey::decode(&changed).unwrap_err().to_string(),
+            Picture::decode(&changed).unwrap_err().to_string(),
             "it is a damaged PNG image: its checksum is wrong; copy or save it again"
         );
         // The second header is a whole part, in a wrong place.
         let header = whole.windows(4).position(|name| name == b"IHDR").unwrap() - 4;
         let twice = [&whole[..header + 25], &whole[header..]].concat();
-        let reason = Grey::decode(&twice).unwrap_err().to_string();
+        let reason = Picture::decode(&twice).unwrap_err().to_string();
         assert!(reason.ends_with("Chunk IHDR must appear at most once."), "{reason}");
     }
 
@@ -238,7 +239,7 @@ mod tests {
             // Only the header is written: nobody has these pixels.
             let _ = encoder.write_header().unwrap();
         }
-        let refused = Grey::decode(&huge).unwrap_err();
+        let refused = Picture::decode(&huge).unwrap_err();
         assert_eq!(refused, DrawingError::TooLarge { width: 100_000, height: 100_000 });
         assert_eq!(
             refused.to_string(),

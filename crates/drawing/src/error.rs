@@ -1,7 +1,7 @@
 //! Why a picture cannot be taken for a drawing of a digit: one line each, without the file's name, which the caller
 //! knows.
 
-use crate::grey::MAX_PIXELS;
+use crate::picture::MAX_PIXELS;
 
 /// A picture was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,4 +55,10 @@ pub enum DrawingError {
     /// Nothing is drawn in it.
     #[error("nothing is drawn in it: it is all of one colour")]
     Blank,
+    /// What is in it is no digit on paper.
+    #[error("it does not look like a digit in ink on paper: {reason}; take a picture of one digit alone")]
+    NoDigit {
+        /// What speaks against it.
+        reason: &'static str,
+    },
 }

@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 use std::iter;
 
-use crate::Grey;
-use crate::mnist::{LEAST_CONTRAST, border, bounds, median};
+use crate::Picture;
+use crate::contrast::{LEAST_CONTRAST, border, median};
+use crate::mnist::bounds;
 
 /// Frames within each other that are taken off: one with soft edges is three.
 const MOST_FRAMES: usize = 4;
@@ -18,17 +19,18 @@ const EDGES_IN_STROKES: usize = 5;
 /// At most a third of what lies in a frame has its colour: bold digits cover less of their sheets.
 const PICTURES_IN_STROKES: usize = 3;
 
-/// What is within the frames around `image`; all of it if there is none.
-pub(crate) fn without_frames(image: &Grey) -> Cow<'_, Grey> {
-    let pictures = iter::successors(within(image), within).take(MOST_FRAMES);
-    pictures.last().map_or(Cow::Borrowed(image), Cow::Owned)
+/// What is within the frames around `picture`; all of it if there is none.
+pub(crate) fn without_frames(picture: &Picture) -> Cow<'_, Picture> {
+    let pictures = iter::successors(within(picture), within).take(MOST_FRAMES);
+    pictures.last().map_or(Cow::Borrowed(picture), Cow::Owned)
 }
 
 /// What is within one frame: thin, of one colour on all four sides, around a drawing on paper of another colour.
-fn within(image: &Grey) -> Option<Grey> {
-    let frame = median(border(image).into_iter());
-    let others: Vec<u8> = image.pixels().iter().map(|pixel| u8::from(!alike(*pixel, frame))).collect();
-    let (width, height) = (image.width(), image.height());
+fn within(whole: &Picture) -> Option<Picture> {
+    let (width, height) = (whole.width(), whole.height());
+    let pixels = whole.brightness();
+    let frame = median(border(&pixels, width).into_iter());
+    let others: Vec<u8> = pixels.iter().map(|pixel| u8::from(!alike(*pixel, frame))).collect();
     let (columns, rows) = bounds(&others, width)?;
     let sides = [
         (columns.start, width),
@@ -39,16 +41,16 @@ fn within(image: &Grey) -> Option<Grey> {
     if sides.iter().any(|(thickness, whole)| *thickness == 0 || thickness * SIDES_IN_PICTURE > *whole) {
         return None;
     }
-    let lines = image.pixels().chunks_exact(width).skip(rows.start).take(rows.len());
-    let pixels = lines.flat_map(|line| &line[columns.clone()]).copied().collect();
-    let picture = Grey::new(columns.len(), rows.len(), pixels).ok()?;
+    let picture = whole.part(columns, rows);
 
-    let edge = border(&picture);
+    let pixels = picture.brightness();
+    let edge = border(&pixels, picture.width());
     let like_frame = |pixels: &[u8]| pixels.iter().filter(|pixel| alike(**pixel, frame)).count();
     // Else the frame may be paper, and this a solid 1.
-    let drawn = picture.pixels().iter().any(|pixel| !alike(*pixel, edge[0]));
+    let drawn = pixels.iter().any(|pixel| !alike(*pixel, edge[0]));
     let framed = like_frame(&edge) * EDGES_IN_STROKES <= edge.len()
-        && like_frame(picture.pixels()) * PICTURES_IN_STROKES <= picture.pixels().len();
+        && like_frame(&pixels) * PICTURES_IN_STROKES <= pixels.len();
+    drop(pixels);
     (drawn && framed).then_some(picture)
 }
 
@@ -61,23 +63,23 @@ fn alike(left: u8, right: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn picture(width: usize, height: usize, grey: impl Fn(usize, usize) -> u8) -> Grey {
-        Grey::new(width, height, (0..width * height).map(|at| grey(at % width, at / width)).collect())
+    fn picture(width: usize, height: usize, grey: impl Fn(usize, usize) -> u8) -> Picture {
+        Picture::grey(width, height, (0..width * height).map(|at| grey(at % width, at / width)).collect())
             .unwrap()
     }
 
     /// `inside` within a frame of one grey, so many pixels thick.
-    fn framed(inside: &Grey, thick: usize, grey: u8) -> Grey {
+    fn framed(inside: &Picture, thick: usize, grey: u8) -> Picture {
         let (width, height) = (inside.width(), inside.height());
         picture(width + 2 * thick, height + 2 * thick, |x, y| {
             let place =
                 x.checked_sub(thick).zip(y.checked_sub(thick)).filter(|(x, y)| *x < width && *y < height);
-            place.map_or(grey, |(x, y)| inside.pixels()[y * width + x])
+            place.map_or(grey, |(x, y)| inside.planes()[0][y * width + x])
         })
     }
 
     /// A 7 in these greys, its bar at the row `top`, on a sheet of 60x80.
-    fn seven(top: usize, ink: u8, paper: u8) -> Grey {
+    fn seven(top: usize, ink: u8, paper: u8) -> Picture {
         picture(60, 80, |x, y| {
             let bar = (15..45).contains(&x) && (top..top + 6).contains(&y);
             let stem = (39..45).contains(&x) && (top..70).contains(&y);
@@ -116,9 +118,9 @@ mod tests {
             })
         };
         // Strokes along three sides are a digit's.
-        let open = framed(&seven(10, 0, 255), 3, 0).pixels()[3 * 66..].to_vec();
+        let open = framed(&seven(10, 0, 255), 3, 0).planes()[0][3 * 66..].to_vec();
         let cases = [
-            ("a frame of three sides", Grey::new(66, 83, open).unwrap()),
+            ("a frame of three sides", Picture::grey(66, 83, open).unwrap()),
             ("a 0 of thin strokes", zero(44, 2, 8, 0)),
             ("a bold 0 in a wide margin", zero(60, 10, 14, 0)),
             ("a bold 0 without corners", zero(44, 2, 14, 6)),

@@ -7,34 +7,43 @@
 
 use std::ops::Range;
 
-use crate::frame::without_frames;
-use crate::{DrawingError, Grey};
+use crate::ink::Ink;
+use crate::{DrawingError, Picture};
 
 /// Height and width of the result.
 pub const SIDE: usize = 28;
 /// Pixels of the result.
 pub const PIXELS: usize = SIDE * SIDE;
 /// The longer side of the digit in it.
-const BOX: usize = 20;
+pub(crate) const BOX: usize = 20;
 /// The pixel that the centre of mass lies in, in both directions.
 const CENTRE: f32 = 14.0;
 
-/// How many times the usual deviation of the paper's grain is still paper. Of noise with a normal distribution, whose
-/// median deviation is two thirds of its sigma, one pixel in ten million lies beyond.
-const GRAIN: u32 = 8;
-/// Greys that differ by less than this are one colour to the eye, and there is no drawing.
-pub(crate) const LEAST_CONTRAST: u32 = 16;
-
-/// The digit in `image`, dark on light or light on dark, of any size and anywhere, as an image of MNIST: `[28, 28]`
-/// row-major, 0 is background. A thin frame of one colour around it is left out.
+/// The drawing in `picture`, dark on light or light on dark, of any size and anywhere, as an image of MNIST: `[28, 28]`
+/// row-major, 0 is background. A thin frame of one colour around it is left out, and so are shadows, specks and the lines
+/// of the paper.
 ///
 /// # Errors
 ///
-/// [`DrawingError::Blank`] if nothing is drawn in it.
-pub fn as_mnist(image: &Grey) -> Result<[u8; PIXELS], DrawingError> {
-    let image = &*without_frames(image);
-    let ink = ink(image)?;
-    let (columns, rows) = bounds(&ink, image.width()).ok_or(DrawingError::Blank)?;
+/// [`DrawingError::Blank`] or [`DrawingError::NoDigit`] if nothing is drawn in it.
+pub fn as_mnist(picture: &Picture) -> Result<[u8; PIXELS], DrawingError> {
+    Ok(Ink::of(picture)?.image)
+}
+
+/// The same of a picture that may show anything.
+///
+/// # Errors
+///
+/// [`DrawingError::Blank`] if nothing is drawn in it, [`DrawingError::NoDigit`] if it does not look like a digit in ink on
+/// paper.
+pub fn digit(picture: &Picture) -> Result<[u8; PIXELS], DrawingError> {
+    let ink = Ink::of(picture)?;
+    ink.doubt.map_or(Ok(ink.image), |reason| Err(DrawingError::NoDigit { reason }))
+}
+
+/// `ink [height, width]` scaled and laid as MNIST's digits are.
+pub(crate) fn normalised(ink: &[u8], full_width: usize) -> Result<[u8; PIXELS], DrawingError> {
+    let (columns, rows) = bounds(ink, full_width).ok_or(DrawingError::Blank)?;
     // Never both less than the box's side and more: one scale for both directions keeps the aspect.
     let scale = BOX as f32 / columns.len().max(rows.len()) as f32;
     let (across, down) = (Taps::new(columns, scale), Taps::new(rows, scale));
@@ -45,7 +54,7 @@ pub fn as_mnist(image: &Grey) -> Result<[u8; PIXELS], DrawingError> {
         .source
         .clone()
         .flat_map(|row| {
-            let line = &ink[row * image.width()..][..image.width()];
+            let line = &ink[row * full_width..][..full_width];
             (0..width).map(|column| across.sum(column, |at| f32::from(line[at]))).collect::<Vec<_>>()
         })
         .collect();
@@ -58,47 +67,6 @@ pub fn as_mnist(image: &Grey) -> Result<[u8; PIXELS], DrawingError> {
         })
         .collect();
     Ok(centred(&scaled, width))
-}
-
-/// How much darker, or lighter, than the paper each pixel is; what the paper's grain explains is 0.
-fn ink(image: &Grey) -> Result<Vec<u8>, DrawingError> {
-    let pixels = image.pixels();
-    let border = border(image);
-    let paper = median(border.iter().copied());
-    let grain = GRAIN * u32::from(median(border.iter().map(|pixel| pixel.abs_diff(paper))));
-    let darker: u64 = pixels.iter().map(|pixel| u64::from(paper.saturating_sub(*pixel))).sum();
-    let lighter: u64 = pixels.iter().map(|pixel| u64::from(pixel.saturating_sub(paper))).sum();
-    let difference = |pixel: u8| {
-        u32::from(if darker > lighter { paper.saturating_sub(pixel) } else { pixel.saturating_sub(paper) })
-    };
-    let contrast = pixels.iter().map(|pixel| difference(*pixel)).max().unwrap_or(0);
-    if contrast < LEAST_CONTRAST {
-        return Err(DrawingError::Blank);
-    }
-    // Strokes that leave the picture look like grain; half of what there is is a stroke in any case.
-    let grain = grain.min(contrast / 2);
-    Ok(pixels.iter().map(|pixel| difference(*pixel).saturating_sub(grain) as u8).collect())
-}
-
-/// The outermost pixels: most of them are paper, whatever is drawn.
-pub(crate) fn border(image: &Grey) -> Vec<u8> {
-    let (width, height, pixels) = (image.width(), image.height(), image.pixels());
-    let sides = pixels.chunks_exact(width).flat_map(|row| [row[0], row[width - 1]]);
-    pixels[..width].iter().chain(&pixels[(height - 1) * width..]).copied().chain(sides).collect()
-}
-
-pub(crate) fn median(values: impl Iterator<Item = u8>) -> u8 {
-    let mut counts = [0_usize; 256];
-    values.for_each(|value| counts[usize::from(value)] += 1);
-    let half = counts.iter().sum::<usize>() / 2;
-    let mut below = 0;
-    for (value, count) in (0..=u8::MAX).zip(counts) {
-        below += count;
-        if below > half {
-            return value;
-        }
-    }
-    u8::MAX
 }
 
 /// The columns and rows from the first to the last that have any ink.
@@ -203,7 +171,7 @@ mod tests {
     const PLAIN: Sheet =
         Sheet { width: 200, height: 200, corner: (30.0, 30.0), side: 140.0, ink: 0.0, paper: 255.0 };
 
-    fn draw(sheet: Sheet) -> Grey {
+    fn draw(sheet: Sheet) -> Picture {
         let Sheet { width, height, corner, side, ink, paper } = sheet;
         let depth = |x: f32, y: f32| {
             let (x, y) = ((x - corner.0) / side, (y - corner.1) / side);
@@ -220,7 +188,7 @@ mod tests {
             let cover = (0.5 - outside).clamp(0.0, 1.0);
             (paper + (ink - paper) * cover).round() as u8
         };
-        Grey::new(width, height, (0..width * height).map(pixel).collect()).unwrap()
+        Picture::grey(width, height, (0..width * height).map(pixel).collect()).unwrap()
     }
 
     fn reference() -> [u8; PIXELS] {
@@ -264,8 +232,8 @@ mod tests {
         }
         // Its mirror image, for comparison.
         let mirrored: Vec<u8> =
-            draw(PLAIN).pixels().chunks(200).flat_map(|row| row.iter().rev()).copied().collect();
-        let mirrored = as_mnist(&Grey::new(200, 200, mirrored).unwrap()).unwrap();
+            draw(PLAIN).planes()[0].chunks(200).flat_map(|row| row.iter().rev()).copied().collect();
+        let mirrored = as_mnist(&Picture::grey(200, 200, mirrored).unwrap()).unwrap();
         assert!(difference(&mirrored, &reference()) > 20.0, "{}", difference(&mirrored, &reference()));
     }
 
@@ -274,10 +242,13 @@ mod tests {
         for (paper, ink) in [(255.0, 0.0), (0.0, 255.0)] {
             let sheet = draw(Sheet { paper, ink, ..PLAIN });
             let mut pixels = vec![ink as u8; 206 * 206];
-            for (row, line) in sheet.pixels().chunks_exact(200).enumerate() {
+            for (row, line) in sheet.planes()[0].chunks_exact(200).enumerate() {
                 pixels[(3 + row) * 206 + 3..][..200].copy_from_slice(line);
             }
-            assert_eq!(as_mnist(&Grey::new(206, 206, pixels).unwrap()).unwrap(), as_mnist(&sheet).unwrap());
+            assert_eq!(
+                as_mnist(&Picture::grey(206, 206, pixels).unwrap()).unwrap(),
+                as_mnist(&sheet).unwrap()
+            );
         }
     }
 
@@ -291,7 +262,7 @@ mod tests {
             let noise: i32 = bits.to_be_bytes().iter().map(|byte| i32::from(*byte % 7) - 3).sum();
             (i32::from(*pixel) + noise).clamp(0, 255) as u8
         };
-        let grainy = Grey::new(200, 200, clean.pixels().iter().map(grain).collect()).unwrap();
+        let grainy = Picture::grey(200, 200, clean.planes()[0].iter().map(grain).collect()).unwrap();
         let image = as_mnist(&grainy).unwrap();
         assert!(difference(&image, &reference()) < 3.0, "{}", difference(&image, &reference()));
     }
@@ -313,7 +284,7 @@ mod tests {
             assert!((14.0..15.0).contains(&(moment / mass)), "{}", moment / mass);
         }
         assert_eq!(image.iter().max(), Some(&255));
-        assert_eq!(as_mnist(&Grey::new(SIDE, SIDE, image.to_vec()).unwrap()).unwrap(), image);
+        assert_eq!(as_mnist(&Picture::grey(SIDE, SIDE, image.to_vec()).unwrap()).unwrap(), image);
     }
 
     #[test]
@@ -321,26 +292,26 @@ mod tests {
         // A line of one pixel on a sheet of a thousand would be a shade of five greys.
         let mut pixels = vec![255; 1_000_000];
         (100..900).for_each(|row| pixels[row * 1000 + 500] = 0);
-        let image = as_mnist(&Grey::new(1000, 1000, pixels).unwrap()).unwrap();
+        let image = as_mnist(&Picture::grey(1000, 1000, pixels).unwrap()).unwrap();
         let lit: Vec<usize> = (0..PIXELS).filter(|at| image[*at] > 0).collect();
         assert_eq!(lit.iter().map(|at| (at / SIDE, at % SIDE, image[*at])).collect::<Vec<_>>(), {
             (4..24).map(|row| (row, 14, 255)).collect::<Vec<_>>()
         });
         let mut pixels = vec![0; 9];
         pixels[4] = 200;
-        let image = as_mnist(&Grey::new(3, 3, pixels).unwrap()).unwrap();
+        let image = as_mnist(&Picture::grey(3, 3, pixels).unwrap()).unwrap();
         assert!(image.contains(&255));
     }
 
     #[test]
     fn nothing_drawn_is_refused() {
         for (width, height, grey) in [(28, 28, 0), (28, 28, 255), (1, 1, 7), (300, 1, 128)] {
-            let blank = Grey::new(width, height, vec![grey; width * height]).unwrap();
+            let blank = Picture::grey(width, height, vec![grey; width * height]).unwrap();
             assert_eq!(as_mnist(&blank), Err(DrawingError::Blank));
         }
         let mut faint = vec![255; 100];
         faint[55] = 250;
-        assert_eq!(as_mnist(&Grey::new(10, 10, faint).unwrap()), Err(DrawingError::Blank));
+        assert_eq!(as_mnist(&Picture::grey(10, 10, faint).unwrap()), Err(DrawingError::Blank));
     }
 
     #[test]
@@ -348,7 +319,7 @@ mod tests {
         for width in 1..40 {
             for height in 1..40 {
                 let pixels = (0..width * height).map(|at| ((at * 7 + at / 3) * 31 % 251) as u8).collect();
-                let _ = as_mnist(&Grey::new(width, height, pixels).unwrap());
+                let _ = as_mnist(&Picture::grey(width, height, pixels).unwrap());
             }
         }
     }

@@ -1,10 +1,10 @@
 //! PGM, binary (`P5`) and in words (`P2`), of up to 16 bits.
 
 use crate::DrawingError;
-use crate::grey::{Grey, area};
+use crate::picture::{Picture, area};
 
 /// Reads `bytes`, which begin with `P5` or `P2`. Whatever follows the last pixel is another image, and is left alone.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Grey, DrawingError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DrawingError> {
     let mut text = Text { bytes, at: 2 };
     let (width, height) = (text.number("its width")?, text.number("its height")?);
     let area = area(width, height)?;
@@ -17,7 +17,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Grey, DrawingError> {
     } else {
         binary(text.rest()?, area, most)?
     };
-    Grey::new(width as usize, height as usize, pixels)
+    Picture::grey(width as usize, height as usize, pixels)
 }
 
 fn binary(bytes: &[u8], area: usize, most: u64) -> Result<Vec<u8>, DrawingError> {
@@ -89,9 +89,9 @@ mod tests {
     use super::*;
 
     fn pixels(bytes: &[u8]) -> Vec<u8> {
-        let grey = Grey::decode(bytes).unwrap();
+        let grey = Picture::decode(bytes).unwrap();
         assert_eq!((grey.width(), grey.height()), (3, 2));
-        grey.pixels().to_vec()
+        grey.planes()[0].clone()
     }
 
     #[test]
@@ -121,15 +121,15 @@ mod tests {
             (b"P2\n3 2\n255\n0 51 102 153 204 256", "a pixel is 256, more than the greatest value, 255"),
         ];
         for (bytes, part) in cases {
-            let message = Grey::decode(bytes).unwrap_err().to_string();
+            let message = Picture::decode(bytes).unwrap_err().to_string();
             assert!(
                 message.starts_with("it is a damaged PGM image: ") && message.contains(part),
                 "{message}"
             );
         }
-        assert_eq!(Grey::decode(b"P5 0 2 255\n"), Err(DrawingError::NoPixels { width: 0, height: 2 }));
-        let huge = Grey::decode(b"P2 99999999999 99999999999 255 0");
+        assert_eq!(Picture::decode(b"P5 0 2 255\n"), Err(DrawingError::NoPixels { width: 0, height: 2 }));
+        let huge = Picture::decode(b"P2 99999999999 99999999999 255 0");
         assert!(matches!(huge, Err(DrawingError::TooLarge { .. })), "{huge:?}");
-        assert!(Grey::decode(b"P2 99999999999999999999999 1 255 0").is_err());
+        assert!(Picture::decode(b"P2 99999999999999999999999 1 255 0").is_err());
     }
 }

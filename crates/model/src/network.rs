@@ -174,22 +174,25 @@ impl Network {
         ws: &mut Workspace,
         gradient: &mut [f32],
     ) -> ShardResult {
-        self.shard_gradient_in_parts(images, labels, ws, gradient, |_| {})
+        let result = self.shard_gradient_while(images, labels, ws, gradient, |_| {}, |_| true);
+        result.expect("nobody stops it")
     }
 
     /// Does what [`Self::shard_gradient`] does, and calls `done` after each part of each group of examples: for
-    /// whoever measures them.
+    /// whoever measures them. After each group it calls `go_on` with the number of its examples: for whoever counts
+    /// them, or stops; then there is no result, and `gradient` is untouched.
     ///
     /// # Panics
     /// As it does.
-    pub fn shard_gradient_in_parts(
+    pub fn shard_gradient_while(
         &self,
         images: ArrayView3<u8>,
         labels: ArrayView1<u8>,
         ws: &mut Workspace,
         gradient: &mut [f32],
         mut done: impl FnMut(Part),
-    ) -> ShardResult {
+        mut go_on: impl FnMut(u32) -> bool,
+    ) -> Option<ShardResult> {
         assert_eq!(gradient.len(), PARAMETERS, "number of gradient elements");
         assert_shapes(images, labels);
         let mut total = ShardResult::default();
@@ -201,10 +204,13 @@ impl Network {
                 self.compute(part, images, labels, ws, &mut total);
                 done(part);
             }
+            if !go_on(labels.len() as u32) {
+                return None;
+            }
         }
         ws.sums.write(self.cpu, gradient);
         total.loss += 0.0;
-        total
+        Some(total)
     }
 
     /// Computes one part for up to [`GROUP`] examples, `images [n, 28, 28]` and `labels [n]`.
@@ -255,6 +261,22 @@ impl Network {
         ws: &mut Workspace,
         confusion: &mut [u32; CLASSES * CLASSES],
     ) -> ShardResult {
+        self.evaluate_while(images, labels, ws, confusion, |_| true).expect("nobody stops it")
+    }
+
+    /// Does what [`Self::evaluate`] does, and calls `go_on` after each group of examples with their number: for whoever
+    /// counts them, or stops; then there is no result, and `confusion` has a part of it.
+    ///
+    /// # Panics
+    /// As it does.
+    pub fn evaluate_while(
+        &self,
+        images: ArrayView3<u8>,
+        labels: ArrayView1<u8>,
+        ws: &mut Workspace,
+        confusion: &mut [u32; CLASSES * CLASSES],
+        mut go_on: impl FnMut(u32) -> bool,
+    ) -> Option<ShardResult> {
         assert_shapes(images, labels);
         let mut total = ShardResult::default();
         for (images, labels) in
@@ -270,9 +292,12 @@ impl Network {
                 total.correct += u32::from(predicted == label);
                 confusion[label * CLASSES + predicted] += 1;
             }
+            if !go_on(labels.len() as u32) {
+                return None;
+            }
         }
         total.loss += 0.0;
-        total
+        Some(total)
     }
 }
 

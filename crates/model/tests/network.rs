@@ -130,6 +130,37 @@ fn no_sum_of_a_shard_ends_as_negative_zero() {
 }
 
 #[test]
+fn a_shard_is_counted_group_after_group_and_stops_where_nobody_wants_it() {
+    let mut random = ChaCha8Rng::from_seed([4; 32]);
+    let (images, labels) = images(11, &mut random);
+    let (images, labels) = (images.view(), labels.view());
+    let mut network = Network::new(Cpu::detect());
+    network.load(&initial_weights(1));
+    let mut workspace = Workspace::new();
+    for most in [1, 2, 3, 4] {
+        let mut groups = Vec::new();
+        let go_on = |examples| {
+            groups.push(examples);
+            groups.len() < most
+        };
+        let mut gradient = vec![7.0; PARAMETERS];
+        let trained =
+            network.shard_gradient_while(images, labels, &mut workspace, &mut gradient, |_| {}, go_on);
+        assert_eq!(groups, [4, 4, 3][..most.min(3)]);
+        assert_eq!(trained.is_some(), most > 3);
+        assert_eq!(gradient.iter().all(|value| *value == 7.0), most <= 3, "touched only by a whole shard");
+        let mut groups = Vec::new();
+        let go_on = |examples| {
+            groups.push(examples);
+            groups.len() < most
+        };
+        let evaluated = network.evaluate_while(images, labels, &mut workspace, &mut [0; 100], go_on);
+        assert_eq!(groups, [4, 4, 3][..most.min(3)]);
+        assert_eq!(evaluated, trained);
+    }
+}
+
+#[test]
 fn evaluation_has_the_losses_and_answers_of_the_gradient() {
     let mut random = ChaCha8Rng::from_seed([2; 32]);
     let weights = hostile_weights(&mut random);

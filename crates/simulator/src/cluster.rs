@@ -385,6 +385,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Diverged { .. } => "diverged",
         Outcome::NotJoined { .. } => "too few workers joined",
         Outcome::LostWorkers { .. } => "lost its workers",
+        Outcome::NoProgress { .. } => "made no progress",
         Outcome::Contradicted { .. } => "contradicted",
         Outcome::Superseded { .. } => "superseded",
     }

@@ -70,6 +70,11 @@ impl Cluster {
                 self.fact(Fact::Told { coordinator: id, event });
                 let now = coordinator.now(self.now);
                 coordinator.control.handle(now, event, &mut commands);
+                let changed = |command: &Command| matches!(command, Command::DropMember { .. });
+                if matches!(event, Event::Joined { .. }) || commands.iter().any(changed) {
+                    let uncopied = coordinator.control.uncopied(now);
+                    self.fact(Fact::Looked { coordinator: id, uncopied });
+                }
                 for command in commands.drain(..) {
                     self.fact(Fact::Decided { coordinator: id, command: command.clone() });
                     if let Some(crash) = self.crash_before(&command) {
@@ -152,7 +157,7 @@ impl Cluster {
                 self.set_timer(coordinator);
                 Ok(None)
             }
-            Command::Wait { .. } => Ok(None),
+            Command::Wait { .. } | Command::Stall { .. } => Ok(None),
             Command::Finish { .. } => unreachable!("the loop ends before it carries this out"),
         }
     }
@@ -177,9 +182,9 @@ impl Cluster {
         let expected = coordinator.fence;
         match message {
             Up::Hello { threads, known } => self.hello(id, stream, threads, known),
-            Up::Heartbeat { fence } => {
+            Up::Heartbeat { fence, progress } => {
                 if let (Some(worker), true) = (worker, fence == expected) {
-                    self.drive(id, Event::Heard { worker });
+                    self.drive(id, Event::Heard { worker, progress });
                 }
             }
             Up::Node(message) => {

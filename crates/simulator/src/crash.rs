@@ -92,7 +92,7 @@ impl Crash {
             Command::DropMember { .. } => "before drop member",
             Command::Finish { .. } => "before finish",
             // Nothing outside changes by these.
-            Command::SetTimer { .. } | Command::Wait { .. } => IDLE,
+            Command::SetTimer { .. } | Command::Wait { .. } | Command::Stall { .. } => IDLE,
         }
     }
 
@@ -109,7 +109,10 @@ impl Crash {
             Command::RollBack { .. } => "after roll back",
             Command::Save { .. } => "after save",
             Command::DropMember { .. } => "after drop member",
-            Command::SetTimer { .. } | Command::Wait { .. } | Command::Finish { .. } => IDLE,
+            Command::SetTimer { .. }
+            | Command::Wait { .. }
+            | Command::Stall { .. }
+            | Command::Finish { .. } => IDLE,
         }
     }
 }

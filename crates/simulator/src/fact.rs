@@ -62,6 +62,13 @@ pub enum Fact {
         /// What.
         command: Command,
     },
+    /// Members came or left, and the control plane was asked what is late and not copied though somebody is idle.
+    Looked {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+        /// What, and who is idle.
+        uncopied: Option<(AssignmentId, WorkerId)>,
+    },
     /// A node went into a tree.
     Combined {
         /// Of which coordinator.
@@ -295,6 +302,7 @@ impl Fact {
             self,
             Self::Waiting { .. }
                 | Self::Holds { .. }
+                | Self::Looked { .. }
                 | Self::StepTaken { .. }
                 | Self::SaveTaken { .. }
                 | Self::NothingWaits { .. }
@@ -324,6 +332,9 @@ impl fmt::Display for Fact {
             Self::NotStarted { reason } => write!(f, "a coordinator cannot start: {reason}"),
             Self::Told { coordinator, event } => write!(f, "coordinator {coordinator} <- {event:?}"),
             Self::Decided { coordinator, command } => write!(f, "coordinator {coordinator} -> {command}"),
+            Self::Looked { coordinator, uncopied } => {
+                write!(f, "coordinator {coordinator} looks for what is late: {uncopied:?}")
+            }
             Self::Combined { coordinator, worker, assignment, task, node, .. } => {
                 write!(f, "coordinator {coordinator} counts node {node} of {task}: {assignment} of {worker}")
             }

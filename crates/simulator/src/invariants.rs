@@ -9,9 +9,12 @@ mod committed_once;
 mod counted_once;
 mod durable_checkpoints;
 mod ends_well;
+mod late_copied;
 mod liveness;
 mod members_only;
+mod never_stuck;
 mod nothing_stale;
+mod patience;
 mod replays_proved;
 mod right_values;
 mod saving_recovers;
@@ -80,6 +83,9 @@ pub fn all(seed: u64) -> Vec<Box<dyn Invariant>> {
         Box::new(training_goes_on::TrainingGoesOn::default()),
         Box::new(saving_recovers::SavingRecovers::default()),
         Box::new(silence::Silence::default()),
+        Box::new(never_stuck::NeverStuck::default()),
+        Box::new(late_copied::LateCopied),
+        Box::new(patience::Patience::default()),
         Box::new(ends_well::EndsWell),
         Box::new(liveness::Liveness::default()),
     ]

@@ -17,6 +17,9 @@ pub const MAX_WORKERS: usize = 10;
 /// The longest pause of a worker that dials, and of a local worker that is started again.
 const LONGEST_BACK_OFF_US: u64 = 2_000_000;
 
+/// An example that takes no more deadlines than these is done between two looks at whether its worker is stuck.
+const ORDINARY_EXAMPLE_DEADLINES: u64 = 3;
+
 /// Everything that differs between two clusters.
 #[derive(Clone, Debug)]
 pub struct Knobs {
@@ -32,6 +35,8 @@ pub struct Knobs {
     pub threads: [u32; MAX_WORKERS],
     /// Microseconds that a leaf takes one thread of each machine.
     pub leaf_us: [u64; MAX_WORKERS],
+    /// A leaf that is not full takes less.
+    pub by_example: bool,
     /// Micro-shards of a batch.
     pub shards: u32,
     /// Examples of a batch.
@@ -126,6 +131,7 @@ impl Knobs {
             workers,
             threads,
             leaf_us,
+            by_example: false,
             shards,
             batch,
             examples,
@@ -177,7 +183,47 @@ impl Knobs {
         if chance.happens(50) {
             knobs.without_faults();
         }
+        if !kernels && chance.happens(60) {
+            knobs.slow_leaves(chance);
+        }
         knobs
+    }
+
+    /// A cluster on whose machines, or some of them, a leaf takes many deadlines; and often one in which nothing else
+    /// goes wrong but that streams break before anything is complete.
+    fn slow_leaves(&mut self, chance: &mut Chance) {
+        self.by_example = true;
+        (self.shards, self.validation) = (self.shards.min(4), 0);
+        (self.steps, self.test) = (chance.between(1, 2), self.test.min(64));
+        let slow = chance.pick(&[1, 500, 1000]);
+        for (machine, leaf_us) in self.leaf_us.iter_mut().enumerate() {
+            if machine == 0 || chance.happens(slow) {
+                *leaf_us = self.deadline_us * chance.between(2, 30);
+            }
+        }
+        let longest_example_us =
+            self.leaf_us.into_iter().max().unwrap_or(0) / u64::from(self.full_leaf(TaskKind::Train));
+        if longest_example_us > ORDINARY_EXAMPLE_DEADLINES * self.deadline_us {
+            // Whoever has such examples is patient, or no try would ever be long enough.
+            self.patience_us = self.patience_us.max(60_000_000);
+            self.max_restarts = self.max_restarts.max(6);
+        }
+        if chance.happens(500) {
+            self.without_faults();
+            let breaks = FaultKind::ALL.iter().position(|kind| *kind == FaultKind::StreamBreak);
+            self.faults[breaks.unwrap_or(0)] = 1;
+            self.fault_every_us = self.deadline_us / chance.between(1, 4);
+            self.faulty_us = 12_000_000;
+        }
+    }
+
+    /// Examples of a leaf, at most.
+    pub fn full_leaf(&self, kind: TaskKind) -> u32 {
+        match kind {
+            TaskKind::Train => Cut::shards(self.batch, self.shards).largest_leaf(),
+            TaskKind::Validate => Cut::blocks(self.validation).largest_leaf(),
+            TaskKind::Test => Cut::blocks(self.test).largest_leaf(),
+        }
     }
 
     /// A cluster in which nothing happens but the training.

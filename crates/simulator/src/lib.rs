@@ -7,6 +7,7 @@
 mod arithmetic;
 mod chance;
 mod cluster;
+mod computing;
 mod coordinator;
 mod crash;
 mod disk;

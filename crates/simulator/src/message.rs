@@ -1,6 +1,6 @@
 //! What travels between simulated workers and coordinators: the fields of the protocol that decisions depend on.
 
-use lockstep_control::{AssignmentId, LeaveCause, Task};
+use lockstep_control::{AssignmentId, LeaveCause, Progress, Task};
 use lockstep_proto::{Fence, RunId};
 use lockstep_reduction::{Cut, Node};
 
@@ -28,6 +28,8 @@ pub enum Up {
     Heartbeat {
         /// Whose.
         fence: Fence,
+        /// How far the worker is with what it computes.
+        progress: Option<Progress>,
     },
     /// Nothing more comes.
     End {

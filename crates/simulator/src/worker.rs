@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 
 use lockstep_control::{LeaveCause, Task, TaskKind};
 use lockstep_proto::Fence;
-use lockstep_reduction::{Node, cover};
+use lockstep_reduction::Node;
 
 use crate::arithmetic::Value;
 use crate::cluster::{Cluster, Happening};
+use crate::computing::Computing;
 use crate::fact::Fact;
 use crate::message::{AssignMessage, Down, NodeMessage, OTHER_RUN, Up};
 use crate::network::StreamId;
@@ -72,17 +73,6 @@ struct Session {
     computing: Option<Computing>,
     /// Counts what was computed, so that the end of something given up is recognised.
     generation: u64,
-}
-
-/// The assignment being computed.
-#[derive(Debug)]
-struct Computing {
-    assignment: AssignMessage,
-    /// Nodes to come, the next one last.
-    nodes: Vec<Node>,
-    /// Leaves of the next node that are done.
-    done: u32,
-    cancelled: bool,
 }
 
 impl Machine {
@@ -181,9 +171,7 @@ impl Cluster {
             }
             Down::Revoke { fence, assignment } if expected == Some(fence) => {
                 session.held.retain(|held| held.assignment != assignment);
-                if let Some(computing) = &mut session.computing {
-                    computing.cancelled |= computing.assignment.assignment == assignment;
-                }
+                self.cancel(stream, |computed| computed.assignment == assignment);
             }
             Down::Finish { fence } if expected == Some(fence) => self.end_process(machine, false),
             Down::Assign(_) | Down::Revoke { .. } | Down::Finish { .. } | Down::Heartbeat => {}
@@ -231,10 +219,23 @@ impl Cluster {
         }
         session.weights = Some((step, weights));
         session.held.retain(|held| weights_of(held.task) >= step);
-        if let Some(computing) = &mut session.computing {
-            computing.cancelled |= weights_of(computing.assignment.task) < step;
-        }
+        self.cancel(stream, |computed| weights_of(computed.task) < step);
         self.compute_next(stream);
+    }
+
+    /// Nobody wants such an assignment any more: its worker stops after the example that it is at.
+    fn cancel(&mut self, stream: StreamId, which: impl Fn(&AssignMessage) -> bool) {
+        let now = self.now;
+        let Some(session) = self.session(stream) else { return };
+        let computing = session.computing.as_mut();
+        if let Some(computing) =
+            computing.filter(|computing| !computing.cancelled && which(&computing.assignment))
+        {
+            computing.cancelled = true;
+            session.generation += 1;
+            let (at, generation) = (computing.next_stop(now), session.generation);
+            self.at(at, Happening::Leaf { stream, generation });
+        }
     }
 
     /// Begins the next assignment whose weights are there, if nothing is being computed.
@@ -246,8 +247,8 @@ impl Cluster {
         let Some(step) = session.weights.as_ref().map(|(step, _)| *step) else { return };
         let Some(at) = session.held.iter().position(|held| weights_of(held.task) == step) else { return };
         let Some(assignment) = session.held.remove(at) else { return };
-        let mut nodes: Vec<Node> = cover(assignment.leaves.clone()).collect();
-        nodes.reverse();
+        let mut computing = Computing::new(assignment);
+        let nodes = &mut computing.nodes;
         let machine = self.network.streams[stream].machine;
         if self.knobs.threads[machine] > 1 {
             // Its threads finish nodes in any order.
@@ -256,7 +257,7 @@ impl Cluster {
             }
         }
         if let Some(session) = self.session(stream) {
-            session.computing = Some(Computing { assignment, nodes, done: 0, cancelled: false });
+            session.computing = Some(computing);
         }
         self.schedule_leaf(stream);
     }
@@ -268,19 +269,25 @@ impl Cluster {
         if now < self.machines[machine].slow_until_us {
             leaf_us *= 10;
         }
-        let Some(session) = self.session(stream) else { return };
-        session.generation += 1;
-        let generation = session.generation;
-        if session.computing.as_ref().is_some_and(|computing| {
-            let leaf = computing.nodes.last().map_or(0, |node| node.leaves().start + computing.done);
-            computing.assignment.cut.positions(leaf..leaf + 1).is_empty()
-        }) {
+        let Some(computing) = self.session(stream).and_then(|session| session.computing.as_ref()) else {
+            return;
+        };
+        let (kind, examples) = (computing.assignment.task.kind, computing.leaf_examples());
+        if examples == 0 {
             leaf_us = 0;
+        } else if self.knobs.by_example {
+            leaf_us = leaf_us * u64::from(examples) / u64::from(self.knobs.full_leaf(kind));
         }
         let leaf_us = leaf_us.max(1);
         // A machine is never quite as fast as a moment ago.
-        let noise = self.worker_chance.below(leaf_us / 8 + 1);
-        self.at(now + leaf_us + noise, Happening::Leaf { stream, generation });
+        let leaf_us = leaf_us + self.worker_chance.below(leaf_us / 8 + 1);
+        let Some(session) = self.session(stream) else { return };
+        session.generation += 1;
+        let generation = session.generation;
+        if let Some(computing) = &mut session.computing {
+            computing.begin_leaf(now, leaf_us);
+        }
+        self.at(now + leaf_us, Happening::Leaf { stream, generation });
     }
 
     /// A leaf is computed.
@@ -299,10 +306,7 @@ impl Cluster {
             session.computing = None;
             return self.compute_next(stream);
         }
-        computing.done += 1;
-        let complete = computing.nodes.pop_if(|node| node.leaf_count() == computing.done);
-        if let Some(node) = complete {
-            computing.done = 0;
+        if let Some(node) = computing.end_leaf() {
             let over = computing.nodes.is_empty();
             self.send_node(stream, node);
             if over {
@@ -383,7 +387,11 @@ impl Cluster {
         if session.silence_us.is_some_and(|silence_us| now - heard_us >= silence_us) {
             return self.lose_session(machine);
         }
-        self.send_up(stream, Up::Heartbeat { fence });
+        let computing = session.computing.as_ref().filter(|computing| !computing.cancelled);
+        let progress = computing.map(|computing| computing.progress(now));
+        // A thread that is hung has done what it had done before, which was said.
+        let progress = progress.filter(|_| now >= self.machines[machine].hung_until_us);
+        self.send_up(stream, Up::Heartbeat { fence, progress });
         self.at(now + heartbeat_us, Happening::Beat { stream });
     }
 

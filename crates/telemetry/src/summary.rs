@@ -227,7 +227,7 @@ impl Summary {
 
 /// Counts of a test set as a table for people: rows are the true digits, columns the predictions.
 pub fn confusion_table(matrix: &[Vec<u32>]) -> String {
-    let mut text = String::from("\nlabel \\ predicted");
+    let mut text = String::from("\nconfusion matrix\ntrue \\ predicted ");
     (0..matrix.len()).for_each(|class| text.push_str(&format!("{class:>6}")));
     for (class, row) in matrix.iter().enumerate() {
         text.push_str(&format!("\n{class:>5}            "));
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn the_text_shows_the_confusion_matrix() {
         let summary = Summary { confusion_matrix: Some(vec![vec![980, 0], vec![7, 1128]]), ..summary() };
-        let expected = "\nlabel \\ predicted     0     1\n    0               980     0\n    1                 7  1128\n\nrun ";
+        let expected = "\nconfusion matrix\ntrue \\ predicted      0     1\n    0               980     0\n    1                 7  1128\n\nrun ";
         assert!(summary.to_text().contains(expected), "{}", summary.to_text());
     }
 

@@ -224,7 +224,7 @@ impl NodeResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RunId;
+    use crate::{Progress, RunId};
 
     const FENCE: Fence = Fence { run_id: RunId([7; 16]), term: 3 };
 
@@ -275,9 +275,11 @@ mod tests {
         assert!(matches!(parse_node(node()), Ok(FromWorker::Node(parsed)) if parsed == node()));
         let absent = NodeResult { value: None, ..node() };
         assert!(matches!(parse_node(absent.clone()), Ok(FromWorker::Node(parsed)) if parsed == absent));
-        let heartbeat = Heartbeat { fence: FENCE };
-        let parsed = parse(FromWorker::Heartbeat(heartbeat));
-        assert!(matches!(parsed, Ok(FromWorker::Heartbeat(parsed)) if parsed == heartbeat));
+        for progress in [None, Some(Progress { assignment_id: 5, examples_done: 9 })] {
+            let heartbeat = Heartbeat { fence: FENCE, progress };
+            let parsed = parse(FromWorker::Heartbeat(heartbeat));
+            assert!(matches!(parsed, Ok(FromWorker::Heartbeat(parsed)) if parsed == heartbeat));
+        }
     }
 
     #[test]

@@ -297,7 +297,7 @@ mod tests {
         let finish = Finish { fence: FENCE, reason: "done".to_string() };
         let parsed = parse(ToWorker::Finish(finish.clone()));
         assert!(matches!(parsed, Ok(ToWorker::Finish(parsed)) if parsed == finish));
-        let parsed = parse(ToWorker::Heartbeat(Heartbeat { fence: FENCE }));
+        let parsed = parse(ToWorker::Heartbeat(Heartbeat { fence: FENCE, progress: None }));
         assert!(matches!(parsed, Ok(ToWorker::Heartbeat(parsed)) if parsed.fence == FENCE));
         let revoke = Revoke { fence: FENCE, assignment_id: 11 };
         let parsed = parse(ToWorker::Revoke(revoke));

@@ -164,7 +164,7 @@ mod tests {
             assignment(20),
             assignment(1),
             assignment(0),
-            ToWorker::Heartbeat(Heartbeat { fence: FENCE }),
+            ToWorker::Heartbeat(Heartbeat { fence: FENCE, progress: None }),
             ToWorker::Revoke(Revoke { fence: FENCE, assignment_id: 5 }),
             ToWorker::Finish(Finish { fence: FENCE, reason: "done".to_string() }),
             ToWorker::Welcome(Welcome { fence: FENCE, worker_id: 3, heartbeat: second, silence: None }),
@@ -173,8 +173,12 @@ mod tests {
             let plain = plain(&CoordinatorMessage::from(message.clone()));
             assert!(joined(&Encoded::from(message.clone())) == plain, "{message:?}");
         }
-        let from_worker =
-            [node(132_776, 0), node(0, 400), node(0, 0), FromWorker::Heartbeat(Heartbeat { fence: FENCE })];
+        let from_worker = [
+            node(132_776, 0),
+            node(0, 400),
+            node(0, 0),
+            FromWorker::Heartbeat(Heartbeat { fence: FENCE, progress: None }),
+        ];
         for message in from_worker {
             let plain = plain(&WorkerMessage::from(message.clone()));
             assert!(joined(&Encoded::from(message.clone())) == plain, "{message:?}");

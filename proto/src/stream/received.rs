@@ -341,9 +341,10 @@ mod tests {
     #[test]
     fn what_is_sent_here_is_understood_here() {
         let fence = Fence { run_id: RunId([3; 16]), term: 9 };
-        let encoded = Encoded::from(FromWorker::Heartbeat(crate::Heartbeat { fence }));
+        let encoded = Encoded::from(FromWorker::Heartbeat(crate::Heartbeat { fence, progress: None }));
         let received = next(&mut messages([data(encoded.head)], End::OfRequest)).unwrap().unwrap();
-        let Some(worker_message::Body::Heartbeat(Heartbeat { fence: Some(received) })) = received.body else {
+        let Some(worker_message::Body::Heartbeat(Heartbeat { fence: Some(received), .. })) = received.body
+        else {
             panic!("{received:?}")
         };
         assert_eq!((received.run_id.as_ref(), received.term), ([3; 16].as_ref(), 9));

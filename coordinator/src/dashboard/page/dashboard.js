@@ -31,11 +31,11 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 
 // ---------------------------------------------------------------------------------------------- what was told
 
-const told = { facts: null, progress: {}, points: [], width: 1, epochs: [], events: [], workers: null,
-  validation: null, test: null, predictions: null, ended: null };
+const told = { facts: null, progress: {}, points: [], width: 1, epochs: [], events: [], notices: [],
+  workers: null, validation: null, test: null, predictions: null, ended: null };
 
 function forget() {
-  Object.assign(told, { points: [], epochs: [], events: [], workers: null, validation: null, test: null,
+  Object.assign(told, { points: [], epochs: [], events: [], notices: [], workers: null, validation: null, test: null,
     predictions: null, ended: null });
 }
 
@@ -54,6 +54,7 @@ function take(message) {
   }
   if (message.epochs) { told.epochs = message.epochs; showEpochs(); }
   if (message.events) { told.events = told.events.concat(message.events).slice(-200); showEvents(); }
+  if (message.notices) { told.notices = message.notices; showNotices(); }
   if (message.workers) { told.workers = message.workers; showWorkers(); }
   if (message.validation) told.validation = message.validation;
   if (message.test) told.test = message.test;
@@ -71,7 +72,7 @@ function take(message) {
 
 let source = null;
 function connect() {
-  source = new EventSource('/api/stream');
+  source = new EventSource('api/stream');
   source.onopen = forget;
   source.onmessage = (event) => {
     take(JSON.parse(event.data));
@@ -105,7 +106,7 @@ function showProgress() {
   $('percent').textContent = `${Math.floor(share * 100)} %`;
   $('bar').value = share;
   $('where').textContent = steps > 0
-    ? `step ${count(progress.step)} of ${count(steps)}, epoch ${Math.max(1, progress.epoch)} of ${facts.epochs}` : '';
+    ? `step ${count(progress.step)} of ${count(steps)}, epoch ${count(Math.max(1, progress.epoch))} of ${count(facts.epochs)}` : '';
   const left = progress.steps_per_second ? (steps - progress.step) / progress.steps_per_second : null;
   $('left').textContent = ended ? (ended.stays || !facts ? '' : `the server has ended; coordinator show ${facts.directory} shows this again`) : progress.waiting ? '' : left === null ? 'time left is not known yet' : `${clock(left)} left`;
   document.title = `${Math.floor(share * 100)} % · Lockstep`;
@@ -119,6 +120,7 @@ function showProgress() {
     const parts = ['send', 'wait', 'reduce', 'update', 'other'];
     const words = ['sends', 'waits for workers', 'adds gradients', 'updates weights', 'everything else'];
     stack($('step-split'), parts, split);
+    $('split-of').textContent = ended ? 'mean of the run' : 'now';
     const text = $('step-split-text');
     if (!text.childElementCount) {
       parts.forEach((part, index) => text.append(element('span', { className: 'item' },
@@ -141,7 +143,7 @@ function when(epoch) {
 }
 
 function showFigures() {
-  const { progress, epochs, test, predictions, facts } = told;
+  const { progress, epochs, test, predictions, facts, ended } = told;
   const last = epochs[epochs.length - 1];
   $('figure-loss').textContent = progress.step ? number(progress.loss, 4) : '–';
   $('figure-accuracy').textContent = progress.step ? percent(progress.accuracy) : '–';
@@ -159,8 +161,8 @@ function showFigures() {
   if (progress.examples_per_second) {
     $('figure-rate').textContent = count(progress.examples_per_second);
     const [sent, received] = progress.bytes || [0, 0];
-    $('figure-rate-sub').textContent = progress.bytes
-      ? `examples/s, ${count((sent + received) / 1000)} kB a step` : 'examples/s';
+    const of = ended ? 'examples/s, mean of the run' : 'examples/s now';
+    $('figure-rate-sub').textContent = progress.bytes ? `${of}, ${count((sent + received) / 1000)} kB a step` : of;
   }
 }
 
@@ -475,7 +477,21 @@ function showWorkers() {
   $('worker-rows').replaceChildren(...rows);
 }
 
-const ALARMS = ['worker_dropped', 'process_ended', 'worker_refused', 'copies_differ', 'roll_back', 'waiting', 'not_saved', 'log_failed', 'contradicted'];
+// The data that were not meant come first; what lasts is not hidden by what happens after it.
+function showNotices() {
+  const lines = told.notices.map((notice) => [notice.sentence, notice.over]);
+  if (told.facts && told.facts.dataset_fallback) {
+    lines.unshift(['The data of this run are generated digits, not MNIST, which could not be had: its accuracy says nothing about MNIST.', false]);
+  }
+  const text = lines.map(([sentence]) => sentence).join();
+  if ($('notices').dataset.text === text) return;
+  $('notices').dataset.text = text;
+  $('notices').replaceChildren(...lines.map(([sentence, over]) =>
+    element('p', { 'data-over': over }, sentence[0].toUpperCase() + sentence.slice(1) + (sentence.endsWith('.') ? '' : '.'))));
+}
+
+const ALARMS = ['worker_dropped', 'process_ended', 'worker_refused', 'copies_differ', 'roll_back', 'waiting', 'stalled', 'not_saved', 'log_failed',
+  'disk_behind', 'disk_stalled', 'records_lost', 'contradicted'];
 
 function showEvents() {
   $('events').replaceChildren(...told.events.slice(-60).reverse().map((event) =>
@@ -489,10 +505,15 @@ let images = null;
 const imageOf = (index) => images && images.subarray(index * 784, (index + 1) * 784);
 
 async function loadImages() {
-  const answer = await fetch('/api/digits');
+  const answer = await fetch('api/digits');
   if (!answer.ok) throw new Error(`no digits: ${answer.status}`);
   const bytes = new Uint8Array(await answer.arrayBuffer());
-  if (bytes.length) { images = bytes; showPredictions(); }
+  if (bytes.length) {
+    images = bytes;
+    showPredictions();
+    // Nobody has to draw, or to come there, to see the network at work.
+    if (subject === null && !clearedByHand) lookAtDigit(0);
+  }
 }
 
 // Three stops between 0 and 1.
@@ -600,8 +621,8 @@ function showConfusion() {
   const [counts, of] = test ? [test.confusion, 'the whole test set, at the end']
     : predictions ? [predictions.confusion, `the first ${count(predictions.examples)} test digits, after step ${count(predictions.step)}`]
       : [validation.confusion, 'the validation set'];
-  $('confusion-sub').textContent = `Rows: what it is; columns: what it is read as. Counted on ${of}.`;
-  const head = element('tr', {}, element('th', { scope: 'col' }, '↓ is'), ...Array.from({ length: 10 }, (_, digit) => element('th', { scope: 'col' }, String(digit))));
+  $('confusion-sub').textContent = `A row for each true digit, a column for each prediction. Counted on ${of}.`;
+  const head = element('tr', {}, element('th', { scope: 'col' }, 'true'), ...Array.from({ length: 10 }, (_, digit) => element('th', { scope: 'col' }, String(digit))));
   const good = color('--good'), bad = color('--bad');
   const rows = Array.from({ length: 10 }, (_, label) => {
     const row = counts.slice(label * 10, label * 10 + 10);
@@ -693,8 +714,8 @@ async function ask() {
   lookedAt = moment();
   try {
     const answer = of === 'drawing'
-      ? await fetch('/api/look', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: drawingBytes() })
-      : await fetch(`/api/look/${of}`);
+      ? await fetch('api/look', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: drawingBytes() })
+      : await fetch(`api/look/${of}`);
     if (answer.ok) {
       const bytes = new Uint8Array(await answer.arrayBuffer());
       const end = bytes.indexOf(10);
@@ -714,6 +735,7 @@ async function ask() {
 function showLook() {
   if (!look) return;
   const { predicted, probabilities, of } = look;
+  $('layers').classList.remove('unlit');
   const verdict = `${of === 'drawing' ? '' : `Test digit ${of}: `}it reads a ${predicted}, with ${percent(probabilities[predicted])}`;
   const before = $('verdict').dataset.predicted;
   const changed = before !== undefined && before !== String(predicted);
@@ -856,7 +878,7 @@ $('pick').addEventListener('click', () => { if (images) chooseDigit(Math.floor(M
 let filters = null;
 async function askFilters() {
   filtersAt = moment();
-  const answer = await fetch('/api/filters');
+  const answer = await fetch('api/filters');
   if (answer.ok) { filters = await answer.json(); showFilters(); }
 }
 
@@ -869,6 +891,7 @@ function showFilters() {
   const columns = canvas.parentElement.clientWidth < 480 ? 8 : 16;
   const [width, height] = [columns * pitch + 4, 32 / columns * pitch + 4];
   canvas.width = width; canvas.height = height;
+  canvas.hidden = false;
   const context = canvas.getContext('2d');
   const parse = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
   const [none, plus, minus, gap] = ['--panel', '--plus', '--minus', '--line'].map((name) => parse(color(name)));
@@ -903,13 +926,13 @@ function repaint() {
   if (told.test || told.predictions || told.validation) showConfusion();
 }
 
-// Asks only while the section is in sight, and not twice at the same moment of the run: its weights are the same then.
+// Asks once at the beginning and then only while the section is in sight, and not twice at the same moment of the run: its weights are the same then.
 const moment = () => `${told.progress.step} ${told.ended ? 'ended' : ''}`;
 let filtersAt = null, lookedAt = null;
 let visible = false;
 new IntersectionObserver((entries) => { visible = entries[entries.length - 1].isIntersecting; follow(); }).observe($('inside'));
 function follow() {
-  if (!visible || document.hidden || !told.facts) return;
+  if (!told.facts || (filtersAt !== null && (!visible || document.hidden))) return;
   if (filtersAt !== moment()) askFilters().catch(() => { filtersAt = null; });
   if (subject === null && images && !clearedByHand) lookAtDigit(0);
   else if (subject !== null && lookedAt !== moment()) ask();
@@ -931,10 +954,11 @@ function showFacts() {
   const { facts } = told;
   $('dataset').textContent = facts.dataset ? `${count(facts.train_examples)} ${facts.dataset} examples` : '';
   $('directory').textContent = facts.directory;
+  showNotices();
   if (facts.no_digits) $('digits-sub').textContent = facts.no_digits;
   $('configuration').replaceChildren(...facts.configuration.map(([key, value]) =>
     element('tr', {}, element('td', {}, key), element('td', {}, value))));
-  $('files').replaceChildren(...facts.files.map((name) => element('li', {}, element('a', { href: `/files/${name}` }, name))));
+  $('files').replaceChildren(...facts.files.map((name) => element('li', {}, element('a', { href: `files/${name}` }, name))));
   $('about').textContent = `Run ${facts.run_id}, Lockstep ${facts.version}.${facts.from_files ? '' : ' Files appear as the run writes them.'}`;
 }
 

@@ -15,11 +15,20 @@ use crate::run::{FOLDER, LIMIT, LOG, RUN, TERM, digest_of, open, open_log, read_
 /// Runs `scenario` with a crash before each of its operations and one after the last, and shows `check` what it
 /// promised and each state that the disk may be in. Returns how many states that were.
 fn for_every_crash<P>(scenario: impl Fn(&Memory) -> P, check: impl Fn(&P, &Memory)) -> usize {
+    for_every_crash_in(Memory::after_crash, scenario, check)
+}
+
+/// The same with another choice of states.
+pub fn for_every_crash_in<P>(
+    disks: impl Fn(&Memory) -> Vec<Memory>,
+    scenario: impl Fn(&Memory) -> P,
+    check: impl Fn(&P, &Memory),
+) -> usize {
     let mut states = 0;
     for crash_at in 0.. {
         let memory = Memory::new(Plan { crash_at: Some(crash_at), ..Plan::default() });
         let promised = scenario(&memory);
-        for disk in memory.after_crash() {
+        for disk in disks(&memory) {
             check(&promised, &disk);
             states += 1;
         }

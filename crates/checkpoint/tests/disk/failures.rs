@@ -16,7 +16,7 @@ fn newest_step(memory: &Memory) -> Option<u64> {
 }
 
 /// Runs `scenario` with each of its operations failing in turn, for each kind of failure.
-fn for_every_failure(fail_forever: bool, scenario: impl Fn(&Memory)) {
+pub fn for_every_failure(fail_forever: bool, scenario: impl Fn(&Memory)) {
     for kind in [StorageFull, Other] {
         for number in 0.. {
             let memory = Memory::new(Plan { fail_at: Some((number, kind)), fail_forever, ..Plan::default() });

@@ -5,6 +5,10 @@
 mod checkpoints;
 mod crashes;
 mod failures;
+mod goes_on;
+mod history;
 mod log;
 mod memory;
 mod run;
+mod segments;
+mod terms;

@@ -115,6 +115,11 @@ impl Memory {
         self.lock().largest_read
     }
 
+    /// From now on only later reads are the largest.
+    pub fn forget_reads(&self) {
+        self.lock().largest_read = 0;
+    }
+
     /// Changes a file behind everybody's back, as rot does.
     pub fn overwrite(&self, path: &Path, content: &[u8]) {
         let mut state = self.lock();
@@ -127,6 +132,15 @@ impl Memory {
 
     /// Every state that the disk may be in after the machine crashes now.
     pub fn after_crash(&self) -> Vec<Self> {
+        self.after_crash_with_prefixes(MAX_EVERY_PREFIX)
+    }
+
+    /// The same, but of the bytes that are not durable a few prefixes only: for what is torn in many places at once.
+    pub fn after_crash_at_ends(&self) -> Vec<Self> {
+        self.after_crash_with_prefixes(1)
+    }
+
+    fn after_crash_with_prefixes(&self, every_prefix: usize) -> Vec<Self> {
         let state = self.lock();
         assert!(state.pending.len() <= MAX_PENDING, "{} names are not durable", state.pending.len());
         let mut disks = BTreeSet::new();
@@ -140,7 +154,7 @@ impl Memory {
             let survived = |path: &Path| path == Path::new(ROOT) || names.contains_key(path);
             let reachable = names.iter().filter(|(path, _)| path.parent().is_some_and(survived));
             let names = reachable.map(|(path, inode)| (path.clone(), *inode)).collect();
-            add_contents(&state.inodes, names, &mut Vec::new(), &mut disks);
+            add_contents(&state.inodes, every_prefix, names, &mut Vec::new(), &mut disks);
         }
         disks.into_iter().map(Self::on).collect()
     }
@@ -185,6 +199,7 @@ impl Memory {
 /// Adds to `disks` each way in which the contents of the remaining `names` may have survived.
 fn add_contents(
     inodes: &[Inode],
+    every_prefix: usize,
     names: Vec<(PathBuf, usize)>,
     chosen: &mut Survived,
     disks: &mut BTreeSet<Survived>,
@@ -195,21 +210,21 @@ fn add_contents(
     };
     let survivals = match *inode {
         FOLDER => vec![None],
-        inode => inodes[inode].survivals().into_iter().map(Some).collect(),
+        inode => inodes[inode].survivals(every_prefix).into_iter().map(Some).collect(),
     };
     for content in survivals {
         chosen.push((path.clone(), content));
-        add_contents(inodes, names.clone(), chosen, disks);
+        add_contents(inodes, every_prefix, names.clone(), chosen, disks);
         chosen.pop();
     }
 }
 
 impl Inode {
-    fn survivals(&self) -> Vec<Vec<u8>> {
+    fn survivals(&self, every_prefix: usize) -> Vec<Vec<u8>> {
         let Self { content, durable, .. } = self;
         let (from, to) = (*durable, content.len());
         let prefixes: BTreeSet<usize> = match to - from {
-            0..=MAX_EVERY_PREFIX => (from..=to).collect(),
+            unsure if unsure <= every_prefix => (from..=to).collect(),
             _ => [from, from + 1, (from + to) / 2, to - 1, to].into(),
         };
         let mut survivals: Vec<_> = prefixes.into_iter().map(|length| content[..length].to_vec()).collect();

@@ -1,10 +1,10 @@
 //! The small run that all scenarios write: its names, its weights, its states.
 
-use std::{path::Path, sync::Arc};
+use std::{ops::RangeInclusive, path::Path, sync::Arc};
 
 use lockstep_checkpoint::{
-    Checkpoints, Error, Files, History, LastTask, LogHeader, Manifest, Progress, Record, State, StepLog,
-    StoredModel,
+    Checkpoints, Error, Files, History, Journal, JournalError, LastTask, Limits, LogHeader, Manifest, Opened,
+    Places, Progress, Record, State, StepLog, StoredModel,
 };
 
 use crate::memory::Memory;
@@ -49,6 +49,28 @@ pub fn files(memory: &Memory) -> Arc<dyn Files> {
 
 pub fn open_log(memory: &Memory) -> Result<(StepLog, History), Error> {
     StepLog::open(files(memory), Path::new(LOG), &HEADER)
+}
+
+/// Opens the journal of the run with a log whose segments end behind so many records.
+pub fn open_journal(files: Arc<dyn Files>, records: u64) -> Result<Opened, Error> {
+    let places = Places { log: LOG.into(), checkpoints: FOLDER.into(), term: TERM.into() };
+    let limits = Limits { segment_bytes: 132 + records * 92, ..Limits::default() };
+    Journal::open_limited(files, &places, &HEADER, [0; 32], &digest_of, limits)
+}
+
+/// Records the steps, whose digests are made of their numbers.
+pub fn commit(journal: &mut Journal, steps: RangeInclusive<u64>) {
+    for step in steps {
+        journal.committed(step, [step as u8; 32]).unwrap();
+    }
+}
+
+pub fn save_journal(journal: &mut Journal, term: u64, step: u64) -> Result<(), JournalError> {
+    journal.save(&state(term, step, LastTask::Step), &[("w", &[2], &weights(step))])
+}
+
+pub fn sentences(journal: &mut Journal) -> Vec<String> {
+    journal.take_notes().iter().map(ToString::to_string).collect()
 }
 
 /// What the log says as a whole, and its records.

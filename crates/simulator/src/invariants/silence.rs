@@ -44,7 +44,7 @@ impl Invariant for Silence {
                 let ears = self.0.entry(*coordinator).or_default();
                 match event {
                     Event::Joined { worker, .. } => drop(ears.heard_us.insert(*worker, view.now)),
-                    Event::Heard { worker } | Event::NodeReceived { worker, .. } => {
+                    Event::Heard { worker, .. } | Event::NodeReceived { worker, .. } => {
                         ears.heard_us.entry(*worker).and_modify(|heard_us| *heard_us = view.now);
                         ears.unread.retain(|unread| unread != worker);
                     }
@@ -119,7 +119,7 @@ mod tests {
     fn silence_that_nobody_notices_is_seen() {
         let (disk, deadline_us) = (disk(), knobs().deadline_us);
         let mut silence = Silence::default();
-        let heard = told(Event::Heard { worker: WORKER });
+        let heard = told(Event::Heard { worker: WORKER, progress: None });
         judge_on(&mut silence, &disk, 0, &told(Event::Joined { worker: WORKER, threads: 1 })).unwrap();
         assert_eq!(judge_on(&mut silence, &disk, 9 * deadline_us, &Fact::Repaired), Ok(()));
         assert_eq!(judge_on(&mut silence, &disk, 9 * deadline_us, &heard), Ok(()));

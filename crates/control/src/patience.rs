@@ -1,0 +1,108 @@
+//! How long a run goes on that does not get on, whoever comes and leaves meanwhile.
+//!
+//! What counts is work that nobody had done before: one more leaf counted, or more examples of what is left than
+//! anybody has done of it. Computing the same again is no progress. But nobody who came in time is given up: a member
+//! is waited for, however slow it is, until it leaves, falls silent or is stuck.
+
+use std::time::Duration;
+
+use crate::control::{Control, milliseconds};
+use crate::{Command, DropReason, Outcome, Time, TimerReason, WorkerId};
+
+/// Since when the run has not got on, and who may still change that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Patience {
+    /// When something was computed that nobody had computed before.
+    got_on: Time,
+    /// For how long since then this process itself did not run.
+    excused: Duration,
+    /// Whoever joins later is not waited for.
+    until: Time,
+    /// Somebody came since, and left.
+    in_vain: bool,
+    /// It was said that the run does not get on.
+    told: bool,
+}
+
+impl Patience {
+    fn waited(&self, now: Time) -> Duration {
+        now.since(self.got_on).saturating_sub(self.excused)
+    }
+}
+
+impl Control {
+    /// Something was computed that nobody had computed before.
+    pub(crate) fn got_further(&mut self, now: Time) {
+        let until = now.after(self.settings.patience);
+        let excused = Duration::ZERO;
+        self.patience = Patience { got_on: now, excused, until, in_vain: false, told: false };
+    }
+
+    /// This process itself did not run for `pause`: nobody could come or get on.
+    pub(crate) fn excuse(&mut self, pause: Duration) {
+        self.patience.excused = self.patience.excused.saturating_add(pause);
+        self.patience.until = self.patience.until.after(pause);
+        if let Some((at, TimerReason::Patience)) = &mut self.end {
+            *at = self.patience.until;
+        }
+    }
+
+    /// A member that had joined at `joined` has left: is there still somebody to wait for?
+    pub(crate) fn lost(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        joined: Time,
+        reason: DropReason,
+        commands: &mut Vec<Command>,
+    ) {
+        if joined <= self.patience.got_on {
+            // Somebody may come in its place. For those who came since, nobody may: or the run would last for as long
+            // as workers come and break.
+            self.patience.until = now.after(self.settings.patience);
+            self.patience.told = false;
+        } else {
+            self.patience.in_vain = true;
+        }
+        let until = self.patience.until;
+        let nobody_may_come = self.settings.patience.is_zero() || self.coming == Some(0);
+        if self.members.is_empty() && nobody_may_come {
+            self.finish(now, Outcome::LostWorkers { last: worker, reason }, commands);
+        } else if until <= now && self.members.values().all(|member| member.joined > until) {
+            let outcome = self.out_of_patience(now, worker, reason);
+            self.finish(now, outcome, commands);
+        } else if self.members.is_empty() {
+            let patience_ms = milliseconds(until.since(now));
+            commands.push(Command::Wait { patience_ms, last: worker });
+            self.end_at(until, TimerReason::Patience, commands);
+        }
+    }
+
+    /// How a run ends that nobody is left to wait for.
+    pub(crate) fn out_of_patience(&self, now: Time, last: WorkerId, reason: DropReason) -> Outcome {
+        match self.window.front().filter(|_| self.patience.in_vain) {
+            Some(front) => {
+                let waited_ms = milliseconds(self.patience.waited(now));
+                Outcome::NoProgress { task: front.task, waited_ms, last, reason }
+            }
+            None => Outcome::LostWorkers { last, reason },
+        }
+    }
+
+    /// Says once that the run does not get on although it has members.
+    pub(crate) fn tell_stall(&mut self, now: Time, commands: &mut Vec<Command>) {
+        let Patience { until, told, .. } = self.patience;
+        let waited = self.patience.waited(now);
+        if let Some(front) = self.window.front().filter(|front| !front.committed)
+            && !self.members.is_empty()
+            && !told
+            && until <= now
+            && waited >= self.least_stuck()
+        {
+            let waited_ms = milliseconds(waited);
+            let members = self.members.values().filter(|member| member.joined <= until).count() as u32;
+            self.patience.told = true;
+            commands.push(Command::Stall { task: front.task, waited_ms, members });
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What is late is copied while somebody is idle: whoever comes or leaves, no late leaf stays with its holder alone.
+
+use super::{Invariant, View};
+use crate::fact::Fact;
+
+/// Looks whenever members came or left.
+#[derive(Debug)]
+pub struct LateCopied;
+
+impl Invariant for LateCopied {
+    fn name(&self) -> &'static str {
+        "what is late is copied while somebody is idle"
+    }
+
+    fn observe(&mut self, fact: &Fact, _view: &View) -> Result<(), String> {
+        match fact {
+            Fact::Looked { coordinator, uncopied: Some((assignment, worker)) } => Err(format!(
+                "{assignment} of coordinator {coordinator} is late, nobody else has it, and {worker} is idle"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_control::{AssignmentId, WorkerId};
+
+    use super::super::testing::judge;
+    use super::*;
+
+    #[test]
+    fn late_work_beside_an_idle_member_is_seen() {
+        let looked = |uncopied| [Fact::Looked { coordinator: 0, uncopied }];
+        assert_eq!(judge(&mut LateCopied, &looked(None)), Ok(()));
+        let error = judge(&mut LateCopied, &looked(Some((AssignmentId(3), WorkerId(2))))).unwrap_err();
+        assert_eq!(error, "#3 of coordinator 0 is late, nobody else has it, and worker 2 is idle");
+    }
+}
