@@ -136,7 +136,8 @@ fn a_signal_shortens_the_end_of_a_run_that_is_done_and_a_second_one_waits_for_no
         let mut command = coordinator(folder.path());
         command.args(["--json", "--run-dir", "run"]).args(SMALL);
         let mut run = with_fault(command, "results:1=stall");
-        run.wait_for_line("all tasks are committed");
+        // What is left is the test, and the end.
+        run.wait_for_line("epoch 2/2");
         let begin = Instant::now();
         run.signal(Signal::INT);
         if signals == 2 {
@@ -146,9 +147,10 @@ fn a_signal_shortens_the_end_of_a_run_that_is_done_and_a_second_one_waits_for_no
         assert!(begin.elapsed() < END_BY_SIGNAL, "took {:?}", begin.elapsed());
         if signals == 1 {
             assert_eq!(finished.code(), Some(1), "{finished}");
-            assert_eq!(finished.summary()["status"], "done");
+            assert_eq!(finished.summary()["steps"], 28);
         } else {
-            assert_eq!((finished.code(), finished.stdout.as_str()), (Some(130), ""), "{}", finished.stderr);
+            assert!(matches!(finished.code(), Some(130 | 143)), "whichever is seen first: {finished}");
+            assert_eq!(finished.stdout, "", "nothing was waited for: {}", finished.stderr);
         }
     }
 }

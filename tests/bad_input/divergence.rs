@@ -77,7 +77,7 @@ fn finite_weights_whose_evaluation_is_not_finite_are_no_end_that_is_done() {
     for more in [
         &["--max-steps", "1", "--validation-split", "0"][..],
         &["--max-steps", "1"],
-        &["--batch-size", "500", "--micro-shards", "64"],
+        &["--batch-size", "425", "--micro-shards", "64"],
     ] {
         let (finished, folder) = run_small(&[&rate[..], more].concat());
         assert_eq!(finished.code(), Some(1), "{finished}");

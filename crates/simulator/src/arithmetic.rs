@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use lockstep_control::{Task, TaskKind};
 use lockstep_model::{CLASSES, Cpu, IMAGE_SIDE, Network, PARAMETER_BYTES, PARAMETERS, PIXELS, Workspace};
@@ -26,7 +26,7 @@ pub enum Value {
         poisoned: bool,
     },
     /// Floats of the real network.
-    Floats(Rc<[f32]>),
+    Floats(Arc<[f32]>),
 }
 
 impl PartialEq for Value {
@@ -57,7 +57,7 @@ pub struct Arithmetic {
 struct Kernels {
     network: Network,
     workspace: Workspace,
-    loaded: Option<Rc<[f32]>>,
+    loaded: Option<Arc<[f32]>>,
 }
 
 impl std::fmt::Debug for Kernels {
@@ -159,6 +159,14 @@ impl Value {
         }
     }
 
+    /// The number of bytes of [`Self::to_bytes`].
+    pub fn byte_len(&self) -> usize {
+        match self {
+            Self::Toy { words, .. } => size_of_val(words),
+            Self::Floats(values) => size_of_val(&values[..]),
+        }
+    }
+
     /// The weights that [`Self::to_bytes`] wrote; `None` if no weights have that length.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         if bytes.len() == PARAMETER_BYTES {
@@ -181,10 +189,10 @@ impl Value {
 }
 
 impl Kernels {
-    fn leaf(&mut self, seed: u64, task: Task, examples: Range<u32>, weights: &Rc<[f32]>) -> Value {
-        if !self.loaded.as_ref().is_some_and(|loaded| Rc::ptr_eq(loaded, weights)) {
+    fn leaf(&mut self, seed: u64, task: Task, examples: Range<u32>, weights: &Arc<[f32]>) -> Value {
+        if !self.loaded.as_ref().is_some_and(|loaded| Arc::ptr_eq(loaded, weights)) {
             self.network.load(weights);
-            self.loaded = Some(Rc::clone(weights));
+            self.loaded = Some(Arc::clone(weights));
         }
         let count = examples.len();
         let (pixels, labels) = images(seed, task.kind, examples);

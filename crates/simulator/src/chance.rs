@@ -20,6 +20,8 @@ pub enum Subject {
     Faults,
     /// What is left on the disk.
     Disk,
+    /// How long the disk needs for what.
+    DiskTimes,
     /// Crashes tried out on a copy of the disk.
     Probe,
 }

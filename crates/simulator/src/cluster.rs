@@ -6,11 +6,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::Path;
 
+use lockstep_checkpoint::Proof;
 use lockstep_control::{Command, Outcome};
 
 use crate::arithmetic::Arithmetic;
 use crate::chance::{Chance, Subject};
-use crate::coordinator::Coordinator;
+use crate::coordinator::{ArmedStall, Coordinator};
 use crate::crash::{Armed, Crash, IDLE};
 use crate::disk::VirtualDisk;
 use crate::fact::{CoordinatorId, Fact};
@@ -45,8 +46,8 @@ pub enum Happening {
     CoordinatorBeat { coordinator: CoordinatorId },
     /// The timer of a coordinator is due.
     Timer { coordinator: CoordinatorId, generation: u64 },
-    /// A checkpoint is written.
-    Save { coordinator: CoordinatorId },
+    /// The disk has done what a journal's thread was at, or a call that was held goes on.
+    Journal { coordinator: CoordinatorId, turn: u64 },
     /// A coordinator hears that the process of a local worker ended.
     Reaped { coordinator: CoordinatorId, machine: usize, process: u32 },
     /// A worker's process starts.
@@ -81,12 +82,14 @@ pub struct Cluster {
     pub(crate) network_chance: Chance,
     pub(crate) worker_chance: Chance,
     pub(crate) fault_chance: Chance,
+    pub(crate) disk_chance: Chance,
     pub(crate) network: Network,
     pub(crate) machines: Vec<Machine>,
     /// By number; `None`: it is no more, or is being driven.
     pub(crate) coordinators: Vec<Option<Box<Coordinator>>>,
     pub(crate) disk: VirtualDisk,
     pub(crate) armed: Option<Armed>,
+    pub(crate) stall: Option<ArmedStall>,
     /// Reused.
     pub(crate) commands: Vec<Command>,
     /// A bit of the disk has flipped; one is enough for a run.
@@ -118,11 +121,13 @@ impl Cluster {
             network_chance: Chance::new(seed, Subject::Network),
             worker_chance: Chance::new(seed, Subject::Workers),
             fault_chance: Chance::new(seed, Subject::Faults),
+            disk_chance: Chance::new(seed, Subject::DiskTimes),
             network: Network::default(),
             machines: (0..MAX_WORKERS).map(|_| Machine::default()).collect(),
             coordinators: Vec::new(),
             disk,
             armed: None,
+            stall: None,
             commands: Vec::new(),
             rotten: false,
             highest_term: 0,
@@ -223,7 +228,10 @@ impl Cluster {
             Fact::Fault { class, .. } => self.count(class),
             Fact::RefusedTerm { .. } => self.count("lower term refused"),
             Fact::Stale { .. } => self.count("stale message ignored"),
-            Fact::Proved { .. } => self.count("step proved against its record"),
+            Fact::Recorded { proof: Proof::Proved, .. } => self.count("step proved against its record"),
+            Fact::StepWaits { lost: true, .. } => self.count("step lost by the queue"),
+            Fact::Behind { .. } => self.count("queue overflowed"),
+            Fact::CaughtUp { .. } => self.count("disk caught up after an overflow"),
             Fact::NotStarted { .. } => self.count("coordinator could not start"),
             Fact::Ended { outcome: Some(outcome), .. } => {
                 *self.statistics.outcomes.entry(outcome_name(*outcome)).or_default() += 1;
@@ -249,13 +257,17 @@ impl Cluster {
         *self.statistics.crashes.entry(name).or_default() += 1;
     }
 
+    pub(crate) fn count_stall(&mut self, call: &'static str, file: &'static str) {
+        *self.statistics.stalls.entry(format!("{call}: {file}")).or_default() += 1;
+    }
+
     /// The run goes on in another process, or is over.
     pub(crate) fn over(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Done => self.done = true,
             // The one that has taken over goes on.
-            Outcome::Superseded { .. } => {}
-            // A scheduler resumes the run.
+            Outcome::Superseded { .. } if self.newest_running().is_some() => {}
+            // A scheduler resumes the run, also if who was about to take it over could not start.
             _ => self.restart_later(),
         }
     }
@@ -336,7 +348,7 @@ impl Cluster {
             Happening::Beat { stream } => self.beat(stream),
             Happening::CoordinatorBeat { coordinator } => self.coordinator_beat(coordinator),
             Happening::Timer { coordinator, generation } => self.timer_due(coordinator, generation),
-            Happening::Save { coordinator } => self.save(coordinator),
+            Happening::Journal { coordinator, turn } => self.journal_goes_on(coordinator, turn),
             Happening::Reaped { coordinator, machine, process } => self.reap(coordinator, machine, process),
             Happening::Boot { machine } => self.boot(machine),
             Happening::StartCoordinator { place, split } => {
@@ -356,7 +368,10 @@ impl Cluster {
                     self.kill_coordinator(coordinator, Crash::at(IDLE), false);
                 }
             }
-            Happening::DiskHasRoom => self.disk.set_full(false),
+            Happening::DiskHasRoom => {
+                self.disk.set_full(false);
+                self.fact(Fact::DiskHasRoom);
+            }
             Happening::Fault => self.next_fault(),
             Happening::Repair => self.repair(),
         }

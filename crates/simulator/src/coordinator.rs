@@ -2,11 +2,14 @@
 //! time. The control plane, the tree and the journal are the production ones; nothing is decided here.
 
 mod data;
+mod journal;
 mod life;
+
+pub use journal::ArmedStall;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lockstep_control::{Command, Control, Event, LeaveCause, Outcome, Recipient, Task, Time, WorkerId};
+use lockstep_control::{Command, Control, Event, LeaveCause, Outcome, Recipient, Time, WorkerId};
 use lockstep_proto::Fence;
 
 use crate::arithmetic::Value;
@@ -16,8 +19,8 @@ use crate::fact::{CoordinatorId, Fact};
 use crate::knobs::MAX_WORKERS;
 use crate::message::{AssignMessage, Down, NodeMessage, Up};
 use crate::network::{MAX_WAITING, StreamId};
-use crate::storage::Storage;
 use crate::sums::Sums;
+use journal::Journal;
 
 /// Signs of life wait for a worker only as long as few messages do.
 const MAX_WAITING_HEARTBEATS: usize = 8;
@@ -41,22 +44,13 @@ pub struct Coordinator {
     weights: Value,
     step: u64,
     examples: u64,
-    storage: Storage,
-    saves: VecDeque<Snapshot>,
+    journal: Journal,
     arrived: Option<NodeMessage>,
     restarts: [u32; MAX_WORKERS],
     /// It is stopped.
     pub paused: bool,
     /// What happened meanwhile.
     pub waiting: Vec<Happening>,
-}
-
-/// A state to be saved.
-#[derive(Debug)]
-struct Snapshot {
-    after: Task,
-    weights: Value,
-    examples: u64,
 }
 
 /// Why a process of the coordinator is over.
@@ -149,12 +143,7 @@ impl Cluster {
                 Ok(None)
             }
             Command::Save { after, .. } => {
-                let snapshot =
-                    Snapshot { after, weights: coordinator.weights.clone(), examples: coordinator.examples };
-                coordinator.saves.push_back(snapshot);
-                if coordinator.saves.len() == 1 {
-                    self.save_later(coordinator.id);
-                }
+                self.save_state(coordinator, after);
                 Ok(None)
             }
             Command::DropMember { worker, .. } => {

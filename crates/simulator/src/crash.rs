@@ -34,16 +34,20 @@ pub const DISK: &str = "at a call of the file system";
 const PATIENCE_US: u64 = 2_000_000;
 
 /// Calls that change something on the disk: more than one checkpoint takes.
-const CALLS_AHEAD: u64 = 40;
+pub const CALLS_AHEAD: u64 = 40;
 
 /// Calls that the start of a process takes, or somewhat more.
 const CALLS_OF_A_START: u64 = 25;
 
 /// Every point, but those of the disk.
-pub const POINTS: [&str; 24] = [
+pub const POINTS: [&str; 28] = [
     IDLE,
-    "after the update, before its record",
+    "after the update, before it waits for its record",
+    "while the step waits for its record",
+    "before the step's record",
     "after the step's record",
+    "before the checkpoint",
+    "after the checkpoint",
     "before assign",
     "after assign",
     "before revoke",

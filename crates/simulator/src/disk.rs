@@ -4,6 +4,7 @@
 //! Nothing here knows what the files are for.
 
 mod mount;
+mod stall;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -44,6 +45,7 @@ struct State {
     /// The process to be killed, and so many calls before.
     armed: Option<(usize, u64)>,
     killed: Option<(usize, &'static str, &'static str)>,
+    stall: Option<stall::Stall>,
     dead: BTreeSet<usize>,
     faults: BTreeMap<&'static str, u64>,
 }
@@ -94,6 +96,7 @@ impl VirtualDisk {
             full: false,
             armed: None,
             killed: None,
+            stall: None,
             dead: BTreeSet::new(),
             faults: BTreeMap::new(),
         })))
@@ -137,6 +140,7 @@ impl VirtualDisk {
         let mut state = self.state();
         state.dead.insert(process);
         state.armed = None;
+        state.stall.take_if(|stall| stall.is_of(process));
     }
 
     /// The machine loses its power: what was not synced is lost, or some of it.
@@ -166,6 +170,7 @@ impl VirtualDisk {
             full: false,
             armed: None,
             killed: None,
+            stall: None,
             dead: BTreeSet::new(),
             faults: BTreeMap::new(),
         };
@@ -187,6 +192,16 @@ impl VirtualDisk {
         let bit = state.chance.below(8 * length);
         content.bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
         Some(format!("bit {bit} of {}", path.display()))
+    }
+
+    /// Whether there is no room.
+    pub fn is_full(&self) -> bool {
+        self.state().full
+    }
+
+    /// How many calls have failed so far.
+    pub fn failed_calls(&self) -> u64 {
+        self.state().faults.values().sum()
     }
 
     /// Every file's name.
@@ -293,6 +308,17 @@ impl Content {
 impl Mount {
     fn state(&self) -> MutexGuard<'_, State> {
         self.disk.state()
+    }
+
+    /// A call that is about to change something, after its process was held at it if it was to be: whether it fails.
+    fn begin(&self, call: &'static str, path: &Path) -> (MutexGuard<'_, State>, io::Result<()>) {
+        let hold = self.state().held_now(self.process);
+        if let Some(hold) = hold {
+            hold(call, kind(path));
+        }
+        let mut state = self.state();
+        let entered = state.enter(self.process, call, path);
+        (state, entered)
     }
 }
 
@@ -401,5 +427,26 @@ mod tests {
         assert_eq!(content(&disk.after_crash(Loss::Everything, chance), "/run/c/a"), None);
         mount.sync_dir(Path::new("/run")).unwrap();
         assert!(content(&disk.after_crash(Loss::Everything, chance), "/run/c/a").is_some());
+    }
+
+    #[test]
+    fn a_process_is_held_at_the_chosen_call_while_others_go_on() {
+        let (disk, mount) = disk();
+        disk.arm_stall(0, 1);
+        let mut file = mount.create_new(Path::new("/run/steps.log")).unwrap();
+        file.sync().unwrap();
+        let (seen, other) = (Arc::new(Mutex::new(Vec::new())), disk.open(1));
+        let held = Arc::clone(&seen);
+        disk.hold_with(Box::new(move |call, file| {
+            held.lock().unwrap().push((call, file));
+            other.create_new(Path::new("/run/b")).unwrap();
+        }));
+        assert!(disk.is_stall_armed(0) && !disk.is_stall_armed(1));
+        for _ in 0..2 {
+            file.write_all(&[1; 10]).unwrap();
+        }
+        assert_eq!(*seen.lock().unwrap(), [("in the middle of a write", "the log")], "once");
+        assert_eq!(content(&disk, "/run/steps.log").unwrap().len(), 20);
+        assert!(content(&disk, "/run/b").is_some() && !disk.is_stall_armed(0));
     }
 }

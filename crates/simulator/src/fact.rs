@@ -1,7 +1,10 @@
 //! What happens in a cluster, in the words that the invariants judge and the trace prints.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
+use lockstep_checkpoint::Proof;
+use lockstep_checkpoint::backlog::LostSteps;
 use lockstep_control::{AssignmentId, Command, Event, Outcome, Task, WorkerId};
 use lockstep_reduction::Node;
 
@@ -103,12 +106,91 @@ pub enum Fact {
         /// Examples that all steps so far were trained on.
         examples: u64,
     },
-    /// A step that an earlier process had done was done again and found equal to its record.
-    Proved {
+    /// A step waits to be recorded, or is lost because too much waits.
+    StepWaits {
+        /// At which coordinator.
+        coordinator: CoordinatorId,
+        /// Which step.
+        step: u64,
+        /// Bytes of the weights after it.
+        bytes: usize,
+        /// It does not wait.
+        lost: bool,
+    },
+    /// The journal's thread takes a step out of the queue.
+    StepTaken {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+        /// Which step.
+        step: u64,
+    },
+    /// The journal's thread takes a state to be saved out of the queue.
+    SaveTaken {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+    },
+    /// A step was written down or held against its record.
+    Recorded {
         /// By which coordinator.
         coordinator: CoordinatorId,
         /// Which step.
         step: u64,
+        /// What came of it.
+        proof: Proof,
+    },
+    /// The operator is told that the disk is behind and steps are lost from now on.
+    Behind {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// The first step lost.
+        first: u64,
+    },
+    /// The operator is told that all that waited is written, and which steps are lost.
+    CaughtUp {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// The steps.
+        lost: LostSteps,
+    },
+    /// The journal's thread has nothing to do.
+    NothingWaits {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+    },
+    /// The line of a task goes into the queue, or is lost because too many wait.
+    LineWaits {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+        /// Entries that wait now.
+        waiting: usize,
+    },
+    /// The line of a task comes out of the queue.
+    LineWritten {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+        /// Which task.
+        task: Task,
+    },
+    /// It is said that lines are missing.
+    LinesLost {
+        /// Of which coordinator.
+        coordinator: CoordinatorId,
+        /// How many.
+        count: u64,
+    },
+    /// A call of the disk stalls.
+    Held {
+        /// Whose journal waits for it.
+        coordinator: CoordinatorId,
+        /// Which call.
+        call: &'static str,
+        /// With what kind of file.
+        file: &'static str,
+    },
+    /// A call that has stalled goes on.
+    WentOn {
+        /// Whose journal has waited for it.
+        coordinator: CoordinatorId,
     },
     /// A replayed step differs from its record.
     NotProved {
@@ -118,6 +200,23 @@ pub enum Fact {
         step: u64,
         /// In the journal's words.
         reason: String,
+    },
+    /// The operator is told that the log cannot be written.
+    LogFails {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+    },
+    /// The operator is told that the log is written again.
+    LogGoesOn {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+    },
+    /// A state is saved, or is not, and records of steps before it are not durable.
+    NotDurable {
+        /// By which coordinator.
+        coordinator: CoordinatorId,
+        /// Which steps.
+        steps: RangeInclusive<u64>,
     },
     /// A checkpoint was written, or could not be.
     Saved {
@@ -190,6 +289,8 @@ pub enum Fact {
         /// To whom, and for how long.
         detail: String,
     },
+    /// A disk that was full is not any more.
+    DiskHasRoom,
     /// No more faults: everything is repaired, and the run has to end.
     Repaired,
 }
@@ -197,7 +298,17 @@ pub enum Fact {
 impl Fact {
     /// For the invariants only: nobody would want to read it.
     pub fn is_routine(&self) -> bool {
-        matches!(self, Self::Waiting { .. } | Self::Holds { .. } | Self::Looked { .. })
+        matches!(
+            self,
+            Self::Waiting { .. }
+                | Self::Holds { .. }
+                | Self::Looked { .. }
+                | Self::StepTaken { .. }
+                | Self::SaveTaken { .. }
+                | Self::NothingWaits { .. }
+                | Self::LineWaits { .. }
+                | Self::LineWritten { .. }
+        )
     }
 }
 
@@ -236,9 +347,63 @@ impl fmt::Display for Fact {
                 write!(f, "coordinator {coordinator} compares node {node} of {task}: {verdict}")
             }
             Self::Done { coordinator, task, .. } => write!(f, "coordinator {coordinator} has done {task}"),
-            Self::Proved { coordinator, step } => write!(f, "coordinator {coordinator} proved step {step}"),
+            Self::StepWaits { coordinator, step, lost: false, .. } => {
+                write!(f, "coordinator {coordinator} will record step {step}")
+            }
+            Self::StepWaits { coordinator, step, lost: true, .. } => {
+                write!(f, "coordinator {coordinator} will not record step {step}: too many wait")
+            }
+            Self::StepTaken { coordinator, step } => {
+                write!(f, "the journal of coordinator {coordinator} takes step {step}")
+            }
+            Self::SaveTaken { coordinator } => {
+                write!(f, "the journal of coordinator {coordinator} takes a state to be saved")
+            }
+            Self::Recorded { coordinator, step, proof } => {
+                let what = match proof {
+                    Proof::Appended => "is recorded",
+                    Proof::Proved => "is proved",
+                    Proof::Resumed { .. } => "begins the log again",
+                    Proof::Unrecorded => "gets no record",
+                };
+                write!(f, "step {step} of coordinator {coordinator} {what}")
+            }
+            Self::Behind { coordinator, first } => {
+                write!(f, "coordinator {coordinator} says that steps from {first} on are not recorded")
+            }
+            Self::CaughtUp { coordinator, lost: LostSteps { first, last, count } } => write!(
+                f,
+                "coordinator {coordinator} says that {count} of the steps {first} to {last} have no record"
+            ),
+            Self::NothingWaits { coordinator } => {
+                write!(f, "the journal of coordinator {coordinator} has nothing to do")
+            }
+            Self::LineWaits { coordinator, waiting } => {
+                write!(f, "coordinator {coordinator} will write a line; {waiting} entries wait")
+            }
+            Self::DiskHasRoom => f.write_str("the disk has room again"),
+            Self::LineWritten { coordinator, task } => {
+                write!(f, "coordinator {coordinator} writes the line of {task}")
+            }
+            Self::LinesLost { coordinator, count } => {
+                write!(f, "coordinator {coordinator} says that {count} lines are missing")
+            }
+            Self::Held { coordinator, call, file } => {
+                write!(f, "the disk stalls for coordinator {coordinator} {call}: {file}")
+            }
+            Self::WentOn { coordinator } => write!(f, "the disk goes on for coordinator {coordinator}"),
             Self::NotProved { coordinator, step, reason } => {
                 write!(f, "coordinator {coordinator} could not prove step {step}: {reason}")
+            }
+            Self::LogFails { coordinator } => {
+                write!(f, "coordinator {coordinator} says that the log cannot be written")
+            }
+            Self::LogGoesOn { coordinator } => {
+                write!(f, "coordinator {coordinator} says that the log is written again")
+            }
+            Self::NotDurable { coordinator, steps } => {
+                let (first, last) = (steps.start(), steps.end());
+                write!(f, "coordinator {coordinator} keeps the records of steps {first} to {last} in memory")
             }
             Self::Saved { coordinator, after, failure: None } => {
                 write!(f, "coordinator {coordinator} saved the state after {after}")

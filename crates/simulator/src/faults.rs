@@ -5,7 +5,8 @@
 use lockstep_control::{Event, LeaveCause, Signal};
 
 use crate::cluster::{Cluster, Happening};
-use crate::crash::Crash;
+use crate::coordinator::ArmedStall;
+use crate::crash::{CALLS_AHEAD, Crash};
 use crate::fact::{CoordinatorId, Fact};
 use crate::knobs::MAX_WORKERS;
 use crate::network::{Link, PLACES};
@@ -13,6 +14,9 @@ use crate::storage;
 
 /// A clock jumps ahead by so many deadlines at most.
 const LONGEST_JUMP_DEADLINES: u64 = 40;
+
+/// A call of the disk takes so many deadlines at most, but for one that takes until everything is repaired.
+const LONGEST_STALL_DEADLINES: u64 = 40;
 
 /// A class of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +61,15 @@ pub enum FaultKind {
     SplitBrain,
     /// There is no room on the disk for a while.
     DiskFull,
+    /// A call of the disk takes long.
+    DiskStall,
     /// A bit of a file at rest flips.
     BitRot,
 }
 
 impl FaultKind {
     /// How many there are.
-    pub const COUNT: usize = 21;
+    pub const COUNT: usize = 22;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -87,6 +93,7 @@ impl FaultKind {
         Self::ClockJump,
         Self::SplitBrain,
         Self::DiskFull,
+        Self::DiskStall,
         Self::BitRot,
     ];
 
@@ -113,6 +120,7 @@ impl FaultKind {
             Self::ClockJump => "clock jumped ahead",
             Self::SplitBrain => "second coordinator",
             Self::DiskFull => "disk full for a while",
+            Self::DiskStall => "disk stalls",
             Self::BitRot => "bit flipped at rest",
         }
     }
@@ -209,6 +217,7 @@ impl Cluster {
                 self.at(until, Happening::DiskHasRoom);
                 Some(format!("until {} ms", until / 1000))
             }
+            FaultKind::DiskStall => self.stall(),
             FaultKind::BitRot => self.rot(),
         }
     }
@@ -313,6 +322,27 @@ impl Cluster {
         }
         self.at(self.now, Happening::StartCoordinator { place: 1 - place, split: true });
         Some(format!("beside coordinator {first}, until {} ms", end / 1000))
+    }
+
+    /// A call of the disk to come takes from a moment to many deadlines, or until everything is repaired.
+    fn stall(&mut self) -> Option<String> {
+        let coordinator = self.some_coordinator()?;
+        if self.stall.is_some() {
+            return None;
+        }
+        let calls = if self.fault_chance.happens(500) { 0 } else { self.fault_chance.below(CALLS_AHEAD) };
+        let most = LONGEST_STALL_DEADLINES * self.knobs.deadline_us;
+        let lasts_us = if self.fault_chance.happens(800) {
+            Some(self.fault_chance.magnitude(1_000, most))
+        } else {
+            None
+        };
+        self.disk.arm_stall(coordinator, calls);
+        self.stall = Some(ArmedStall { coordinator, lasts_us });
+        let length = lasts_us.map_or("until everything is repaired".to_string(), |lasts_us| {
+            format!("for {} ms", lasts_us / 1000)
+        });
+        Some(format!("coordinator {coordinator}, after {calls} calls, {length}"))
     }
 
     /// A bit of one checkpoint, or of the log: never so that nothing is left to go on from.

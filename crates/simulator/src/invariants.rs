@@ -2,6 +2,8 @@
 //!
 //! They know what happened and what is true (the oracle), and nothing of how the cluster decides.
 
+mod alarm;
+mod backlog_bounded;
 mod bounds;
 mod committed_once;
 mod counted_once;
@@ -15,10 +17,12 @@ mod nothing_stale;
 mod patience;
 mod replays_proved;
 mod right_values;
+mod saving_recovers;
 mod silence;
 mod step_log;
 mod step_order;
 mod terms;
+mod training_goes_on;
 
 use crate::disk::VirtualDisk;
 use crate::fact::Fact;
@@ -74,6 +78,10 @@ pub fn all(seed: u64) -> Vec<Box<dyn Invariant>> {
         Box::new(durable_checkpoints::DurableCheckpoints::new(seed)),
         Box::new(step_log::StepLog::new(seed)),
         Box::new(replays_proved::ReplaysProved::default()),
+        Box::new(backlog_bounded::BacklogBounded::default()),
+        Box::new(alarm::Alarm::default()),
+        Box::new(training_goes_on::TrainingGoesOn::default()),
+        Box::new(saving_recovers::SavingRecovers::default()),
         Box::new(silence::Silence::default()),
         Box::new(never_stuck::NeverStuck::default()),
         Box::new(late_copied::LateCopied),
@@ -89,6 +97,7 @@ pub(crate) mod testing {
 
     use std::path::Path;
 
+    use lockstep_checkpoint::backlog::Limits;
     use lockstep_control::{AssignReason, AssignmentId, Command, Event, Task, TaskKind, WorkerId};
     use lockstep_reduction::Node;
 
@@ -102,6 +111,8 @@ pub(crate) mod testing {
         knobs.without_faults();
         (knobs.kernels, knobs.shards, knobs.batch, knobs.examples) = (false, 4, 8, 8);
         (knobs.steps, knobs.validation, knobs.test) = (2, 1, 1);
+        knobs.backlog = Limits { steps: 4, step_bytes: 1000, records: 4 };
+        (knobs.checkpoint_us, knobs.append_us, knobs.disk_us) = (100_000, [1000; 2], [10_000; 2]);
         knobs
     }
 
@@ -112,6 +123,18 @@ pub(crate) mod testing {
         for (now, fact) in facts.iter().enumerate() {
             let view = View { knobs: &knobs, oracle: &oracle, disk: &disk, now: now as u64 };
             invariant.observe(fact, &view)?;
+            invariant.after_event(&view)?;
+        }
+        Ok(())
+    }
+
+    /// Shows what happened in events a microsecond apart; the first complaint.
+    pub(crate) fn judge_events(invariant: &mut dyn Invariant, events: &[Vec<Fact>]) -> Result<(), String> {
+        let (knobs, disk) = (knobs(), disk());
+        let oracle = Oracle::train(&knobs);
+        for (now, facts) in events.iter().enumerate() {
+            let view = View { knobs: &knobs, oracle: &oracle, disk: &disk, now: now as u64 };
+            facts.iter().try_for_each(|fact| invariant.observe(fact, &view))?;
             invariant.after_event(&view)?;
         }
         Ok(())

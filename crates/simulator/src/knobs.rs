@@ -3,7 +3,9 @@
 //! Each class of faults is off in many seeds (swarm testing: A. Groce et al., ISSTA 2012), so that one class does not
 //! hide what another would show.
 
+use lockstep_checkpoint::backlog::Limits;
 use lockstep_control::{Leaves, Plan, Task, TaskKind};
+use lockstep_model::PARAMETER_BYTES;
 use lockstep_reduction::Cut;
 
 use crate::chance::{Chance, Subject};
@@ -65,6 +67,10 @@ pub struct Knobs {
     pub latency_us: [u64; 2],
     /// What one checkpoint takes the disk, at least and at most.
     pub disk_us: [u64; 2],
+    /// What the record of a step takes the disk, at least and at most: in some clusters longer than a step.
+    pub append_us: [u64; 2],
+    /// How much waits for the disk.
+    pub backlog: Limits,
     /// From the end of a process to its next one, at least and at most.
     pub restart_us: [u64; 2],
     /// Faults come for so long; then they stop and the run has to end.
@@ -145,6 +151,8 @@ impl Knobs {
             max_restarts: chance.between(0, 6) as u32,
             latency_us: [latency / 2, latency],
             disk_us: [200, chance.magnitude(500, 100_000)],
+            append_us: [1, chance.magnitude(10, 100_000)],
+            backlog: backlog(chance, kernels),
             restart_us: [20_000, chance.magnitude(40_000, 2_000_000)],
             faulty_us,
             fault_every_us: chance.magnitude(20_000, 1_000_000),
@@ -276,6 +284,16 @@ impl Knobs {
         let settle_us = 20 * self.deadline_us.max(task_us) + 4 * self.restart_us[1] + 4 * LONGEST_BACK_OFF_US;
         settle_us + self.join_timeout_us + tasks * (task_us + self.disk_us[1])
     }
+}
+
+/// From so little that most stalls overflow it to more than a run has steps; sometimes the bytes are the tighter bound.
+/// With less than four, no two steps that follow each other find room on a disk that is always too slow, and every one
+/// that does begins the log again.
+fn backlog(chance: &mut Chance, kernels: bool) -> Limits {
+    let steps = chance.magnitude(4, 256) as usize;
+    let weights = if kernels { PARAMETER_BYTES } else { 32 };
+    let step_bytes = (steps * chance.pick(&[30, 100, 200]) / 100).max(4) * weights;
+    Limits { steps, step_bytes, records: chance.magnitude(1, 256) as usize }
 }
 
 #[cfg(test)]

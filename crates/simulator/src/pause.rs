@@ -16,7 +16,7 @@ impl Cluster {
                     && self.coordinator_waits(coordinator, happening)
             }
             Happening::Timer { coordinator, .. }
-            | Happening::Save { coordinator }
+            | Happening::Journal { coordinator, .. }
             | Happening::CoordinatorBeat { coordinator }
             | Happening::Reaped { coordinator, .. } => self.coordinator_waits(coordinator, happening),
             Happening::Down { stream, arrived } | Happening::Weights { stream, arrived } => {
@@ -99,6 +99,8 @@ impl Cluster {
         self.armed = None;
         self.disk.set_faults(0, 0);
         self.disk.set_full(false);
+        self.disk.disarm_stall();
+        self.stall = None;
         for machine in 0..self.machines.len() {
             for place in 0..PLACES {
                 self.set_link(machine, place, Link::default());
@@ -121,6 +123,7 @@ impl Cluster {
             self.kill_coordinator(coordinator, Crash::at("it was replaced"), false);
         }
         if let Some(newest) = newest {
+            self.let_go(newest);
             self.resume_coordinator(newest);
         }
         if self.newest_running().is_none() {

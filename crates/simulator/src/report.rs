@@ -33,6 +33,8 @@ pub struct Statistics {
     pub faults: BTreeMap<&'static str, u64>,
     /// Where coordinators were killed.
     pub crashes: BTreeMap<String, u64>,
+    /// Which calls of the disk have stalled.
+    pub stalls: BTreeMap<String, u64>,
     /// How processes of the coordinator ended by themselves.
     pub outcomes: BTreeMap<&'static str, u64>,
 }
@@ -47,6 +49,7 @@ impl Statistics {
         self.longest_end_percent = self.longest_end_percent.max(other.longest_end_percent);
         merge(&mut self.faults, &other.faults);
         merge(&mut self.crashes, &other.crashes);
+        merge(&mut self.stalls, &other.stalls);
         merge(&mut self.outcomes, &other.outcomes);
     }
 }
@@ -66,6 +69,7 @@ impl fmt::Display for Statistics {
         )?;
         table(f, "faults and what came of them", &self.faults)?;
         table(f, "coordinators killed, by point", &self.crashes)?;
+        table(f, "calls of the disk that stalled", &self.stalls)?;
         table(f, "coordinators ended by themselves", &self.outcomes)
     }
 }

@@ -1,11 +1,12 @@
 //! What a simulated run keeps on its virtual disk: term, step log and checkpoints, all through the production crate.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lockstep_checkpoint::{
-    Checkpoints, Damage, Entry, Files, Journal, JournalError, Kind, LastTask, LogHeader, Manifest, Opened,
-    Places, Progress, Proof, Record, Records, State, StoredModel, advance_term,
+    Checkpoints, Damage, Entry, Error, Files, Journal, JournalError, Kind, LastTask, LogHeader, Manifest,
+    Note, Opened, Places, Progress, Proof, Record, Records, State, StoredModel, advance_term,
 };
 use lockstep_control::{Task, TaskKind};
 
@@ -42,6 +43,18 @@ pub struct Restored {
     pub examples: u64,
 }
 
+/// What the journal cannot do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another process has taken the run over.
+    Superseded {
+        /// Its term.
+        term: u64,
+    },
+    /// Anything else, as a sentence.
+    Failed(String),
+}
+
 /// The journal of one process.
 pub struct Storage {
     term: u64,
@@ -52,6 +65,15 @@ pub struct Storage {
 impl std::fmt::Debug for Storage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Storage of term {}", self.term)
+    }
+}
+
+impl From<JournalError> for Refusal {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Superseded(Error::Superseded { term, .. }) => Self::Superseded { term },
+            other => Self::Failed(other.to_string()),
+        }
     }
 }
 
@@ -75,21 +97,27 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// If it differs from what was recorded. A log that fails is no error: training goes on.
-    pub fn committed(&mut self, step: u64, weights: &Value) -> Result<Proof, String> {
-        match self.journal.committed(step, weights.digest()) {
-            // Its saves fail from now on.
-            Err(JournalError::Superseded(_)) => Ok(Proof::Unrecorded),
-            committed => committed.map_err(|error| error.to_string()),
-        }
+    /// If it differs from what was recorded, or the run was taken over. A log that fails is no error: training goes on.
+    pub fn committed(&mut self, step: u64, weights: &Value) -> Result<Proof, Refusal> {
+        self.journal.committed(step, weights.digest()).map_err(Refusal::from)
+    }
+
+    /// The steps that were committed and whose records may be lost.
+    pub fn pending(&self) -> Option<RangeInclusive<u64>> {
+        self.journal.pending()
+    }
+
+    /// What the journal has told since it was last asked.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        self.journal.take_notes()
     }
 
     /// Saves the state after a task.
     ///
     /// # Errors
     ///
-    /// What the disk refuses, as a sentence.
-    pub fn save(&mut self, after: Task, weights: &Value, examples: u64) -> Result<(), String> {
+    /// What the disk refuses, or that the run was taken over.
+    pub fn save(&mut self, after: Task, weights: &Value, examples: u64) -> Result<(), Refusal> {
         let last_task = match after.kind {
             TaskKind::Train => LastTask::Step,
             TaskKind::Validate | TaskKind::Test => LastTask::Validation,
@@ -119,8 +147,8 @@ impl Storage {
         self.save_tensor(&state, &TOY_SHAPE, &values)
     }
 
-    fn save_tensor(&mut self, state: &State, shape: &[usize], values: &[f32]) -> Result<(), String> {
-        self.journal.save(state, &[("weights", shape, values)]).map_err(|error| error.to_string())
+    fn save_tensor(&mut self, state: &State, shape: &[usize], values: &[f32]) -> Result<(), Refusal> {
+        self.journal.save(state, &[("weights", shape, values)]).map_err(Refusal::from)
     }
 }
 
@@ -183,9 +211,7 @@ pub fn history_on(disk: &VirtualDisk, knobs: &Knobs) -> Result<Logged, String> {
     let mut logged = Logged::default();
     let records = match Records::open(Arc::new(disk.open(usize::MAX)), &path("steps.log"), &header(knobs)) {
         Ok(records) => records,
-        Err(lockstep_checkpoint::Error::Read { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound =>
-        {
+        Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Ok(logged);
         }
         Err(error) => return Err(error.to_string()),

@@ -1,14 +1,13 @@
 //! What a simulated coordinator does with sums and weights: the tree, comparing, the update, the checkpoints.
 
-use lockstep_checkpoint::Proof;
 use lockstep_control::{Event, Task, TaskKind, WorkerId};
 use lockstep_reduction::Node;
 
-use super::{Coordinator, Snapshot};
+use super::Coordinator;
 use crate::arithmetic::Value;
-use crate::cluster::{Cluster, Happening};
+use crate::cluster::Cluster;
 use crate::crash::Crash;
-use crate::fact::{CoordinatorId, Fact};
+use crate::fact::Fact;
 
 impl Cluster {
     pub(super) fn combine(
@@ -103,55 +102,15 @@ impl Cluster {
         let examples = coordinator.examples;
         self.fact(Fact::Done { coordinator: id, task, value: value.clone(), examples });
         if task.kind == TaskKind::Train {
-            if let Some(crash) = self.crash_at("after the update, before its record") {
+            if let Some(crash) = self.crash_at("after the update, before it waits for its record") {
                 return Err(crash);
             }
-            match coordinator.storage.committed(task.step, &value) {
-                Ok(Proof::Proved) => self.fact(Fact::Proved { coordinator: id, step: task.step }),
-                Ok(Proof::Appended) => {}
-                Ok(Proof::Resumed { .. }) => self.count("log resumed behind a gap"),
-                Ok(Proof::Unrecorded) => self.count("step not recorded"),
-                Err(reason) => {
-                    self.fact(Fact::NotProved { coordinator: id, step: task.step, reason });
-                    return Ok(Event::Contradicted { step: task.step });
-                }
-            }
-            if let Some(crash) = self.disk_crash(id).or_else(|| self.crash_at("after the step's record")) {
+            self.record_step(coordinator, task.step, value);
+            if let Some(crash) = self.crash_at("while the step waits for its record") {
                 return Err(crash);
             }
         }
+        self.record_line(coordinator, task);
         Ok(Event::Updated { task })
-    }
-
-    pub(super) fn save_later(&mut self, coordinator: CoordinatorId) {
-        let [low, high] = self.knobs.disk_us;
-        let at = self.now + self.network_chance.between(low, high);
-        self.at(at, Happening::Save { coordinator });
-    }
-
-    /// Writes the checkpoint that waits longest.
-    pub(crate) fn save(&mut self, id: CoordinatorId) {
-        let Some(durable) = self.write_checkpoint(id) else { return };
-        let more = self.coordinators[id].as_ref().is_some_and(|coordinator| !coordinator.saves.is_empty());
-        if more {
-            self.save_later(id);
-        }
-        self.drive(id, Event::Saved { durable });
-    }
-
-    /// `None` if the process was killed at it, or nothing waits.
-    pub(super) fn write_checkpoint(&mut self, id: CoordinatorId) -> Option<bool> {
-        let coordinator = self.coordinators[id].as_mut()?;
-        let snapshot = coordinator.saves.pop_front()?;
-        let Snapshot { after, weights, examples } = snapshot;
-        let failure = coordinator.storage.save(after, &weights, examples).err();
-        if let Some(crash) = self.disk_crash(id) {
-            self.kill_coordinator(id, crash, false);
-            return None;
-        }
-        let durable = failure.is_none();
-        self.count(if durable { "checkpoint saved" } else { "checkpoint failed" });
-        self.fact(Fact::Saved { coordinator: id, after, failure });
-        Some(durable)
     }
 }

@@ -1,12 +1,13 @@
 //! How processes of the coordinator begin and end, and how their local workers are started again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lockstep_control::{Control, Event, Outcome, Settings, Task};
 use lockstep_proto::Fence;
 
 use super::Coordinator;
+use super::journal::Journal;
 use crate::cluster::{Cluster, Happening};
 use crate::crash::Crash;
 use crate::fact::{CoordinatorId, Fact};
@@ -60,8 +61,7 @@ impl Cluster {
             weights,
             step: done.map_or(0, |done| done.step),
             examples,
-            storage,
-            saves: VecDeque::new(),
+            journal: Journal::new(self.knobs.backlog, storage),
             arrived: None,
             restarts: [0; MAX_WORKERS],
             paused: false,
@@ -112,12 +112,10 @@ impl Cluster {
         self.drive(id, Event::ProcessEnded { worker, restarting });
     }
 
-    /// The run, or this process of it, is over: checkpoints that wait are written, and everybody is told.
+    /// The run, or this process of it, is over: what waits for the disk is written, and everybody is told.
     pub(super) fn finish(&mut self, id: CoordinatorId, outcome: Outcome) {
-        while self.coordinators[id].as_ref().is_some_and(|coordinator| !coordinator.saves.is_empty()) {
-            if self.write_checkpoint(id).is_none() {
-                return;
-            }
+        if !self.close_journal(id) {
+            return;
         }
         let Some(coordinator) = self.coordinators[id].take() else { return };
         let fence = coordinator.fence;
@@ -133,9 +131,8 @@ impl Cluster {
 
     /// A process of the coordinator is killed; `silently`: with its machine, so that no stream says so.
     pub(crate) fn kill_coordinator(&mut self, id: CoordinatorId, crash: Crash, silently: bool) {
-        if self.coordinators[id].take().is_none() {
-            return;
-        }
+        let Some(mut coordinator) = self.coordinators[id].take() else { return };
+        self.break_off_journal(&mut coordinator);
         self.fact(Fact::Ended { coordinator: id, outcome: None, point: crash.point });
         self.count_crash(crash);
         self.coordinator_gone(id, silently);
@@ -145,6 +142,7 @@ impl Cluster {
     /// Its streams end, and its local workers with it.
     fn coordinator_gone(&mut self, id: CoordinatorId, silently: bool) {
         self.disk.close(id);
+        self.stall.take_if(|stall| stall.coordinator == id);
         if silently && self.running().next().is_none() {
             self.disk.crash();
         }

@@ -15,8 +15,8 @@ struct Handle {
 
 impl Files for Mount {
     fn create_dir(&self, directory: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.enter(self.process, "before a folder is made", directory)?;
+        let (mut state, entered) = self.begin("before a folder is made", directory);
+        entered?;
         if state.folders.insert(directory.to_path_buf()) {
             state.pending.push(Change::Folder { path: directory.to_path_buf() });
         }
@@ -24,8 +24,8 @@ impl Files for Mount {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Writable>> {
-        let mut state = self.state();
-        state.enter(self.process, "before a file is made", path)?;
+        let (mut state, entered) = self.begin("before a file is made", path);
+        entered?;
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -41,8 +41,8 @@ impl Files for Mount {
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn Writable>> {
-        let mut state = self.state();
-        state.enter(self.process, "before a file is opened", path)?;
+        let (state, entered) = self.begin("before a file is opened", path);
+        entered?;
         let content = *state.names.get(path).ok_or_else(not_found)?;
         Ok(Box::new(Handle { mount: self.clone(), path: path.to_path_buf(), content }))
     }
@@ -83,8 +83,7 @@ impl Files for Mount {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        let entered = state.enter(self.process, "at a renaming", to);
+        let (mut state, entered) = self.begin("at a renaming", to);
         if entered.is_err() && !(state.was_killed(self.process) && state.chance.happens(500)) {
             return entered;
         }
@@ -95,17 +94,17 @@ impl Files for Mount {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.enter(self.process, "before a file is removed", path)?;
+        let (mut state, entered) = self.begin("before a file is removed", path);
+        entered?;
         state.names.remove(path).ok_or_else(not_found)?;
         state.pending.push(Change::Unlink { path: path.to_path_buf() });
         Ok(())
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let (mut state, entered) = self.begin("before a folder's sync", directory);
+        entered?;
         let state = &mut *state;
-        state.enter(self.process, "before a folder's sync", directory)?;
         let failed = state.chance.happens(state.failed_syncs);
         let pending = std::mem::take(&mut state.pending);
         for change in pending {
@@ -138,9 +137,8 @@ impl Files for Mount {
 impl Writable for Handle {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let process = self.mount.process;
-        let mut state = self.mount.state();
+        let (mut state, mut entered) = self.mount.begin("in the middle of a write", &self.path);
         let state = &mut *state;
-        let mut entered = state.enter(process, "in the middle of a write", &self.path);
         if state.full {
             *state.faults.entry("write to a full disk").or_default() += 1;
             entered = entered.and(Err(io::ErrorKind::StorageFull.into()));
@@ -157,10 +155,9 @@ impl Writable for Handle {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let process = self.mount.process;
-        let mut state = self.mount.state();
+        let (mut state, entered) = self.mount.begin("before a file's sync", &self.path);
+        entered?;
         let state = &mut *state;
-        state.enter(process, "before a file's sync", &self.path)?;
         let failed = state.chance.happens(state.failed_syncs);
         if let Some(content) = state.contents.get_mut(&self.content) {
             if failed {

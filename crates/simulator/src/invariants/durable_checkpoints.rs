@@ -27,7 +27,12 @@ impl DurableCheckpoints {
 
     /// The state that must be found, or a later one.
     fn promised(&self) -> Option<Task> {
-        if self.rotten { self.saved.first().copied() } else { self.saved.last().copied() }
+        match &self.saved[..] {
+            // It may be the only one of which this is known.
+            [_] if self.rotten => None,
+            saved if self.rotten => saved.first().copied(),
+            saved => saved.last().copied(),
+        }
     }
 
     fn try_a_crash(&mut self, loss: Loss, view: &View) -> Result<(), String> {

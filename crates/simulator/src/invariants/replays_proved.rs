@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_control::TaskKind;
+use lockstep_checkpoint::Proof;
 
 use super::{Invariant, View};
 use crate::chance::{Chance, Subject};
@@ -14,7 +14,7 @@ use crate::storage;
 #[derive(Debug, Default)]
 pub struct ReplaysProved {
     recorded: BTreeMap<CoordinatorId, BTreeSet<u64>>,
-    /// Done, and not proved yet.
+    /// They wait, and are not proved yet.
     due: BTreeSet<(CoordinatorId, u64)>,
 }
 
@@ -35,15 +35,19 @@ impl Invariant for ReplaysProved {
                 let recorded = steps.filter(|step| history.digest_of(*step).is_some()).collect();
                 self.recorded.insert(*coordinator, recorded);
             }
-            Fact::Done { coordinator, task, .. } if task.kind == TaskKind::Train => {
+            Fact::StepWaits { coordinator, step, lost, .. } => {
                 let recorded = self.recorded.get_mut(coordinator);
-                if recorded.is_some_and(|recorded| recorded.remove(&task.step)) {
-                    self.due.insert((*coordinator, task.step));
+                if recorded.is_some_and(|recorded| recorded.remove(step)) && !lost {
+                    self.due.insert((*coordinator, *step));
                 }
             }
-            Fact::Proved { coordinator, step } => {
-                self.due.remove(&(*coordinator, *step));
+            Fact::Recorded { coordinator, step, proof } => {
+                if *proof == Proof::Proved {
+                    self.due.remove(&(*coordinator, *step));
+                }
+                return self.nothing_due(*coordinator, *step);
             }
+            Fact::Saved { coordinator, after, .. } => return self.nothing_due(*coordinator, after.step),
             Fact::NotProved { step, reason, .. } => return Err(format!("step {step}: {reason}")),
             // Killed in between, it has not gone on.
             Fact::Ended { coordinator, .. } => self.due.retain(|(of, _)| of != coordinator),
@@ -51,10 +55,13 @@ impl Invariant for ReplaysProved {
         }
         Ok(())
     }
+}
 
-    fn after_event(&mut self, _view: &View) -> Result<(), String> {
-        match self.due.first() {
-            Some((coordinator, step)) => {
+impl ReplaysProved {
+    /// The journal has come to this step, in order.
+    fn nothing_due(&self, coordinator: CoordinatorId, step: u64) -> Result<(), String> {
+        match self.due.range((coordinator, 0)..=(coordinator, step)).next() {
+            Some((_, step)) => {
                 Err(format!("coordinator {coordinator} did not hold step {step} against its record"))
             }
             None => Ok(()),
@@ -64,7 +71,7 @@ impl Invariant for ReplaysProved {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{disk, done, judge_on, knobs, started, step, storage};
+    use super::super::testing::{disk, judge_on, knobs, started, storage};
     use super::*;
     use crate::oracle::Oracle;
 
@@ -74,10 +81,15 @@ mod tests {
         storage(&disk).committed(1, oracle.weights(1).unwrap()).unwrap();
         let mut invariant = ReplaysProved::default();
         judge_on(&mut invariant, &disk, 0, &started(2)).unwrap();
-        let error = judge_on(&mut invariant, &disk, 1, &done(step(1))).unwrap_err();
+        let waits = |step, lost| Fact::StepWaits { coordinator: 0, step, bytes: 32, lost };
+        let recorded = |step, proof| Fact::Recorded { coordinator: 0, step, proof };
+        judge_on(&mut invariant, &disk, 1, &waits(1, false)).unwrap();
+        let error = judge_on(&mut invariant, &disk, 2, &recorded(1, Proof::Unrecorded)).unwrap_err();
         assert_eq!(error, "coordinator 0 did not hold step 1 against its record");
-        assert_eq!(judge_on(&mut invariant, &disk, 1, &Fact::Proved { coordinator: 0, step: 1 }), Ok(()));
-        assert_eq!(judge_on(&mut invariant, &disk, 2, &done(step(2))), Ok(()), "it had no record");
+        assert!(judge_on(&mut invariant, &disk, 2, &recorded(2, Proof::Appended)).is_err(), "nor before");
+        assert_eq!(judge_on(&mut invariant, &disk, 3, &recorded(1, Proof::Proved)), Ok(()));
+        judge_on(&mut invariant, &disk, 4, &waits(2, false)).unwrap();
+        assert_eq!(judge_on(&mut invariant, &disk, 4, &recorded(2, Proof::Appended)), Ok(()), "it had none");
         let contradiction = Fact::NotProved { coordinator: 0, step: 2, reason: "other bits".to_string() };
         assert_eq!(judge_on(&mut invariant, &disk, 3, &contradiction).unwrap_err(), "step 2: other bits");
     }

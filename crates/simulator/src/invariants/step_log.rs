@@ -1,5 +1,10 @@
 //! The step log is a valid chain, says only what is true, and covers every step up to the newest durable checkpoint,
-//! unless the disk has refused or lost records, or a second coordinator has taken over, which it then says.
+//! but for those that the queue has lost, the next one, which the log goes on with, and those of which the journal says
+//! that they are not durable; unless a bit has flipped, or a second coordinator has taken over.
+
+use std::collections::BTreeSet;
+
+use lockstep_checkpoint::Proof;
 
 use super::{Invariant, View};
 use crate::chance::{Chance, Subject};
@@ -12,13 +17,16 @@ use crate::storage;
 pub struct StepLog {
     /// Records may be missing.
     excused: bool,
+    /// Steps that have no record, as is known: the queue has lost them, or they came after such, or the log could not be
+    /// written.
+    lost: BTreeSet<u64>,
     chance: Chance,
 }
 
 impl StepLog {
     /// Before the first record.
     pub fn new(seed: u64) -> Self {
-        Self { excused: false, chance: Chance::new(seed ^ 0x106, Subject::Probe) }
+        Self { excused: false, lost: BTreeSet::new(), chance: Chance::new(seed ^ 0x106, Subject::Probe) }
     }
 }
 
@@ -29,11 +37,37 @@ impl Invariant for StepLog {
 
     fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
         match fact {
-            Fact::Fault {
-                class: "bit flipped at rest" | "disk full for a while" | "second coordinator",
-                ..
-            } => {
+            Fact::Fault { class: "bit flipped at rest" | "second coordinator", .. } => {
                 self.excused = true;
+                Ok(())
+            }
+            Fact::StepWaits { step, lost: true, .. } => {
+                self.lost.insert(*step);
+                Ok(())
+            }
+            Fact::Recorded { step, proof: Proof::Resumed { missing }, .. } => {
+                let known = (*missing.start()..*step).all(|missing| self.lost.contains(&missing));
+                self.lost.insert(*step);
+                // Of two coordinators, each has its own gaps.
+                if known || self.excused {
+                    Ok(())
+                } else {
+                    Err(format!("steps {missing:?} are left out, and not all are lost"))
+                }
+            }
+            Fact::Recorded { step, proof: Proof::Unrecorded, .. } => {
+                // An earlier process was killed before it could say that it had gone on with this step.
+                if self.lost.contains(&(step - 1)) {
+                    self.lost.insert(*step);
+                }
+                Ok(())
+            }
+            Fact::NotDurable { steps, .. } => {
+                self.lost.extend(steps.clone());
+                Ok(())
+            }
+            Fact::Recorded { step, .. } => {
+                self.lost.remove(step);
                 Ok(())
             }
             Fact::Saved { after, failure: None, .. } => {
@@ -46,13 +80,16 @@ impl Invariant for StepLog {
                         return Err(format!("it has another digest for step {}", record.step));
                     }
                 }
-                if self.excused || view.knobs.disk_errors > 0 || view.knobs.failed_syncs > 0 {
+                if self.excused {
                     return Ok(());
                 }
-                if let Some(damage) = history.damage() {
+                let failed = view.disk.failed_calls() > 0;
+                if let Some(damage) = history.damage().filter(|_| !failed) {
                     return Err(format!("nothing has damaged it, and it is: {damage}"));
                 }
-                let missing = (1..=after.step).find(|step| history.digest_of(*step).is_none());
+                let mut steps = 1..=after.step;
+                let missing =
+                    steps.find(|step| history.digest_of(*step).is_none() && !self.lost.contains(step));
                 match missing {
                     Some(step) => Err(format!("{after} is saved, and step {step} has no record")),
                     None => Ok(()),
@@ -88,5 +125,26 @@ mod tests {
         storage.save(step(2), oracle.weights(2).unwrap(), 16).unwrap();
         let error = judge_on(&mut excused, &disk, 3, &saved(2)).unwrap_err();
         assert_eq!(error, "it has another digest for step 2");
+    }
+
+    #[test]
+    fn a_gap_where_nothing_was_lost_is_seen() {
+        let (disk, oracle) = (disk(), Oracle::train(&knobs()));
+        let mut storage = storage(&disk);
+        // The queue has lost step 1, so the log begins again with step 2.
+        storage.committed(2, oracle.weights(2).unwrap()).unwrap();
+        storage.save(step(2), oracle.weights(2).unwrap(), 16).unwrap();
+        let lost = Fact::StepWaits { coordinator: 0, step: 1, bytes: 32, lost: true };
+        let after = Fact::Recorded { coordinator: 0, step: 2, proof: Proof::Resumed { missing: 1..=2 } };
+        let mut told = StepLog::new(1);
+        for fact in [&lost, &after, &saved(2)] {
+            assert_eq!(judge_on(&mut told, &disk, 0, fact), Ok(()));
+        }
+        let error = judge_on(&mut StepLog::new(1), &disk, 0, &saved(2)).unwrap_err();
+        assert_eq!(error, "step 2 is saved, and step 1 has no record");
+        let mut half_told = StepLog::new(1);
+        judge_on(&mut half_told, &disk, 0, &lost).unwrap();
+        let error = judge_on(&mut half_told, &disk, 0, &saved(2)).unwrap_err();
+        assert_eq!(error, "step 2 is saved, and step 2 has no record");
     }
 }

@@ -1,6 +1,7 @@
-//! A term never goes back, and is durable before anybody hears it; who hears of a higher one does nothing more.
+//! A term never goes back, no two processes have the same, and it is durable before anybody hears it; who hears of a
+//! higher one does nothing more, and who saves once a higher one has begun hears of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_control::{Command, Event, Outcome};
 
@@ -14,6 +15,9 @@ use crate::storage;
 #[derive(Debug)]
 pub struct Terms {
     highest: u64,
+    of: BTreeMap<CoordinatorId, u64>,
+    /// Their journal began with a state to be saved when a higher term had begun.
+    outdated: BTreeSet<CoordinatorId>,
     heard: BTreeMap<(usize, u32), u64>,
     /// Coordinators that have heard of a higher one.
     superseded: BTreeMap<CoordinatorId, u64>,
@@ -25,6 +29,8 @@ impl Terms {
     pub fn new(seed: u64) -> Self {
         Self {
             highest: 0,
+            of: BTreeMap::new(),
+            outdated: BTreeSet::new(),
             heard: BTreeMap::new(),
             superseded: BTreeMap::new(),
             chance: Chance::new(seed, Subject::Probe),
@@ -39,11 +45,12 @@ impl Invariant for Terms {
 
     fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
         match fact {
-            Fact::Started { term, .. } => {
+            Fact::Started { coordinator, term, .. } => {
                 if *term <= self.highest {
                     return Err(format!("term {term} begins after term {}", self.highest));
                 }
                 self.highest = *term;
+                self.of.insert(*coordinator, *term);
                 for loss in [Loss::Everything, Loss::Some] {
                     let next = storage::next_term_on(&view.disk.after_crash(loss, &mut self.chance))
                         .map_err(|error| format!("after a crash now no coordinator could start: {error}"))?;
@@ -51,6 +58,17 @@ impl Invariant for Terms {
                         return Err(format!("after a crash now term {next} would follow term {term}"));
                     }
                 }
+            }
+            Fact::SaveTaken { coordinator } => {
+                if self.of.get(coordinator).is_some_and(|term| *term < self.highest) {
+                    self.outdated.insert(*coordinator);
+                }
+            }
+            Fact::Saved { coordinator, after, failure: None } if self.outdated.contains(coordinator) => {
+                return Err(format!(
+                    "coordinator {coordinator} saves the state after {after}, although term {} had begun before",
+                    self.highest
+                ));
             }
             Fact::Told { coordinator, event: Event::Superseded { term } } => {
                 self.superseded.insert(*coordinator, *term);
@@ -84,7 +102,7 @@ impl Invariant for Terms {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{disk, judge_on, started, storage, told};
+    use super::super::testing::{disk, judge_on, started, step, storage, told};
     use super::*;
 
     #[test]
@@ -115,5 +133,25 @@ mod tests {
         assert_eq!(judge_on(&mut terms, &disk, 4, &decided(Outcome::Superseded { term: 3 })), Ok(()));
         let error = judge_on(&mut terms, &disk, 5, &decided(Outcome::Done)).unwrap_err();
         assert!(error.contains("although it was replaced"), "{error}");
+    }
+
+    #[test]
+    fn a_replaced_coordinator_that_saves_is_seen() {
+        let (disk, mut terms) = (disk(), Terms::new(1));
+        let start = |terms: &mut Terms, coordinator, term| {
+            drop(storage(&disk));
+            let Fact::Started { weights, .. } = started(term) else { unreachable!() };
+            let started = Fact::Started { coordinator, term, done: None, weights, examples: 0 };
+            judge_on(terms, &disk, 0, &started).unwrap();
+        };
+        let taken = Fact::SaveTaken { coordinator: 0 };
+        let saved = Fact::Saved { coordinator: 0, after: step(1), failure: None };
+        start(&mut terms, 0, 1);
+        judge_on(&mut terms, &disk, 1, &taken).unwrap();
+        start(&mut terms, 1, 2);
+        assert_eq!(judge_on(&mut terms, &disk, 2, &saved), Ok(()), "it had begun with that before");
+        judge_on(&mut terms, &disk, 3, &taken).unwrap();
+        let error = judge_on(&mut terms, &disk, 4, &saved).unwrap_err();
+        assert_eq!(error, "coordinator 0 saves the state after step 1, although term 2 had begun before");
     }
 }
