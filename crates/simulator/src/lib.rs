@@ -12,6 +12,7 @@ mod crash;
 mod disk;
 mod fact;
 mod faults;
+mod held;
 mod invariants;
 pub mod knobs;
 mod message;
