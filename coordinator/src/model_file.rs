@@ -70,7 +70,7 @@ mod tests {
         let tensors: Vec<_> =
             tensors.iter().map(|tensor| (&*tensor.name, &*tensor.shape, &*tensor.values)).collect();
         lockstep_checkpoint::write_model(&theirs, &tensors, "{}").unwrap();
-        assert_ne!(std::fs::read(&own).unwrap(), std::fs::read(&theirs).unwrap());
+        assert_ne!(fs::read(&own).unwrap(), fs::read(&theirs).unwrap());
         for path in [own, theirs] {
             assert_eq!(lockstep_model::digest(&read(&path).unwrap()), lockstep_model::digest(&weights));
         }
