@@ -25,8 +25,16 @@ const EXTERNAL: [[&str; 2]; 6] = [
 /// the checkpoint that it goes on from.
 const MAY_CHANGE: [&str; 5] = ["term", "steps.log", "lock", "metrics.jsonl", "events.jsonl"];
 
-/// More than a start takes of anything that is limited here.
-const ENOUGH: u32 = 200;
+/// What fails, what makes it fail in the folder that the run is to have, and the flags for that.
+type Case<'a> = (&'a str, fn(&Path), &'a [&'a str]);
+
+/// Limits of the shell, from one within which nothing starts to one that is enough.
+fn limits() -> [Vec<String>; 2] {
+    // Every call that needs a descriptor, one after the other; and what may be written of a file, in blocks of 512 bytes.
+    let descriptors = (4..200).map(|most| format!("-n {most}"));
+    let blocks = [0, 1, 2, 4, 8, 32, 256, 1024].map(|most| format!("-f {most}"));
+    [descriptors.collect(), blocks.into()]
+}
 
 /// A folder with data and initial weights.
 fn folder() -> TempDir {
@@ -93,7 +101,7 @@ fn whichever_step_of_a_start_fails_the_disk_is_as_it_was() {
     let taken = taken.local_addr().unwrap().to_string();
     let nothing: fn(&Path) = |_| {};
     // In the order of a start. What is in the way lies in a folder that counts as empty.
-    let cases: [(&str, fn(&Path), &[&str]); 10] = [
+    let cases: [Case; 10] = [
         ("dashboard", nothing, &["--run-dir", "deep/run", "--dashboard", &taken]),
         ("listen", nothing, &["--run-dir", "deep/run", "--listen", &taken]),
         ("timeline", nothing, &["--run-dir", "deep/run", "--timeline", "nowhere/trace.json"]),
@@ -118,32 +126,50 @@ fn whichever_step_of_a_start_fails_the_disk_is_as_it_was() {
         let local = arguments.contains(&"--external=false");
         let rest = EXTERNAL
             .iter()
-            .filter(|flag| !arguments.contains(&flag[0]) && !(local && flag[0].starts_with("--external")));
+            .filter(|flag| !(arguments.contains(&flag[0]) || local && flag[0].starts_with("--external")));
         let rest: Vec<&str> = rest.flatten().copied().collect();
         assert!(fails(&[arguments, &rest].concat(), "-n 256", folder.path()), "{name}");
     }
 
-    // Every call that needs a descriptor, and every write of a byte too many, one after the other.
     for new in ["deep/run", "run"] {
-        for (limit, least) in [("-n", 4), ("-f", 0)] {
+        for limits in limits() {
             let folder = folder();
             fs::create_dir(folder.path().join("run")).unwrap();
             fs::create_dir(folder.path().join("run/lost+found")).unwrap();
             let arguments = [&["--run-dir", new][..], EXTERNAL.as_flattened()].concat();
-            let begins =
-                (least..ENOUGH).find(|most| !fails(&arguments, &format!("{limit} {most}"), folder.path()));
-            assert!(begins.is_some_and(|most| most > least), "{limit}: {begins:?}");
+            let failed = limits.iter().take_while(|limit| fails(&arguments, limit, folder.path())).count();
+            assert!((1..limits.len()).contains(&failed), "{failed} of {limits:?}");
         }
     }
-    for (limit, least) in [("-n", 4), ("-f", 0)] {
+    for limits in limits() {
         let folder = killed();
         let arguments = ["--resume", "run", "--external", "--timeline", "trace.json"];
-        let begins =
-            (least..ENOUGH).find(|most| !fails(&arguments, &format!("{limit} {most}"), folder.path()));
-        assert!(begins.is_some_and(|most| most > least), "{limit}: {begins:?}");
+        let failed = limits.iter().take_while(|limit| fails(&arguments, limit, folder.path())).count();
+        assert!((1..limits.len()).contains(&failed), "{failed} of {limits:?}");
         // And it goes on, whatever came to nothing in between.
-        let resumed =
-            start(coordinator(folder.path()).args(["--resume", "run", "--external=false"])).finish();
-        resumed.done();
+        start(coordinator(folder.path()).args(["--resume", "run", "--external=false"])).finish().done();
     }
+}
+
+#[test]
+fn whoever_is_told_to_end_before_it_has_begun_leaves_the_disk_as_it_was() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("run")).unwrap();
+    // The start waits here until somebody writes.
+    let token = folder.path().join("run/token");
+    assert!(Command::new("mkfifo").arg(&token).status().unwrap().success());
+    let names = || -> Vec<PathBuf> {
+        let names = fs::read_dir(folder.path().join("run")).unwrap();
+        names.map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut command = coordinator(folder.path());
+    let mut running = start(command.args(["--run-dir", "run"]).args(EXTERNAL.as_flattened()));
+    running.wait_for_line("training on ");
+    harness::wait_until(|| names().len() > 5);
+    running.signal(Signal::TERM);
+    fs::write(&token, "a-token\n").unwrap();
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(143), "{finished}");
+    assert_eq!(names(), [token]);
+    assert!(!folder.path().join("trace.json").exists());
 }

@@ -12,6 +12,12 @@ fn run(folder: &Path, arguments: &[&str]) -> Finished {
     start(coordinator(folder).args(arguments)).finish()
 }
 
+/// Whether nothing was amiss with the data but that they are not MNIST's.
+fn has_its_data(finished: &Finished) -> bool {
+    let is_of_data = |line: &str| line.contains(" is not MNIST's file: ");
+    finished.stderr.lines().filter(|line| line.contains("WARN")).all(is_of_data)
+}
+
 #[test]
 fn a_run_is_gone_on_with_and_read_from_another_folder() {
     let folder = data::folder();
@@ -27,7 +33,7 @@ fn a_run_is_gone_on_with_and_read_from_another_folder() {
         &["--resume", "../run", "--epochs", "21"],
     ] {
         let finished = run(&elsewhere, arguments).done();
-        assert!(!finished.stderr.contains("WARN"), "{arguments:?}: {finished}");
+        assert!(has_its_data(&finished), "{arguments:?}: {finished}");
     }
     let text = fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
     let again = ["--config", "../run/config.toml", "--run-dir", "again", "--max-steps", "1"];
@@ -44,7 +50,7 @@ fn a_run_is_gone_on_with_and_read_from_another_folder() {
         run(&elsewhere, &[arguments, &["--data-dir", "../moved"]].concat()).done();
     }
     let report = run(&elsewhere, &["report", "../run", "--data-dir", "../moved"]).done();
-    assert!(!report.stderr.contains("WARN"), "{report}");
+    assert!(has_its_data(&report), "{report}");
 }
 
 #[test]
@@ -61,7 +67,7 @@ fn a_run_that_fell_back_to_digits_knows_it_when_it_goes_on() {
     assert!(!identity(&before).unwrap().contains("fallback"), "it does not decide the bits");
     let resumed = run(folder.path(), &["--resume", "run", "--json"]).done().summary();
     assert_eq!(resumed["dataset_fallback"], true, "{resumed}");
-    assert_eq!(fs::read_to_string(&path).unwrap().contains("dataset-fallback"), true);
+    assert!(fs::read_to_string(&path).unwrap().contains("dataset-fallback = "));
     let evaluated: Value = run(folder.path(), &["evaluate", "run", "--json"]).done().summary();
     assert_eq!(evaluated["dataset_fallback"], true, "{evaluated}");
 }

@@ -23,7 +23,7 @@ use crate::crashing_disk::CrashingDisk;
 use crate::initial::Initial;
 use crate::latest::final_model;
 use crate::results::Results;
-use crate::run_directory::{Created, INITIAL_WEIGHTS, RunDirectory};
+use crate::run_directory::{Created, INITIAL_WEIGHTS, RunDirectory, RunDirectoryError};
 use crate::settings::{RunIdentity, Settings, StoredRun};
 
 /// A run's directory, held by this process.
@@ -86,7 +86,11 @@ impl Place {
         });
         let place = Self::hold(RunDirectory::create(&path)?, run_id, fallback)?;
         // Another process may have begun a run here between the look and the lock.
-        RunDirectory::create(&path).inspect_err(|_| place.created.keep())?;
+        RunDirectory::create(&path).inspect_err(|error| {
+            if matches!(error, RunDirectoryError::Exists { .. }) {
+                place.created.keep();
+            }
+        })?;
         // The weights first: what has a configuration is a run, and can be gone on with.
         initial.keep(&place.directory)?;
         place.write_config(settings, identity)?;
@@ -96,19 +100,26 @@ impl Place {
     /// Locks the directory; nothing is left of that if it cannot be had.
     fn hold(directory: RunDirectory, run_id: RunId, fallback: Option<String>) -> Result<Self> {
         let was_locked_before = directory.lock().exists();
-        match RunLock::acquire(directory.path()) {
-            Ok(lock) => {
+        let lock = RunLock::acquire(directory.path());
+        // Another's lock is another's file.
+        let another_s = matches!(lock, Err(lockstep_checkpoint::Error::Locked { .. }));
+        let seen = lock.map_err(anyhow::Error::from).and_then(|lock| {
+            let created = Created::in_directory(&directory, was_locked_before);
+            let created =
+                created.with_context(|| format!("cannot look into {}", directory.path().display()))?;
+            Ok((created, lock))
+        });
+        match seen {
+            Ok((created, lock)) => {
                 warn_of(&lock);
-                let created = Created::in_directory(&directory, was_locked_before);
                 Ok(Self { directory, run_id, fallback, created, _lock: lock })
             }
             Err(error) => {
-                // Another's lock is another's file.
-                if !was_locked_before && !matches!(error, lockstep_checkpoint::Error::Locked { .. }) {
+                if !was_locked_before && !another_s {
                     let _ = std::fs::remove_file(directory.lock());
                 }
                 directory.discard();
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -128,6 +139,13 @@ impl Place {
         let init = identity.initial_weights.as_ref().map(|_| INITIAL_WEIGHTS.into());
         let settings = Settings { init, ..settings.clone() };
         let text = settings.to_toml(&self.stored(identity));
+        if let Some(path) = settings.data_dir.as_ref().filter(|_| !text.contains("\ndata-dir = ")) {
+            tracing::warn!(
+                "config.toml cannot keep the name of the data folder {}, which is not UTF-8: give --data-dir again \
+                 whenever this run is gone on with",
+                path.display()
+            );
+        }
         self.created.replace(&self.directory.config());
         write_atomically(&self.directory.config(), text.as_bytes())?;
         match std::fs::create_dir(self.directory.logs()) {

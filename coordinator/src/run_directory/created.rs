@@ -5,7 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use lockstep_checkpoint::write_atomically;
@@ -22,24 +23,31 @@ pub struct Created {
     others: RefCell<Vec<PathBuf>>,
     /// Files that were written anew, with what they had in them.
     replaced: RefCell<Vec<(PathBuf, Vec<u8>)>>,
+    /// A descriptor for the way back: whoever came to nothing for want of one has none left to look around with.
+    spare: RefCell<Option<File>>,
     kept: Cell<bool>,
 }
 
 impl Created {
     /// Everything that comes into `directory` from now on, and the directory itself if this process made it. Its lock is
     /// held by now, and is part of it unless it `was_locked_before`.
-    pub fn in_directory(directory: &RunDirectory, was_locked_before: bool) -> Self {
-        let mut before: BTreeSet<PathBuf> = below(directory.path()).into_iter().collect();
+    ///
+    /// # Errors
+    ///
+    /// If the system does not let us see what is there.
+    pub fn in_directory(directory: &RunDirectory, was_locked_before: bool) -> io::Result<Self> {
+        let mut before: BTreeSet<PathBuf> = below(directory.path())?.into_iter().collect();
         if !was_locked_before {
             before.remove(&directory.lock());
         }
-        Self {
+        Ok(Self {
             directory: directory.clone(),
             before,
             others: RefCell::default(),
             replaced: RefCell::default(),
+            spare: RefCell::new(Some(File::open(directory.path())?)),
             kept: Cell::new(false),
-        }
+        })
     }
 
     /// A new file that lies elsewhere is part of it, too.
@@ -56,6 +64,7 @@ impl Created {
 
     /// The start came to something: all of it stays.
     pub fn keep(&self) {
+        self.spare.take();
         self.kept.set(true);
     }
 }
@@ -65,6 +74,7 @@ impl Drop for Created {
         if self.kept.get() {
             return;
         }
+        self.spare.take();
         // Whatever cannot be removed or written stays as it is: there is nobody left to tell.
         for (path, content) in self.replaced.take() {
             let _ = write_atomically(&path, &content);
@@ -75,7 +85,7 @@ impl Drop for Created {
         let lock = self.directory.lock();
         let made = |path: &&PathBuf| !self.before.contains(*path) && **path != lock;
         // What is in a folder stands behind it.
-        for path in below(self.directory.path()).iter().rev().filter(made) {
+        for path in below(self.directory.path()).unwrap_or_default().iter().rev().filter(made) {
             if fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
                 // It refuses a folder that holds anything.
                 let _ = fs::remove_dir(path);
@@ -92,18 +102,24 @@ impl Drop for Created {
 }
 
 /// All that is in a run's directory: a folder, then what is in it.
-fn below(directory: &Path) -> Vec<PathBuf> {
+fn below(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![(directory.to_path_buf(), RunDirectory::DEPTH)];
     while let Some((folder, depth)) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let entries = match fs::read_dir(&folder) {
+            // What only the system may look into is none of a run's.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && folder != directory => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
             if depth > 1 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push((entry.path(), depth - 1));
             }
             found.push(entry.path());
         }
     }
-    found
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -115,7 +131,7 @@ mod tests {
         let directory = RunDirectory::create(path).unwrap();
         let was_locked_before = directory.lock().exists();
         fs::write(directory.lock(), "").unwrap();
-        let created = Created::in_directory(&directory, was_locked_before);
+        let created = Created::in_directory(&directory, was_locked_before).unwrap();
         for file in [directory.config(), directory.token(), directory.steps_log(), directory.metrics()] {
             created.replace(&file);
             fs::write(file, "new").unwrap();
@@ -146,11 +162,11 @@ mod tests {
         for (name, content) in [("lost+found", "theirs"), ("token", "old"), ("logs/local-1.log", "old")] {
             fs::write(path.join(name), content).unwrap();
         }
-        let before = below(&path);
+        let before = below(&path).unwrap();
         let (directory, created) = start(&path);
         drop(created);
         let content = |name: &str| fs::read_to_string(path.join(name)).unwrap();
-        assert_eq!(below(&path).len(), before.len(), "{before:?}");
+        assert_eq!(below(&path).unwrap().len(), before.len(), "{before:?}");
         assert_eq!([content("lost+found"), content("token")], ["theirs", "old"]);
 
         let (_, created) = start(&path);
