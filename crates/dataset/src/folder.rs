@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::examples::{Examples, hex};
 use crate::idx::{self, Content, IdxFile};
 use crate::mnist::{self, Digests, Role};
+use crate::threads::on_all_cores;
 
 /// One file of a verified folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,11 +111,11 @@ fn read_all(dir: &Path) -> Result<[(PathBuf, IdxFile); 4], Error> {
         paths.push((role, find(&place, role).ok_or_else(|| missing(&place, dir, role))?));
     }
     // One task per file: rayon must not put the largest file and another into the same one.
-    let mut results: Vec<_> = paths
-        .par_iter()
-        .with_max_len(1)
-        .map(|(role, path)| idx::read(path, content(*role)).map(|file| (path.clone(), file)))
-        .collect();
+    let mut results: Vec<_> = on_all_cores(|| {
+        let read =
+            |(role, path): &(Role, PathBuf)| idx::read(path, content(*role)).map(|file| (path.clone(), file));
+        paths.par_iter().with_max_len(1).map(read).collect()
+    });
     let mut next = || results.remove(0);
     let files = [next()?, next()?, next()?, next()?];
     for pair in [&files[..2], &files[2..]] {
