@@ -2,29 +2,36 @@
 
 use std::process::ExitCode;
 
-use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError, sentence};
+use lockstep_coordinator::cli::{
+    self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, Parsed, UsageError, sentence,
+};
 use lockstep_coordinator::model_commands::{evaluate, export, predict};
 use lockstep_coordinator::settings::SettingsError;
 use lockstep_coordinator::{
     bench, chaos, compare_command, data_command, report_command, show_command, train, verify_command,
 };
 use lockstep_telemetry::Terminal;
-use lockstep_worker::instruction_set;
-use tracing_subscriber::EnvFilter;
+use lockstep_worker::cli::log_filter;
+use lockstep_worker::{instruction_set, signals};
 
 fn main() -> ExitCode {
-    let invocation = match cli::parse(std::env::args_os()) {
-        Ok(Invocation::Worker(arguments)) => return lockstep_worker::cli::main(arguments),
-        Ok(invocation) => invocation,
+    if let Err(error) = signals::take_over() {
+        return lockstep_worker::cli::no_signals(&error);
+    }
+    let Parsed { invocation, variables } = match cli::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
         Err(error) => return error.report().into(),
+    };
+    let invocation = match invocation {
+        Invocation::Worker(arguments) => return lockstep_worker::cli::main(arguments, &variables),
+        invocation => invocation,
     };
     if let Err(error) = instruction_set::force_from_environment() {
         return UsageError::from(error).report().into();
     }
     let terminal = Terminal::stderr();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter())
         .with_ansi(terminal.has_color())
         .with_target(false)
         .with_writer(terminal.log_writer());
@@ -58,7 +65,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(error) => {
-            terminal.print_line(&format!("error: {}", sentence(&error)));
+            terminal.print_line(&format!("error: {}", variables.name_in(&sentence(&error))));
             // The settings may turn out to be wrong only when the data are there.
             let usage = error.downcast_ref::<SettingsError>().is_some()
                 || error.downcast_ref::<chaos::plan::PlanError>().is_some()

@@ -8,9 +8,10 @@ use lockstep_control::Outcome;
 use lockstep_proto::RunId;
 use lockstep_telemetry::{SchemaVersion, Status, Summary};
 
-use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_WORKERS_LOST};
+use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
 use crate::model_file;
 use crate::results::Results;
+use crate::run::exit_code;
 use crate::run_directory::RunDirectory;
 use crate::settings::{RunIdentity, Settings};
 use crate::trainer::Trainer;
@@ -59,12 +60,7 @@ impl Report<'_> {
         let (status, code) = match self.outcome {
             Outcome::Done => (Status::Done, EXIT_DONE),
             Outcome::Diverged { .. } => (Status::Diverged, EXIT_FAILED),
-            Outcome::Interrupted { signal: lockstep_control::Signal::Interrupt } => {
-                (Status::Interrupted, EXIT_INTERRUPTED)
-            }
-            Outcome::Interrupted { signal: lockstep_control::Signal::Terminate } => {
-                (Status::Interrupted, EXIT_TERMINATED)
-            }
+            Outcome::Interrupted { signal } => (Status::Interrupted, exit_code(signal)),
             Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } => {
                 self.mourn(results);
                 self.write_model(trainer)?;

@@ -35,7 +35,7 @@ use crate::service::{Incoming, MAX_QUEUED_INCOMING, Outbound};
 use crate::step_times::{Part, StepTimes};
 use crate::timeline::Timeline;
 use crate::trainer::Trainer;
-pub use signals::Signals;
+pub use signals::{Signals, exit_code};
 
 /// A run under way.
 pub struct Run {
