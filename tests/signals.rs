@@ -97,7 +97,7 @@ fn moments() -> Vec<(Vec<&'static str>, Moment)> {
         (vec!["coordinator", "verify", "run"], Moment::Reads("run/config.toml")),
         (vec!["coordinator", "show", "run"], Moment::Reads("run/config.toml")),
         (vec!["coordinator", "report", "run"], Moment::Reads("run/config.toml")),
-        (vec!["coordinator", "compare", "run", "run"], Moment::Reads("run/config.toml")),
+        (vec!["coordinator", "compare", "run", "other"], Moment::Reads("run/config.toml")),
         (vec!["coordinator", "chaos", "--plan", "pipe"], Moment::Reads("pipe")),
         (vec!["coordinator", "bench", "kernels", "--seconds", "3600"], Moment::Works),
         (vec!["coordinator", "bench", "step", "--steps", "1000000"], Moment::Works),
