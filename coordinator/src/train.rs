@@ -3,11 +3,12 @@
 //! What may fail for the user's sake (address, data, run directory) comes first and leaves nothing behind.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lockstep_control::Plan;
+use lockstep_control::{Plan, Signal};
 use lockstep_dataset::{Choice, Dataset, Examples, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
@@ -30,9 +31,11 @@ use crate::journal::{Journal, SideFile};
 use crate::local_socket::LocalSocket;
 use crate::local_workers::{LocalWorkers, Recipe};
 use crate::metrics_routes::{self, MetricsState};
+use crate::output;
+use crate::path_error;
 use crate::prepare::{Place, Standing};
 use crate::report::{self, Report};
-use crate::run::{Run, Signals};
+use crate::run::{Run, Signals, exit_code};
 use crate::run_directory::RunDirectory;
 use crate::serve::serve;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
@@ -80,26 +83,21 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
-    if let Some(path) = settings.timeline.as_ref().filter(|path| path.exists()) {
-        bail!("the timeline {} exists already and is never overwritten; name another file", path.display());
-    }
+    settings.timeline.as_deref().map(refuse_timeline).transpose()?;
     let socket = (!settings.external).then(LocalSocket::bind).transpose();
     let socket = socket.context("cannot listen for local workers")?;
     let initial = Initial::find(settings)?;
     let dataset = load(settings, terminal)?;
     let identity = identity(settings, &dataset, &initial);
-    let fallback = settings.fell_back(&identity);
+    let fallback = dataset.fallback.clone();
     if let Some(resume) = &settings.resume {
         resume.stored.check(&identity)?;
-        if fallback {
-            tracing::warn!("TRAINING ON GENERATED DIGITS, NOT ON MNIST: this run began with them");
-        }
     }
     // From here on there is something to leave in order; before, the system's default is the faster end.
     let mut signals = Signals::new()?;
     let place = match resumed {
         Some(place) => place,
-        None => Place::new(settings, &identity, &initial)?,
+        None => Place::new(settings, &identity, fallback.clone(), &initial)?,
     };
     let Place { directory, run_id, .. } = &place;
 
@@ -134,14 +132,10 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     }
     let first_weights = page.as_ref().map(|_| initial.weights.clone());
     let standing = place.standing(settings, &identity, &plan, initial.weights)?;
-    if settings.resume.is_some() {
-        place.write_config(settings, &identity)?;
-        place.discard_report();
-    }
     let (mut recorder, files) = recorders(settings, terminal, &place, &standing, &plan, start)?;
     let dashboard = page.map(|page| {
         let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
-        let facts = Facts { dataset_fallback: fallback, ..facts };
+        let facts = Facts { dataset_fallback: fallback.is_some(), ..facts };
         let local = if settings.external { 0 } else { settings.workers.get() };
         let files = RunFiles::of(directory, local);
         page.dashboard.prepare(facts, files, digits, first_weights);
@@ -166,16 +160,6 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let join_test = lockstep_model::join_test(Cpu::detect());
     let service = Arc::new(Service::new(fence, token.clone(), join_test, pulse, sender.clone()));
     serve(TcpIncoming::from(listener).with_nodelay(Some(true)), Arc::clone(&service));
-    let local = match socket {
-        Some(socket) => {
-            Some(start_local_workers(settings, socket, service, token, directory, &sender).await?)
-        }
-        None => {
-            invite(settings, address, &token, terminal);
-            None
-        }
-    };
-
     let Standing { journal, term, weights, results, .. } = standing;
     let identity_json = serde_json::to_value(&identity).context("the identity as JSON")?;
     let records = !files.is_empty();
@@ -186,7 +170,29 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let trainer = Trainer::new(&weights, settings.learning_rate.get());
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
     measure(&mut run, settings, &plan, sample, start)?;
+    settings.timeline.iter().for_each(|path| place.created.add(path));
+    if settings.resume.is_some() {
+        place.write_config(settings, &identity)?;
+    }
+    // Whoever was told to end by now has not begun anything, and leaves nothing.
+    if let Some(signal) = come(&mut signals).await {
+        return Ok(exit_code(signal));
+    }
+    let local = match socket {
+        Some(socket) => {
+            Some(start_local_workers(settings, socket, service, token, directory, &sender).await?)
+        }
+        None => {
+            invite(settings, address, &token, terminal);
+            None
+        }
+    };
+    place.created.keep();
+    if settings.resume.is_some() {
+        place.discard_report();
+    }
     let outcome = run.drive(&mut incoming, &mut signals).await;
+    let fallback = fallback.is_some();
     let report =
         Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
     Remains { run, incoming, local, signals, report, digits: shown, dashboard, terminal }.finish().await
@@ -273,7 +279,7 @@ fn facts(settings: &Settings, identity: &RunIdentity, place: &Place) -> Facts {
         epochs: settings.epochs.get(),
         ..Facts::default()
     };
-    facts.with_configuration(&settings.to_toml(identity, place.run_id.0))
+    facts.with_configuration(&settings.to_toml(&place.stored(identity)))
 }
 
 /// The data set that the settings ask for.
@@ -292,7 +298,7 @@ pub fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     source.examples = settings.examples.map(|examples| examples.get() as usize);
     let mut display = crate::data_command::DownloadDisplay::new(terminal);
     let loaded = lockstep_dataset::load(&source, &mut |progress| display.show(progress));
-    let dataset = loaded.map_err(|error| match error {
+    let mut dataset = loaded.map_err(|error| match error {
         lockstep_dataset::Error::Examples { requested: examples, available, origin } => {
             SettingsError::TooManyExamples { examples, available, origin }.into()
         }
@@ -304,6 +310,10 @@ pub fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     }
     for note in &dataset.notes {
         tracing::warn!("{note}");
+    }
+    if let Some(resume) = &settings.resume {
+        // It has asked for digits ever since; nobody else has.
+        dataset.fallback = dataset.fallback.or_else(|| resume.stored.fallback.clone());
     }
     let all = dataset.train.len();
     settings.check_against(all - validation_examples(all, settings.validation_split.get()))?;
@@ -326,6 +336,33 @@ pub fn identity(settings: &Settings, dataset: &Dataset, initial: &Initial) -> Ru
         learning_rate: settings.learning_rate.get(),
         numerics_version: NUMERICS_VERSION,
         initial_weights: initial.digest.map(|digest| digest.to_string()),
+    }
+}
+
+/// A timeline is refused before anything is done for the run.
+fn refuse_timeline(path: &Path) -> Result<()> {
+    if output::is_standard_output(path) {
+        bail!(
+            "a timeline grows while the run goes on, and takes a new file of its own; name one with --timeline"
+        );
+    }
+    if path.exists() {
+        bail!("the timeline {} exists already and is never overwritten; name another file", path.display());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(Err(error)) = folder.map(|folder| folder.join(".").metadata()) {
+        bail!("cannot create the timeline {}: {}", path.display(), path_error::reason(path, &error));
+    }
+    Ok(())
+}
+
+/// The operator's signal that has come already, if one has.
+async fn come(signals: &mut Signals) -> Option<Signal> {
+    tokio::select! {
+        biased;
+        signal = signals.next() => Some(signal),
+        // The runtime looks at what the system has, once.
+        () = tokio::task::yield_now() => None,
     }
 }
 

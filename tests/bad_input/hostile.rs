@@ -182,10 +182,10 @@ fn nodes_that_belong_elsewhere_are_ignored() {
     let expected = [
         "of run 07070707070707070707070707070707, term 1",
         "term 2",
-        "the weights that it needs do not exist yet",
-        "the assignment is complete or was given away",
-        "the assignment is of step 1",
-        "the assignment is of step 1",
+        "sent a result for a step that cannot have begun yet",
+        "was complete already or had been given to others",
+        "for another step than its work is of, step 1",
+        "for another step than its work is of, step 1",
     ];
     assert_eq!(rejected.len(), expected.len(), "{rejected:#?}");
     for (event, part) in rejected.iter().zip(expected) {

@@ -35,19 +35,25 @@ fn what_is_no_image_is_refused_with_the_reason() {
     write("photo.png", b"\xff\xd8\xff\xe0 a JPEG under a wrong name");
     write("empty.png", b"");
     write("blank.pgm", b"P2 3 2 255 7 7 7 7 7 7");
+    let noise = (0..60_u32 * 60).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8);
+    write("noise.pgm", &[b"P5 60 60 255\n".to_vec(), noise.collect()].concat());
     write("short.pgm", b"P5 28 28 255\nnot so many");
     write("huge.pgm", b"P5 100000 100000 255\n");
     write("good.pgm", b"P2 3 3 9 0 9 0 0 9 0 0 9 0");
     fs::create_dir(folder.path().join("folder")).unwrap();
     let model = trained().join("run");
-    let cases: [(&str, &[&str]); 8] = [
+    let cases: [(&str, &[&str]); 9] = [
         ("words.png", &["cannot take words.png: it is no PNG or PGM image; if it is an image, convert"]),
         ("photo.png", &["it is a JPEG image; convert it to PNG or PGM"]),
         ("empty.png", &["cannot take empty.png: it is empty"]),
         ("blank.pgm", &["nothing is drawn in it", "one colour"]),
+        (
+            "noise.pgm",
+            &["cannot take noise.pgm: it does not look like a digit in ink on paper: ", "take a picture"],
+        ),
         ("short.pgm", &["damaged PGM", "cut short: 11 of 784 bytes"]),
         ("huge.pgm", &["100000 x 100000 pixels", "make it smaller"]),
-        ("absent.png", &["cannot read absent.png: No such file"]),
+        ("absent.png", &["cannot read absent.png: there is no absent.png"]),
         ("folder", &["cannot read folder: Is a directory"]),
     ];
     for (name, parts) in cases {
@@ -107,7 +113,7 @@ fn what_is_no_model_is_refused_by_every_command() {
         assert!(!path("new").exists(), "a refused start left a folder");
     }
     let absent = ["--dataset", "digits", "--run-dir", "new", "--init", "absent.safetensors"];
-    refused(folder.path(), &absent, FAILED, &["--init", "absent.safetensors", "No such file"]);
+    refused(folder.path(), &absent, FAILED, &["--init", "there is no absent.safetensors"]);
 }
 
 /// A safetensors file of one tensor of one value, and of an empty one for each name in `empty`.

@@ -217,7 +217,7 @@ mod tests {
         };
         Run {
             directory: directory.to_string(),
-            stored: StoredRun { run_id: [1; 16], identity, dataset_fallback: false },
+            stored: StoredRun { run_id: [1; 16], identity, fallback: None },
             fields: Vec::new(),
             history: History::default(),
             logged: logged(0, digests),

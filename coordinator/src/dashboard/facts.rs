@@ -55,7 +55,7 @@ impl Facts {
         let pairs =
             text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
         let configuration: Vec<_> = pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let dataset_fallback = configuration.contains(&("dataset-fallback".to_string(), "true".to_string()));
+        let dataset_fallback = configuration.iter().any(|(key, _)| key == "dataset-fallback");
         Self { configuration, dataset_fallback, version: env!("CARGO_PKG_VERSION"), ..self }
     }
 }
@@ -71,7 +71,7 @@ mod tests {
         let expected = [("workers", "4"), ("listen", "\"127.0.0.1:0\""), ("id", "\"ab\"")];
         let expected = expected.map(|(key, value)| (key.to_string(), value.to_string()));
         assert_eq!((facts.configuration, facts.dataset_fallback), (expected.to_vec(), false));
-        let text = "[run]\nid = \"ab\"\ndataset-fallback = true\n";
+        let text = "[run]\nid = \"ab\"\ndataset-fallback = \"no mirror\"\n";
         assert!(Facts::default().with_configuration(text).dataset_fallback);
     }
 }

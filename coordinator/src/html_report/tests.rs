@@ -56,7 +56,7 @@ fn digits_that_stood_in_for_mnist_are_said_to_be_none() {
     let page = || read(&PastRun::open(directory.path()).unwrap()).unwrap().page(Err("none".to_string()));
     let sentence = "trained on generated digits, not on MNIST, which could not be had";
     assert!(!page().contains(sentence), "they were chosen");
-    let fell_back = CONFIG.replace("\n\n[identity]", "\ndataset-fallback = true\n\n[identity]");
+    let fell_back = CONFIG.replace("\n\n[identity]", "\ndataset-fallback = \"no mirror\"\n\n[identity]");
     fs::write(directory.config(), fell_back).unwrap();
     assert!(page().contains(sentence));
 }

@@ -17,6 +17,8 @@ pub(crate) struct Contrast {
     pub(crate) grain: u8,
     /// Greys by which the paper's light varies from place to place; 0 for paper of one colour.
     pub(crate) light: u8,
+    /// How often which contrast is there on the other side of the paper: lighter, if ink is darker.
+    pub(crate) opposite: Histogram,
 }
 
 impl Contrast {
@@ -31,8 +33,9 @@ impl Contrast {
         };
         let signed = along_one_axis(picture.planes().iter().map(differences).collect());
         let sign = if signed.iter().map(|value| i64::from(*value)).sum::<i64>() < 0 { -1 } else { 1 };
-        let difference = |value: &i16| (sign * value).clamp(0, 255) as u8;
-        let values: Vec<u8> = signed.iter().map(difference).collect();
+        let difference = |value: i16| value.clamp(0, 255) as u8;
+        let values: Vec<u8> = signed.iter().map(|value| difference(sign * value)).collect();
+        let opposite = signed.iter().map(|value| difference(-sign * value)).collect();
         let most = values.iter().copied().max().unwrap_or(0);
         if u32::from(most) < LEAST_CONTRAST {
             return Err(DrawingError::Blank);
@@ -46,6 +49,7 @@ impl Contrast {
             values: values.iter().map(|value| value.saturating_sub(grain)).collect(),
             grain,
             light,
+            opposite,
         })
     }
 }
@@ -111,6 +115,11 @@ impl FromIterator<u8> for Histogram {
 }
 
 impl Histogram {
+    /// How many values are greater.
+    pub(crate) fn above(&self, value: u8) -> u64 {
+        self.0.iter().skip(usize::from(value) + 1).sum()
+    }
+
     /// The greatest value of the lower of two classes that differ most: N. Otsu, "A threshold selection method from
     /// gray-level histograms", 1979.
     pub(crate) fn threshold(&self) -> u8 {

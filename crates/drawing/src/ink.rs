@@ -15,12 +15,12 @@ const WEAK: u8 = 4;
 
 /// A digit has at most so many strokes that do not touch: 2.
 const MOST_STROKES: usize = 4;
-/// Specks and smudges have at most as many pixels as the strokes, times this: half, around a 1.
-const MOST_SPECKS: usize = 1;
+/// What is as light as the strokes are dark, or the other way round, has at most this part of their pixels: none.
+const MOST_OPPOSITE: usize = 4;
 /// So many of a hundred pixels of a stroke are clearly ink: 59, under a strong blur.
 const LEAST_SOLID_PERCENT: usize = 50;
-/// The side of the largest square of ink in the box of 20 pixels: 8, but for one digit in seven hundred.
-const LARGEST_SQUARE: usize = 8;
+/// The side of the largest square of ink in the box of 20 pixels: 9, but for one digit in two thousand.
+const LARGEST_SQUARE: usize = 9;
 /// The contrast of ink is at least so many halves of what the paper's grain explains: 5.
 const LEAST_HALVES_OF_GRAIN: u32 = 5;
 /// And at least two in so many of the greys by which the paper's light varies: it is four of five.
@@ -46,7 +46,7 @@ impl Ink {
     }
 
     fn cleaned(contrast: Contrast) -> Result<Self, DrawingError> {
-        let Contrast { width, mut values, grain, light } = contrast;
+        let Contrast { width, mut values, grain, light, opposite } = contrast;
         let strong = values.iter().copied().collect::<Histogram>().threshold();
         let weak = strong / WEAK;
         let whole = values.clone();
@@ -70,10 +70,11 @@ impl Ink {
         let uneven = ink * 2 < u32::from(grain) * LEAST_HALVES_OF_GRAIN
             || ink * TWO_PARTS_OF_LIGHT < u32::from(light) * 2;
         let image = normalised(&values, width)?;
+        let both_sides = opposite.above(strong.saturating_add(grain)) as usize > kept / MOST_OPPOSITE;
         let doubts = [
-            (uneven, "what is around it is too uneven for paper"),
+            (uneven || both_sides, "what is around it is too uneven for paper"),
             (strokes.iter().filter(|stroke| **stroke).count() > MOST_STROKES, "many shapes are in it"),
-            (shapes.area() - kept > kept * MOST_SPECKS, "many specks are in it"),
+            (shapes.area() > 2 * kept, "many specks are in it"),
             (solid as usize * 100 < kept * LEAST_SOLID_PERCENT, "what is in it has no edges"),
             (largest_square(&image) > LARGEST_SQUARE, "what is in it is too broad for a stroke"),
         ];

@@ -4,6 +4,7 @@
 //! a smooth surface is fitted to the picture, first to its border, then to all of it that is not ink.
 
 use crate::contrast::{Histogram, LEAST_CONTRAST, border, median};
+use crate::mnist::SIDE;
 
 /// Greys by which paper of one colour differs from itself.
 const FLAT: u8 = 8;
@@ -19,13 +20,16 @@ const SHARE_OF_PAPER: f32 = 0.02;
 /// Terms of a surface of the second degree.
 const TERMS: usize = 6;
 
-/// How much lighter than the paper each pixel of a plane is; less than 0 where it is darker. What is darker counts as if
-/// all of the paper were lit as its lightest place is: ink in a shadow reflects the same share of less light.
+/// How much lighter than the paper each pixel of a plane is, less than 0 where it is darker, and by how many greys the
+/// paper itself varies. What is darker counts as if all of the paper were lit as its lightest place is: ink in a shadow
+/// reflects the same share of less light.
 pub(crate) fn differences(plane: &[u8], width: usize) -> (Vec<i16>, u8) {
     let edge = border(plane, width);
     let paper = median(edge.iter().copied());
     let flat = edge.iter().filter(|pixel| pixel.abs_diff(paper) <= FLAT).count();
-    if flat * 10 >= edge.len() * 9 {
+    // On few pixels a stroke at the border cannot be told from a shadow.
+    let small = width.min(plane.len() / width) < SIDE;
+    if small || flat * 10 >= edge.len() * 9 {
         return (plane.iter().map(|pixel| i16::from(*pixel) - i16::from(paper)).collect(), 0);
     }
     let surface = Surface::of(plane, width);
@@ -204,9 +208,15 @@ mod tests {
 
     #[test]
     fn paper_of_one_colour_is_that_colour() {
-        let plane: Vec<u8> = (0..100).map(|at| if at == 55 { 40 } else { 200 }).collect();
-        let (differences, light) = differences(&plane, 10);
-        assert_eq!((differences[55], differences[0], light), (-160, 0, 0));
+        let plane: Vec<u8> = (0..1600).map(|at| if at == 855 { 40 } else { 200 }).collect();
+        let (differences, light) = differences(&plane, 40);
+        assert_eq!((differences[855], differences[0], light), (-160, 0, 0));
+    }
+
+    #[test]
+    fn strokes_that_leave_a_small_picture_are_no_shadow() {
+        let plane = [0, 255, 0, 0, 255, 0, 0, 255, 0];
+        assert_eq!(differences(&plane, 3), (plane.map(i16::from).to_vec(), 0));
     }
 
     #[test]

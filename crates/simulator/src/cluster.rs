@@ -11,7 +11,7 @@ use lockstep_control::{Command, Outcome};
 
 use crate::arithmetic::Arithmetic;
 use crate::chance::{Chance, Subject};
-use crate::coordinator::{ArmedStall, Coordinator};
+use crate::coordinator::{ArmedStall, Coordinator, Starting};
 use crate::crash::{Armed, Crash, IDLE};
 use crate::disk::VirtualDisk;
 use crate::fact::{CoordinatorId, Fact};
@@ -54,6 +54,8 @@ pub enum Happening {
     Boot { machine: usize },
     /// A coordinator's process starts; `split`: although another one may be there.
     StartCoordinator { place: usize, split: bool },
+    /// A start that was held goes on.
+    StartGoesOn { coordinator: CoordinatorId },
     /// A worker goes on.
     ResumeWorker { machine: usize, process: u32 },
     /// A coordinator goes on.
@@ -90,6 +92,7 @@ pub struct Cluster {
     pub(crate) disk: VirtualDisk,
     pub(crate) armed: Option<Armed>,
     pub(crate) stall: Option<ArmedStall>,
+    pub(crate) starting: Option<Starting>,
     /// Reused.
     pub(crate) commands: Vec<Command>,
     /// A bit of the disk has flipped; one is enough for a run.
@@ -128,6 +131,7 @@ impl Cluster {
             disk,
             armed: None,
             stall: None,
+            starting: None,
             commands: Vec::new(),
             rotten: false,
             highest_term: 0,
@@ -356,6 +360,7 @@ impl Cluster {
                     self.start_coordinator(place);
                 }
             }
+            Happening::StartGoesOn { coordinator } => self.start_goes_on(coordinator),
             Happening::ResumeWorker { machine, process } => self.resume_worker(machine, process),
             Happening::ResumeCoordinator { coordinator } => self.resume_coordinator(coordinator),
             Happening::SetLink { machine, place, down_cut, up_cut } => {

@@ -6,6 +6,7 @@ mod journal;
 mod life;
 
 pub use journal::ArmedStall;
+pub use life::Starting;
 
 use std::collections::{BTreeMap, VecDeque};
 

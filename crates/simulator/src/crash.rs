@@ -141,6 +141,18 @@ impl Cluster {
         }
     }
 
+    /// Sometimes a start is held at a call of the disk, and another coordinator starts meanwhile.
+    pub(crate) fn arm_held_start(&mut self, id: CoordinatorId) -> bool {
+        let splits = self.knobs.faults[FaultKind::SplitBrain as usize] > 0 && !self.knobs.local;
+        let free = self.faulty() && self.stall.is_none() && self.starting.is_none();
+        let held = splits && free && self.fault_chance.happens(150);
+        if held {
+            let calls = self.fault_chance.below(CALLS_OF_A_START);
+            self.disk.arm_stall(id, calls);
+        }
+        held
+    }
+
     /// Whether the process is killed before it carries out a command.
     pub(crate) fn crash_before(&mut self, command: &Command) -> Option<Crash> {
         self.armed?;

@@ -375,7 +375,7 @@ impl Cluster {
         (!running.is_empty()).then(|| self.fault_chance.pick(&running))
     }
 
-    fn a_while(&mut self) -> u64 {
+    pub(crate) fn a_while(&mut self) -> u64 {
         let [low, high] = self.knobs.lasting_us;
         self.fault_chance.magnitude(low, high)
     }

@@ -13,6 +13,7 @@ mod crash;
 mod disk;
 mod fact;
 mod faults;
+mod held;
 mod invariants;
 pub mod knobs;
 mod message;

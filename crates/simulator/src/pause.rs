@@ -126,6 +126,9 @@ impl Cluster {
             self.let_go(newest);
             self.resume_coordinator(newest);
         }
+        if let Some(id) = self.starting.as_ref().map(|starting| starting.id) {
+            self.start_goes_on(id);
+        }
         if self.newest_running().is_none() {
             self.restart_later();
         }

@@ -1,20 +1,17 @@
 //! The journal's thread of a simulated coordinator, in virtual time: it takes one entry after the other out of the
 //! production queue, and each takes the disk a while. A call of the disk that stalls holds it there.
 
-mod held;
-
 use std::ops::RangeInclusive;
 
 use lockstep_checkpoint::backlog::{Backlog, Entry, Limits, Pushed};
 use lockstep_checkpoint::{Note, Proof};
 use lockstep_control::{Event, Task};
 
-use held::{HeldThread, Progress};
-
 use super::Coordinator;
 use crate::arithmetic::Value;
 use crate::cluster::{Cluster, Happening};
 use crate::fact::{CoordinatorId, Fact};
+use crate::held::{HeldThread, Progress};
 use crate::storage::{Refusal, Storage};
 
 /// Calls of the disk within one entry at most, or somewhat more.
@@ -32,6 +29,7 @@ pub(super) struct Snapshot {
 }
 
 type Waiting = Entry<Value, Snapshot, Task>;
+type Written = (Box<Storage>, Wrote);
 
 /// What waits for the disk, and what the thread is at.
 #[derive(Debug)]
@@ -48,7 +46,7 @@ enum Doing {
     /// It takes the disk a while, at the end of which it is done in one go.
     Writing(Box<Storage>, Waiting),
     /// Within an entry, at one call of the disk.
-    Held(HeldThread),
+    Held(HeldThread<Written>),
     /// Only while this is looked at.
     Taken,
 }
@@ -184,10 +182,9 @@ impl Cluster {
                     return None;
                 }
                 if self.disk.is_stall_armed(id) {
-                    (HeldThread::start(&self.disk, storage, entry), after)
+                    (HeldThread::start(&self.disk, || write_entry(storage, entry)), after)
                 } else {
-                    let (storage, wrote) = write_entry(storage, entry);
-                    (Progress::Wrote(storage, wrote), after)
+                    (Progress::Done(write_entry(storage, entry)), after)
                 }
             }
             Doing::Held(thread) => {
@@ -201,7 +198,7 @@ impl Cluster {
                 self.hold(id, thread, call, file);
                 None
             }
-            Progress::Wrote(storage, wrote) => {
+            Progress::Done((storage, wrote)) => {
                 self.coordinators[id].as_mut()?.journal.doing = Doing::Nothing(storage);
                 if let Some(crash) = self.disk_crash(id).or_else(|| self.crash_at(after)) {
                     self.kill_coordinator(id, crash, false);
@@ -212,7 +209,13 @@ impl Cluster {
         }
     }
 
-    fn hold(&mut self, id: CoordinatorId, thread: HeldThread, call: &'static str, file: &'static str) {
+    fn hold(
+        &mut self,
+        id: CoordinatorId,
+        thread: HeldThread<Written>,
+        call: &'static str,
+        file: &'static str,
+    ) {
         self.fact(Fact::Held { coordinator: id, call, file });
         self.count_stall(call, file);
         let stall = self.stall.take().expect("a held call was armed");
@@ -339,7 +342,7 @@ fn points(entry: &Waiting) -> [&'static str; 2] {
     }
 }
 
-fn write_entry(mut storage: Box<Storage>, entry: Waiting) -> (Box<Storage>, Wrote) {
+fn write_entry(mut storage: Box<Storage>, entry: Waiting) -> Written {
     let wrote = match entry {
         Entry::Step { step, weights } => Wrote::Step { step, result: storage.committed(step, &weights) },
         Entry::Save(Snapshot { after, weights, examples }) => {

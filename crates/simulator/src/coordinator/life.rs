@@ -11,6 +11,8 @@ use super::journal::Journal;
 use crate::cluster::{Cluster, Happening};
 use crate::crash::Crash;
 use crate::fact::{CoordinatorId, Fact};
+use crate::faults::FaultKind;
+use crate::held::{HeldThread, Progress};
 use crate::knobs::MAX_WORKERS;
 use crate::message::{Down, RUN};
 use crate::storage::{Kept, Storage};
@@ -19,13 +21,55 @@ use crate::sums::Sums;
 /// The longest pause before a local worker is started again.
 const LONGEST_BACK_OFF_US: u64 = 2_000_000;
 
+/// A process that is held at a call of the disk while it starts.
+#[derive(Debug)]
+pub struct Starting {
+    pub id: CoordinatorId,
+    place: usize,
+    thread: HeldThread<Result<Kept, String>>,
+}
+
 impl Cluster {
     /// Starts a process of the coordinator on a machine: a new term, the newest state, a new control plane.
     pub(crate) fn start_coordinator(&mut self, place: usize) {
         let id = self.coordinators.len();
+        self.coordinators.push(None);
         self.arm_start(id);
+        let (mount, knobs, initial) = (self.disk.open(id), self.knobs.clone(), self.arithmetic.initial());
+        let open = move || Storage::open(&mount, &knobs, &initial);
+        if !self.arm_held_start(id) {
+            return self.opened(id, place, open());
+        }
+        let progress = HeldThread::start(&self.disk, open);
+        self.disk.disarm_stall();
+        match progress {
+            Progress::Done(opened) => self.opened(id, place, opened),
+            Progress::Held { thread, call, file } => {
+                self.fact(Fact::Held { coordinator: id, call, file });
+                self.count_stall(call, file);
+                self.starting = Some(Starting { id, place, thread });
+                let until = self.now + self.a_while();
+                self.at(until, Happening::StartGoesOn { coordinator: id });
+                let second = self.fault_chance.between(self.now, until);
+                self.at(second, Happening::StartCoordinator { place: 1 - place, split: true });
+                let detail = format!("beside coordinator {id}, which starts until {} ms", until / 1000);
+                self.fact(Fact::Fault { class: FaultKind::SplitBrain.name(), detail });
+            }
+        }
+    }
+
+    /// A start that was held at a call of the disk goes on.
+    pub(crate) fn start_goes_on(&mut self, coordinator: CoordinatorId) {
+        let Some(Starting { id, place, thread }) = self.starting.take_if(|held| held.id == coordinator)
+        else {
+            return;
+        };
+        let Progress::Done(opened) = thread.go_on() else { unreachable!("one call is held") };
+        self.opened(id, place, opened);
+    }
+
+    fn opened(&mut self, id: CoordinatorId, place: usize, started: Result<Kept, String>) {
         let initial = self.arithmetic.initial();
-        let started = Storage::open(&self.disk.open(id), &self.knobs, &initial);
         let crash = self.disk_crash(id);
         self.disk.disarm();
         let started = match (crash, started) {
@@ -34,7 +78,6 @@ impl Cluster {
                 let reason = crash.map_or(started.err().unwrap_or_default(), |crash| crash.point.to_string());
                 self.fact(Fact::NotStarted { reason });
                 crash.into_iter().for_each(|crash| self.count_crash(crash));
-                self.coordinators.push(None);
                 self.disk.close(id);
                 return self.restart_later();
             }
@@ -46,7 +89,7 @@ impl Cluster {
         };
         let settings = self.settings(done);
         self.fact(Fact::Started { coordinator: id, term, done, weights: weights.clone(), examples });
-        self.coordinators.push(Some(Box::new(Coordinator {
+        self.coordinators[id] = Some(Box::new(Coordinator {
             id,
             place,
             fence: Fence { run_id: RUN, term },
@@ -66,7 +109,7 @@ impl Cluster {
             restarts: [0; MAX_WORKERS],
             paused: false,
             waiting: Vec::new(),
-        })));
+        }));
         self.drive(id, Event::Started);
         if self.knobs.local {
             for machine in 0..self.knobs.workers as usize {
@@ -143,7 +186,7 @@ impl Cluster {
     fn coordinator_gone(&mut self, id: CoordinatorId, silently: bool) {
         self.disk.close(id);
         self.stall.take_if(|stall| stall.coordinator == id);
-        if silently && self.running().next().is_none() {
+        if silently && self.running().next().is_none() && self.starting.is_none() {
             self.disk.crash();
         }
         for stream in 0..self.network.streams.len() {

@@ -1,13 +1,15 @@
 //! A checkpoint that was reported saved is readable after any crash, with the right weights: a run never goes back
 //! behind it. A rotten one is fallen back over.
 
+use std::collections::BTreeSet;
+
 use lockstep_checkpoint::MIN_KEPT;
 use lockstep_control::Task;
 
 use super::{Invariant, View};
 use crate::chance::{Chance, Subject};
 use crate::disk::Loss;
-use crate::fact::Fact;
+use crate::fact::{CoordinatorId, Fact};
 use crate::storage;
 
 /// The newest states reported saved.
@@ -16,13 +18,20 @@ pub struct DurableCheckpoints {
     /// Oldest first, as many as are kept at least.
     saved: Vec<Task>,
     rotten: bool,
+    /// They were held while they began, and have not read what others saved meanwhile.
+    held: BTreeSet<CoordinatorId>,
     chance: Chance,
 }
 
 impl DurableCheckpoints {
     /// Before any.
     pub fn new(seed: u64) -> Self {
-        Self { saved: Vec::new(), rotten: false, chance: Chance::new(!seed, Subject::Probe) }
+        Self {
+            saved: Vec::new(),
+            rotten: false,
+            held: BTreeSet::new(),
+            chance: Chance::new(!seed, Subject::Probe),
+        }
     }
 
     /// The state that must be found, or a later one.
@@ -81,7 +90,11 @@ impl Invariant for DurableCheckpoints {
                 self.rotten = true;
                 Ok(())
             }
-            Fact::Started { done, .. } => {
+            Fact::Held { coordinator, .. } => {
+                self.held.insert(*coordinator);
+                Ok(())
+            }
+            Fact::Started { coordinator, done, .. } if !self.held.contains(coordinator) => {
                 let calls_fail = view.knobs.disk_errors > 0;
                 match (self.promised(), done) {
                     // A checkpoint that could not be read just now is fallen back over, too.

@@ -14,6 +14,8 @@ use crate::storage;
 #[derive(Debug, Default)]
 pub struct ReplaysProved {
     recorded: BTreeMap<CoordinatorId, BTreeSet<u64>>,
+    /// They were held while they began, and have not read what others wrote meanwhile.
+    held: BTreeSet<CoordinatorId>,
     /// They wait, and are not proved yet.
     due: BTreeSet<(CoordinatorId, u64)>,
 }
@@ -25,7 +27,8 @@ impl Invariant for ReplaysProved {
 
     fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
         match fact {
-            Fact::Started { coordinator, done, .. } => {
+            Fact::Held { coordinator, .. } => drop(self.held.insert(*coordinator)),
+            Fact::Started { coordinator, done, .. } if !self.held.contains(coordinator) => {
                 let chance = &mut Chance::new(view.knobs.seed, Subject::Probe);
                 // A copy, on which no call fails.
                 let disk = view.disk.after_crash(Loss::Nothing, chance);

@@ -57,7 +57,10 @@ impl Invariant for SavingRecovers {
 
     fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
         let failed_calls = view.disk.failed_calls();
-        if failed_calls != self.failed_calls || matches!(fact, Fact::DiskHasRoom | Fact::Repaired) {
+        if failed_calls != self.failed_calls
+            || matches!(fact, Fact::DiskHasRoom | Fact::Repaired | Fact::Started { .. })
+        {
+            // A process that starts may take away what another one is about to rename.
             self.failed_calls = failed_calls;
             for health in self.coordinators.values_mut() {
                 health.becomes_well(view);
@@ -139,7 +142,7 @@ impl Health {
     fn take(&mut self, change: Change, view: &View) {
         match change {
             Change::Begins(step) => {
-                self.step = step;
+                *self = Self { step, ..Self::default() };
                 self.becomes_well(view);
             }
             Change::Held(held) => {

@@ -16,6 +16,8 @@ use crate::storage;
 pub struct Terms {
     highest: u64,
     of: BTreeMap<CoordinatorId, u64>,
+    /// They were held while they began: others may have come first.
+    held: BTreeSet<CoordinatorId>,
     /// Their journal began with a state to be saved when a higher term had begun.
     outdated: BTreeSet<CoordinatorId>,
     heard: BTreeMap<(usize, u32), u64>,
@@ -30,6 +32,7 @@ impl Terms {
         Self {
             highest: 0,
             of: BTreeMap::new(),
+            held: BTreeSet::new(),
             outdated: BTreeSet::new(),
             heard: BTreeMap::new(),
             superseded: BTreeMap::new(),
@@ -46,10 +49,13 @@ impl Invariant for Terms {
     fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
         match fact {
             Fact::Started { coordinator, term, .. } => {
-                if *term <= self.highest {
+                if let Some(other) = self.of.iter().find_map(|(other, of)| (of == term).then_some(other)) {
+                    return Err(format!("coordinators {other} and {coordinator} both have term {term}"));
+                }
+                if *term <= self.highest && !self.held.contains(coordinator) {
                     return Err(format!("term {term} begins after term {}", self.highest));
                 }
-                self.highest = *term;
+                self.highest = self.highest.max(*term);
                 self.of.insert(*coordinator, *term);
                 for loss in [Loss::Everything, Loss::Some] {
                     let next = storage::next_term_on(&view.disk.after_crash(loss, &mut self.chance))
@@ -59,10 +65,11 @@ impl Invariant for Terms {
                     }
                 }
             }
-            Fact::SaveTaken { coordinator } => {
-                if self.of.get(coordinator).is_some_and(|term| *term < self.highest) {
-                    self.outdated.insert(*coordinator);
-                }
+            Fact::Held { coordinator, .. } => drop(self.held.insert(*coordinator)),
+            Fact::SaveTaken { coordinator }
+                if self.of.get(coordinator).is_some_and(|term| *term < self.highest) =>
+            {
+                self.outdated.insert(*coordinator);
             }
             Fact::Saved { coordinator, after, failure: None } if self.outdated.contains(coordinator) => {
                 return Err(format!(
@@ -112,7 +119,10 @@ mod tests {
         drop(storage(&disk));
         drop(storage(&disk));
         assert_eq!(judge_on(&mut terms, &disk, 0, &started(2)), Ok(()));
-        assert_eq!(judge_on(&mut terms, &disk, 1, &started(2)).unwrap_err(), "term 2 begins after term 2");
+        let error = judge_on(&mut terms, &disk, 1, &started(2)).unwrap_err();
+        assert_eq!(error, "coordinators 0 and 0 both have term 2");
+        let error = judge_on(&mut terms, &disk, 1, &started(1)).unwrap_err();
+        assert_eq!(error, "term 1 begins after term 2");
         let error = judge_on(&mut terms, &disk, 2, &started(3)).unwrap_err();
         assert_eq!(error, "after a crash now term 3 would follow term 3");
     }

@@ -1,4 +1,4 @@
-//! An entry in which a call of the disk is held: it runs on a thread of the system, since the production journal cannot
+//! Work of the production journal in which a call of the disk is held: it runs on a thread of the system, since it cannot
 //! stop in between. Nothing else runs while that thread does, so that a seed gives one trace.
 
 use std::any::Any;
@@ -6,33 +6,33 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-use super::{Waiting, Wrote, write_entry};
 use crate::disk::VirtualDisk;
-use crate::storage::Storage;
 
-/// How far an entry has come.
-pub(super) enum Progress {
-    Wrote(Box<Storage>, Wrote),
-    Held { thread: HeldThread, call: &'static str, file: &'static str },
+/// How far the work has come.
+pub enum Progress<T> {
+    /// To its end, with this result.
+    Done(T),
+    /// To a call that is held.
+    Held { thread: HeldThread<T>, call: &'static str, file: &'static str },
 }
 
-/// A thread that writes an entry and is held at a call of the disk. Dropped, it goes on and ends.
-pub(super) struct HeldThread {
+/// A thread that is held at a call of the disk. Dropped, it goes on and ends.
+pub struct HeldThread<T> {
     thread: Option<JoinHandle<()>>,
     /// Dropped: go on.
     go_on: Option<Sender<()>>,
-    reports: Receiver<Report>,
+    reports: Receiver<Report<T>>,
 }
 
-enum Report {
+enum Report<T> {
     Held { call: &'static str, file: &'static str },
-    Wrote(Box<Storage>, Wrote),
+    Done(T),
     Panicked(Box<dyn Any + Send>),
 }
 
-impl HeldThread {
-    /// Writes an entry until it is done or a call of it is held.
-    pub(super) fn start(disk: &VirtualDisk, storage: Box<Storage>, entry: Waiting) -> Progress {
+impl<T: Send + 'static> HeldThread<T> {
+    /// Works until all is done or the armed call is held.
+    pub fn start(disk: &VirtualDisk, work: impl FnOnce() -> T + Send + 'static) -> Progress<T> {
         let (report, reports) = channel();
         let (go_on, may_go_on) = channel();
         let reached = report.clone();
@@ -42,11 +42,8 @@ impl HeldThread {
             let _ = may_go_on.recv();
         }));
         let thread = thread::spawn(move || {
-            let report_of = catch_unwind(AssertUnwindSafe(|| write_entry(storage, entry)));
-            let _ = report.send(match report_of {
-                Ok((storage, wrote)) => Report::Wrote(storage, wrote),
-                Err(panic) => Report::Panicked(panic),
-            });
+            let result = catch_unwind(AssertUnwindSafe(work));
+            let _ = report.send(result.map_or_else(Report::Panicked, Report::Done));
         });
         let held = Self { thread: Some(thread), go_on: Some(go_on), reports };
         let progress = held.progress();
@@ -54,22 +51,22 @@ impl HeldThread {
         progress
     }
 
-    /// Lets the call go on, and the entry with it.
-    pub(super) fn go_on(mut self) -> Progress {
+    /// Lets the call go on, and the work with it.
+    pub fn go_on(mut self) -> Progress<T> {
         drop(self.go_on.take());
         self.progress()
     }
 
-    fn progress(self) -> Progress {
+    fn progress(self) -> Progress<T> {
         match self.reports.recv().expect("it reports before it ends") {
             Report::Held { call, file } => Progress::Held { thread: self, call, file },
-            Report::Wrote(storage, wrote) => Progress::Wrote(storage, wrote),
+            Report::Done(result) => Progress::Done(result),
             Report::Panicked(panic) => resume_unwind(panic),
         }
     }
 }
 
-impl Drop for HeldThread {
+impl<T> Drop for HeldThread<T> {
     fn drop(&mut self) {
         drop(self.go_on.take());
         if let Some(thread) = self.thread.take() {
@@ -79,7 +76,7 @@ impl Drop for HeldThread {
     }
 }
 
-impl std::fmt::Debug for HeldThread {
+impl<T> std::fmt::Debug for HeldThread<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HeldThread")
     }
