@@ -68,14 +68,24 @@ fn number_after(line: &str, word: &str) -> u64 {
     digits.parse().unwrap()
 }
 
+/// Waits until the run has told both that the disk does not answer and that steps are lost, in any order; the latter.
+fn stalled(run: &mut Running) -> String {
+    let (mut silent, mut behind) = (false, None);
+    run.wait_for(|line| {
+        silent |= line.contains("the disk has not answered for 5 s");
+        if line.contains("steps behind: from step ") {
+            behind = Some(line.to_string());
+        }
+        behind.clone().filter(|_| silent)
+    })
+}
+
 #[test]
 fn steps_go_on_while_the_disk_stalls_and_all_is_well_again_after_it() {
     let folder = tempfile::tempdir().unwrap();
     let until = folder.path().join("go on");
     let mut run = with_fault(endless(folder.path()), &format!("disk:40=stall-{}", until.display()));
-    let behind = run.wait_for_line("steps behind: from step ");
-    let first_lost = number_after(&behind, "from step ");
-    run.wait_for_line("the disk has not answered for 5 s");
+    let first_lost = number_after(&stalled(&mut run), "from step ");
     // Twenty-five steps an epoch.
     (0..20).for_each(|_| drop(run.wait_for_line("epoch ")));
     File::create(until).unwrap();
@@ -97,8 +107,7 @@ fn steps_go_on_while_a_file_of_records_stalls() {
     let folder = tempfile::tempdir().unwrap();
     // Of the queues, that of steps overflows first; both are the one thread's.
     let mut run = with_fault(endless(folder.path()), "record:60=stall");
-    run.wait_for_line("steps behind: from step ");
-    run.wait_for_line("the disk has not answered for 5 s");
+    stalled(&mut run);
     let begin = Instant::now();
     run.signal(Signal::INT);
     let finished = run.finish();
