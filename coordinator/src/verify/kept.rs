@@ -14,7 +14,7 @@ use crate::prepare::weights_of;
 use crate::run_directory::RunDirectory;
 
 /// Kinds of events that tell of steps without a record.
-const NOT_RECORDED: [&str; 2] = ["log_failed", "steps_not_recorded"];
+const NOT_RECORDED: [&str; 2] = ["disk_behind", "log_failed"];
 
 /// A state of the run that its directory has.
 pub struct State {
