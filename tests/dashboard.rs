@@ -565,14 +565,17 @@ fn what_the_disk_does_not_take_is_a_line_until_it_does() {
     run.wait_for_line("epoch      1/100000");
     let [place, away] = ["checkpoints", "away"].map(|name| folder.path().join("run").join(name));
     let mut page = Events::open(address);
+    let end = Instant::now() + Duration::from_secs(60);
     let mut line = |over: bool, part: &str| {
-        page.find(|told| {
-            let notices = told["notices"].as_array().into_iter().flatten();
-            notices
-                .into_iter()
-                .any(|notice| notice["over"] == over && notice["sentence"].as_str().unwrap().contains(part))
-        })
-        .unwrap()
+        page.by_ref()
+            .take_while(|_| Instant::now() < end)
+            .find(|told| {
+                let notices = told["notices"].as_array().into_iter().flatten();
+                notices.into_iter().any(|notice| {
+                    notice["over"] == over && notice["sentence"].as_str().unwrap().contains(part)
+                })
+            })
+            .unwrap()
     };
     std::fs::rename(&place, &away).unwrap();
     line(false, "is not saved: ");

@@ -22,7 +22,9 @@ fn start_endless(folder: &Path) -> Running {
 
 #[test]
 fn signals_end_a_run_in_time_with_readable_files() {
-    for (signal, name, code) in [(Signal::INT, "SIGINT", 130), (Signal::TERM, "SIGTERM", 143)] {
+    for (signal, name, code) in
+        [(Signal::INT, "SIGINT", 130), (Signal::TERM, "SIGTERM", 143), (Signal::HUP, "SIGHUP", 129)]
+    {
         let folder = tempfile::tempdir().unwrap();
         let mut run = start_endless(folder.path());
         let workers = run.wait_for_workers(4);

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lockstep_worker::signals::is_ignored;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -72,12 +73,22 @@ pub struct Running {
 
 /// A `coordinator` in `folder`, without the environment of whoever runs the tests.
 pub fn coordinator(folder: &Path) -> Command {
-    clean(Command::new(env!("CARGO_BIN_EXE_coordinator")), folder)
+    clean(hearing_signals(env!("CARGO_BIN_EXE_coordinator")), folder)
 }
 
 /// A `worker`, likewise.
 pub fn worker(folder: &Path) -> Command {
-    clean(Command::new(env!("CARGO_BIN_EXE_worker")), folder)
+    clean(hearing_signals(env!("CARGO_BIN_EXE_worker")), folder)
+}
+
+/// The program, also where the tests were started by somebody who ignores signals: `nohup`, or a script in the background.
+fn hearing_signals(program: &str) -> Command {
+    if ![Signal::HUP, Signal::INT, Signal::TERM].iter().any(|signal| is_ignored(signal.as_raw())) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,TERM", program]);
+    command
 }
 
 fn clean(mut command: Command, folder: &Path) -> Command {

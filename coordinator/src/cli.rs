@@ -15,18 +15,18 @@ use std::{
 };
 
 use clap::{
-    ArgAction, Args, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-    builder::{BoolishValueParser, Resettable},
-    value_parser,
+    ArgAction, ArgMatches, Args, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand,
+    ValueEnum, builder::BoolishValueParser, value_parser,
 };
 
 use lockstep_worker::instruction_set::{self, ForcedCpuError};
+use lockstep_worker::variables::{self, PREFIX, Variables};
 
 use crate::bench::Bench;
 use crate::compare_command;
 use crate::model_commands::{evaluate, export, predict};
 use crate::report_command;
-use crate::settings::{HostName, Settings, SettingsError, nearest::nearest};
+use crate::settings::{HostName, Settings, SettingsError, address, nearest::nearest};
 use crate::verify;
 pub(crate) use train_arguments::TrainArguments;
 
@@ -38,13 +38,12 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// All workers are lost; another attempt may succeed (`EX_TEMPFAIL`).
 pub const EXIT_WORKERS_LOST: u8 = 75;
+/// After SIGHUP.
+pub const EXIT_HUNG_UP: u8 = 129;
 /// After SIGINT.
 pub const EXIT_INTERRUPTED: u8 = 130;
 /// After SIGTERM.
 pub const EXIT_TERMINATED: u8 = 143;
-
-/// Prefix of the environment variables that are flags.
-const VARIABLE_PREFIX: &str = "LOCKSTEP_";
 
 /// Variables of that prefix that are no flag: the instruction set that is forced, where the test-suite finds MNIST,
 /// and the place at which it has a process die.
@@ -73,7 +72,7 @@ LOCKSTEP_CPU=avx512|avx2|neon|scalar forces the instruction set, here and in loc
 (for comparisons: the fastest is the default, and all give the same bits).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 75 workers lost (try again with --resume),
-130/143 interrupted.";
+129/130/143 ended by SIGHUP, SIGINT, SIGTERM.";
 
 /// Trains the MNIST convnet on several worker processes, to the same bits whatever their number.
 ///
@@ -154,7 +153,8 @@ struct ShowArguments {
     #[arg(value_name = "RUN_DIR")]
     run_dir: PathBuf,
     /// Where the page is served; port 0 takes a free one
-    #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    #[arg(value_parser = address::parse)]
     dashboard: SocketAddr,
     /// A name of yours by which a browser or proxy asks for the page; several with commas
     #[arg(long, env = "LOCKSTEP_DASHBOARD_HOST", value_name = "NAME", value_delimiter = ',')]
@@ -205,6 +205,14 @@ pub enum PictureDataset {
     Mnist,
 }
 
+/// What the user asked for, and by which variables of the environment, if by any.
+pub struct Parsed {
+    /// What to do.
+    pub invocation: Invocation,
+    /// What gave flags that nobody typed: an error names them.
+    pub variables: Variables,
+}
+
 /// What the user asked for.
 pub enum Invocation {
     /// Train.
@@ -249,8 +257,13 @@ pub enum UsageError {
     #[error(transparent)]
     Arguments(#[from] clap::Error),
     /// From the settings.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
+    #[error("{}", variables.name_in(&error.to_string()))]
+    Settings {
+        /// What is wrong.
+        error: Box<SettingsError>,
+        /// The variables that have a say.
+        variables: Variables,
+    },
     /// From the variable that forces an instruction set.
     #[error(transparent)]
     Cpu(#[from] ForcedCpuError),
@@ -261,7 +274,7 @@ impl UsageError {
     pub fn report(&self) -> u8 {
         match self {
             Self::Arguments(error) => lockstep_worker::cli::report(error),
-            Self::Settings(_) | Self::Cpu(_) => {
+            Self::Settings { .. } | Self::Cpu(_) => {
                 // A stream that is gone changes nothing about the exit code, and leaves nowhere to report it.
                 let _ = writeln!(io::stderr(), "error: {self}");
                 EXIT_USAGE
@@ -275,9 +288,17 @@ impl UsageError {
 /// # Errors
 ///
 /// [`UsageError`], also for `--help` and `--version`; `UsageError::report` shows any of them.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
-    let matches = command().try_get_matches_from(arguments)?;
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let (matches, variables) = variables::parse(command(), &arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
+    match invocation(cli, &matches) {
+        Ok(invocation) => Ok(Parsed { invocation, variables }),
+        Err(error) => Err(UsageError::Settings { error: error.into(), variables }),
+    }
+}
+
+fn invocation(cli: Cli, matches: &ArgMatches) -> Result<Invocation, SettingsError> {
     Ok(match cli.command {
         Some(Command::Data(data)) => Invocation::Data(data.command),
         Some(Command::Verify(arguments)) => verify_request(arguments)?,
@@ -290,7 +311,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
         Some(Command::Bench(bench)) => Invocation::Bench(bench),
         Some(Command::Worker(worker)) => Invocation::Worker(worker),
-        None => Invocation::Train(Box::new(Settings::resolve(&cli.train, &matches, processors())?)),
+        None => Invocation::Train(Box::new(Settings::resolve(&cli.train, matches, processors())?)),
     })
 }
 
@@ -300,11 +321,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 ///
 /// [`UsageError`], if there is no run, or its `config.toml` is none.
 pub fn settings_of_run(run_dir: &Path) -> Result<Settings, UsageError> {
-    let deaf = command().mut_args(|argument| argument.env(Resettable::Reset));
+    let deaf = variables::without(command(), &|_| false);
     let arguments = [OsStr::new("coordinator"), OsStr::new("--resume"), run_dir.as_os_str()];
     let matches = deaf.try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
-    Ok(Settings::resolve(&cli.train, &matches, processors())?)
+    Settings::resolve(&cli.train, &matches, processors())
+        .map_err(|error| UsageError::Settings { error: error.into(), variables: Variables::default() })
 }
 
 fn verify_request(arguments: VerifyArguments) -> Result<Invocation, SettingsError> {
@@ -333,17 +355,21 @@ pub fn sentence(error: &anyhow::Error) -> String {
 
 /// The command as the parser knows it, for completions and manual pages as well.
 pub fn command() -> ClapCommand {
-    let switches: Vec<_> = Cli::command()
-        .get_arguments()
-        .filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue))
-        .map(|argument| argument.get_id().clone())
-        .collect();
     // A negative number is a wrong value, which names its flag, and not an unknown flag.
     let command = Cli::command().mut_args(|argument| match argument.get_action() {
         ArgAction::Set => argument.allow_negative_numbers(true),
         _ => argument,
     });
-    switches.into_iter().fold(command, |command, id| command.mut_arg(id, switch))
+    with_switches(command)
+}
+
+/// The same switches everywhere: a variable that is on for one command is on for all.
+fn with_switches(command: ClapCommand) -> ClapCommand {
+    let command = command.mut_args(|argument| match argument.get_action() {
+        ArgAction::SetTrue => switch(argument),
+        _ => argument,
+    });
+    command.mut_subcommands(with_switches)
 }
 
 /// A flag that is on when it is named, and that `--flag=false` turns off again where environment or file set it.
@@ -372,14 +398,14 @@ pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<Strin
     let mut unknown: Vec<String> = names
         .into_iter()
         .map(|name| name.to_string_lossy().into_owned())
-        .filter(|name| name.starts_with(VARIABLE_PREFIX) && !known.contains(&name.as_str()))
+        .filter(|name| name.starts_with(PREFIX) && !known.contains(&name.as_str()))
         .collect();
     unknown.sort();
     unknown
         .into_iter()
-        .map(|name| match nearest(&name[VARIABLE_PREFIX.len()..], known.iter().map(|known| &known[VARIABLE_PREFIX.len()..])) {
+        .map(|name| match nearest(&name[PREFIX.len()..], known.iter().map(|known| &known[PREFIX.len()..])) {
             Some(nearest) => format!(
-                "the environment variable {name} is unknown and ignored; did you mean {VARIABLE_PREFIX}{nearest}?"
+                "the environment variable {name} is unknown and ignored; did you mean {PREFIX}{nearest}?"
             ),
             None => format!("the environment variable {name} is unknown and ignored"),
         })

@@ -33,6 +33,7 @@ pub mod results;
 pub mod roster;
 pub mod run;
 pub mod run_directory;
+mod runtime;
 pub mod serve;
 pub mod service;
 pub mod settings;

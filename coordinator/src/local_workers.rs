@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use lockstep_proto::Token;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::cores;
+use crate::own_command::own_command;
 use crate::service::Incoming;
 use crate::worker_log;
 
@@ -30,19 +31,47 @@ pub struct LocalWorkers {
     running: mpsc::Receiver<()>,
 }
 
-/// The end of a local worker's process.
+/// What a local worker inherits of the environment's flags: not one, and what says how to compute.
+const INHERITED: [&str; 1] = [lockstep_worker::instruction_set::VARIABLE];
+
+/// What it inherits besides when it is started first; later it has died there once.
+const INHERITED_AT_FIRST: [&str; 2] = [INHERITED[0], lockstep_worker::crash::VARIABLE];
+
+/// The end of an attempt to have a local worker.
 #[derive(Clone, Debug)]
 pub struct Exit {
     /// The worker's name.
     pub name: String,
-    /// Its process.
-    pub pid: u32,
     /// How it ended.
-    pub status: ExitStatus,
-    /// The last lines of its output.
-    pub last_words: Vec<String>,
+    pub end: End,
     /// Whether it is started again.
     pub restart: Restart,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// There was a process.
+    Exited {
+        /// Its number.
+        pid: u32,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines of its output.
+        last_words: Vec<String>,
+    },
+    /// The system gave no process, for this reason.
+    NotStarted(String),
+}
+
+impl Exit {
+    /// The process that ended, if there was one.
+    pub fn pid(&self) -> Option<u32> {
+        match self.end {
+            End::Exited { pid, .. } => Some(pid),
+            End::NotStarted(_) => None,
+        }
+    }
 }
 
 /// What follows the end of a local worker's process.
@@ -68,11 +97,18 @@ pub enum Restart {
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (process {}) ", self.name, self.pid)?;
-        match (self.status.code(), self.status.signal()) {
-            (Some(code), _) => write!(f, "exited with code {code}")?,
-            (None, Some(signal)) => write!(f, "was killed by signal {signal}{}", signal_name(signal))?,
-            (None, None) => f.write_str("ended")?,
+        match &self.end {
+            End::NotStarted(reason) => write!(f, "{} could not be started ({reason})", self.name)?,
+            End::Exited { pid, status, .. } => {
+                write!(f, "{} (process {pid}) ", self.name)?;
+                match (status.code(), status.signal()) {
+                    (Some(code), _) => write!(f, "exited with code {code}")?,
+                    (None, Some(signal)) => {
+                        write!(f, "was killed by signal {signal}{}", signal_name(signal))?
+                    }
+                    (None, None) => f.write_str("ended")?,
+                }
+            }
         }
         match self.restart {
             Restart::After { pause, attempt, limit } => write!(
@@ -86,10 +122,11 @@ impl fmt::Display for Exit {
             }
             Restart::Never => {}
         }
-        if self.last_words.is_empty() {
-            return f.write_str("; it left no output");
+        match &self.end {
+            End::NotStarted(_) => Ok(()),
+            End::Exited { last_words, .. } if last_words.is_empty() => f.write_str("; it left no output"),
+            End::Exited { last_words, .. } => write!(f, "; its last output: {}", last_words.join(" | ")),
         }
-        write!(f, "; its last output: {}", self.last_words.join(" | "))
     }
 }
 
@@ -120,21 +157,17 @@ fn signal_name(signal: i32) -> &'static str {
 }
 
 impl LocalWorkers {
-    /// Starts `count` workers; their output goes to files, and whoever dies is started again.
+    /// Starts `count` workers; their output goes to files, and whoever dies, or cannot be started, is started again.
     ///
-    /// Call it on the main thread: on Linux the workers die with the thread that started them.
-    ///
-    /// # Errors
-    ///
-    /// If a process or its log cannot be made.
-    pub async fn start(count: u32, recipe: Recipe, incoming: &mpsc::Sender<Incoming>) -> io::Result<Self> {
+    /// Call it on the main thread, in a runtime of that thread alone: on Linux the workers die with the thread that
+    /// started them.
+    pub fn start(count: u32, recipe: Recipe, incoming: &mpsc::Sender<Incoming>) -> Self {
         let (kill, _) = watch::channel(false);
         let (guard, running) = mpsc::channel(1);
         let allowed = cores::allowed();
         for number in 1..=count {
             let name = format!("local-{number}");
             let cores = cores::share(&allowed, number - 1, count, recipe.threads);
-            let worker = Process::start(&name, cores.as_deref(), &recipe, false).await?;
             let supervisor = Supervisor {
                 name,
                 cores,
@@ -143,9 +176,9 @@ impl LocalWorkers {
                 killed: kill.subscribe(),
                 _guard: guard.clone(),
             };
-            tokio::spawn(supervisor.watch(worker));
+            tokio::spawn(supervisor.watch());
         }
-        Ok(Self { kill, running })
+        Self { kill, running }
     }
 
     /// Waits for every process to end.
@@ -160,7 +193,7 @@ impl LocalWorkers {
     }
 }
 
-/// Watches one worker's process, and the ones that follow it.
+/// Starts one worker's process, watches it, and the ones that follow it.
 struct Supervisor {
     name: String,
     /// What it is bound to, if it is.
@@ -173,14 +206,15 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn watch(mut self, mut worker: Process) {
+    async fn watch(mut self) {
         let limit = self.recipe.max_restarts;
-        let (mut attempt, mut pause) = (0, FIRST_PAUSE);
+        let (mut attempt, mut pause, mut again) = (0, FIRST_PAUSE, false);
         loop {
             let started = Instant::now();
-            let end = self.end_of(&mut worker).await;
+            let end = self.attempt(again).await;
             // A worker that ends without a failure was told that the run is over.
-            let over = *self.killed.borrow() || end.as_ref().is_ok_and(ExitStatus::success);
+            let over =
+                *self.killed.borrow() || matches!(&end, End::Exited { status, .. } if status.success());
             if started.elapsed() >= SOUND_AFTER {
                 (attempt, pause) = (0, FIRST_PAUSE);
             }
@@ -189,44 +223,34 @@ impl Supervisor {
                 () if attempt >= limit => Restart::TooOften { limit },
                 () => Restart::After { pause, attempt: attempt + 1, limit },
             };
-            self.report(&worker, end, restart).await;
+            let exit = Exit { name: self.name.clone(), end, restart };
+            // The loop may be over.
+            let _ = self.incoming.send(Incoming::Exited(exit)).await;
             let Restart::After { .. } = restart else { return };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 // An error means that the sender is gone: time to end, too.
                 _ = self.killed.changed() => return,
             }
-            (attempt, pause) = (attempt + 1, (pause * 2).min(LONGEST_PAUSE));
-            worker = match Process::start(&self.name, self.cores.as_deref(), &self.recipe, true).await {
-                Ok(worker) => worker,
-                Err(error) => {
-                    tracing::error!("cannot start {} again: {error}", self.name);
-                    let restart = Restart::TooOften { limit: attempt };
-                    let exit = worker.exit(&self.name, ExitStatus::default(), restart).await;
-                    // The loop may be over.
-                    let _ = self.incoming.send(Incoming::Exited(exit)).await;
-                    return;
-                }
-            };
+            (attempt, pause, again) = (attempt + 1, (pause * 2).min(LONGEST_PAUSE), true);
         }
     }
 
-    /// How a process ends, by itself or killed.
-    async fn end_of(&mut self, worker: &mut Process) -> io::Result<ExitStatus> {
+    /// Starts a process, `again` or for the first time, and sees it to its end, by itself or killed.
+    async fn attempt(&mut self, again: bool) -> End {
+        let started = Process::start(&self.name, self.cores.as_deref(), &self.recipe, again).await;
+        let mut worker = match started {
+            Ok(worker) => worker,
+            Err(error) => return End::NotStarted(error.to_string()),
+        };
         tokio::select! {
-            status = worker.child.wait() => return status,
+            status = worker.child.wait() => return worker.end(status).await,
             _ = self.killed.changed() => {}
         }
         // It may have ended this instant.
         let _ = worker.child.start_kill();
-        worker.child.wait().await
-    }
-
-    async fn report(&self, worker: &Process, end: io::Result<ExitStatus>, restart: Restart) {
-        let Ok(status) = end else { return };
-        let exit = worker.exit(&self.name, status, restart).await;
-        // The loop may be over.
-        let _ = self.incoming.send(Incoming::Exited(exit)).await;
+        let status = worker.child.wait().await;
+        worker.end(status).await
     }
 }
 
@@ -252,9 +276,11 @@ impl Process {
         Ok(Self { child, pid, log, _input: input })
     }
 
-    async fn exit(&self, name: &str, status: ExitStatus, restart: Restart) -> Exit {
+    async fn end(&self, status: io::Result<ExitStatus>) -> End {
+        // Whose end the system does not tell has ended all the same, and without success.
+        let status = status.unwrap_or_else(|_| ExitStatus::from_raw(0x100));
         let last_words = worker_log::last_words(self.log.clone()).await;
-        Exit { name: name.to_string(), pid: self.pid, status, last_words, restart }
+        End::Exited { pid: self.pid, status, last_words }
     }
 }
 
@@ -265,33 +291,19 @@ fn spawn(
     output: (Stdio, Stdio),
     again: bool,
 ) -> io::Result<Child> {
-    let mut command = Command::new(own_binary()?);
+    let mut command = own_command(if again { &INHERITED } else { &INHERITED_AT_FIRST })?;
     command
         .args(["worker", "--coordinator", &recipe.url, "--name", name])
         .args(["--threads", &recipe.threads.to_string(), "--parent", &std::process::id().to_string()])
-        // Named, so that nothing of it comes from the environment.
         .args(["--connect-timeout", "60"])
         .stdin(Stdio::piped())
         .stdout(output.0)
-        .stderr(output.1)
-        // Ctrl-C at the terminal is the coordinator's to handle.
-        .process_group(0)
-        .kill_on_drop(true);
+        .stderr(output.1);
     if let Some(cores) = cores {
         let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
         command.args(["--cores", &cores.join(",")]);
     }
-    if again {
-        // It has died there once.
-        command.env_remove(lockstep_worker::crash::VARIABLE);
-    }
     command.spawn()
-}
-
-/// The running binary, even if it was replaced meanwhile, as a build does.
-fn own_binary() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    Ok(if path.exists() { path } else { PathBuf::from("/proc/self/exe") })
 }
 
 #[cfg(test)]
@@ -300,21 +312,57 @@ mod tests {
 
     #[test]
     fn an_exit_says_how() {
-        let exit = |status, last_words: &[&str], restart| Exit {
-            name: "local-2".to_string(),
-            pid: 77,
-            status: ExitStatus::from_raw(status),
-            last_words: last_words.iter().map(ToString::to_string).collect(),
-            restart,
+        let exit = |status, last_words: &[&str], restart| {
+            let last_words = last_words.iter().map(ToString::to_string).collect();
+            let end = End::Exited { pid: 77, status: ExitStatus::from_raw(status), last_words };
+            Exit { name: "local-2".to_string(), end, restart }.to_string()
         };
         assert_eq!(
-            exit(9, &[], Restart::After { pause: FIRST_PAUSE, attempt: 1, limit: 10 }).to_string(),
+            exit(9, &[], Restart::After { pause: FIRST_PAUSE, attempt: 1, limit: 10 }),
             "local-2 (process 77) was killed by signal 9 (SIGKILL: by hand, or out of memory), and is started again \
              in 50 ms (1 of 10 in a row); it left no output"
         );
         assert_eq!(
-            exit(0x100, &["a", "b"], Restart::Never).to_string(),
+            exit(0x100, &["a", "b"], Restart::Never),
             "local-2 (process 77) exited with code 1; its last output: a | b"
         );
+    }
+
+    /// Where the folder of logs is missing, no worker can be started. The process that can be at last is one of this
+    /// test's binary, and ends at once.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_failure_to_start_is_an_attempt_like_any_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = Recipe {
+            threads: 1,
+            url: "http://127.0.0.1:1".to_string(),
+            token: Token::new("t").unwrap(),
+            logs: folder.path().join("logs"),
+            max_restarts: 3,
+        };
+        let (sender, mut incoming) = mpsc::channel(1);
+        let mut workers = LocalWorkers::start(1, recipe, &sender);
+        let mut ends = Vec::new();
+        for number in 1..=4 {
+            let Some(Incoming::Exited(exit)) = incoming.recv().await else { panic!("no end of an attempt") };
+            let kind = if exit.pid().is_some() { "exited" } else { "not started" };
+            ends.push((kind, exit.restart));
+            if number == 1 {
+                assert!(exit.to_string().starts_with("local-1 could not be started (No such file"), "{exit}");
+            }
+            if number == 2 {
+                std::fs::create_dir(folder.path().join("logs")).unwrap();
+            }
+        }
+        workers.ended().await;
+        let after =
+            |attempt| Restart::After { pause: FIRST_PAUSE * (1_u32 << (attempt - 1)), attempt, limit: 3 };
+        let expected = [
+            ("not started", after(1)),
+            ("not started", after(2)),
+            ("exited", after(3)),
+            ("exited", Restart::TooOften { limit: 3 }),
+        ];
+        assert_eq!(ends, expected);
     }
 }

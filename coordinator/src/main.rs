@@ -3,32 +3,40 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lockstep_coordinator::cli::{self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, UsageError, sentence};
+use lockstep_coordinator::cli::{
+    self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, Parsed, UsageError, sentence,
+};
 use lockstep_coordinator::model_commands::{evaluate, export, predict};
 use lockstep_coordinator::settings::SettingsError;
 use lockstep_coordinator::{
     bench, chaos, compare_command, data_command, report_command, show_command, train, verify,
 };
 use lockstep_telemetry::Terminal;
-use lockstep_worker::instruction_set;
-use tracing_subscriber::EnvFilter;
+use lockstep_worker::cli::log_filter;
+use lockstep_worker::variables::Variables;
+use lockstep_worker::{instruction_set, signals};
 
 /// So long somebody who pages through the output of a command has at its end, to read on.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let invocation = match cli::parse(std::env::args_os()) {
-        Ok(Invocation::Worker(arguments)) => return lockstep_worker::cli::main(arguments),
-        Ok(invocation) => invocation,
+    if let Err(error) = signals::take_over() {
+        return lockstep_worker::cli::no_signals(&error);
+    }
+    let Parsed { invocation, variables } = match cli::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
         Err(error) => return error.report().into(),
+    };
+    let invocation = match invocation {
+        Invocation::Worker(arguments) => return lockstep_worker::cli::main(arguments, &variables),
+        invocation => invocation,
     };
     if let Err(error) = instruction_set::force_from_environment() {
         return UsageError::from(error).report().into();
     }
     let terminal = Terminal::stderr();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter())
         .with_ansi(terminal.has_color())
         .with_target(false)
         .with_writer(terminal.log_writer());
@@ -41,12 +49,12 @@ fn main() -> ExitCode {
     for warning in cli::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         tracing::warn!("{warning}");
     }
-    let code = run(invocation, &terminal);
+    let code = run(invocation, &variables, &terminal);
     terminal.flush(LAST_WORDS);
     code
 }
 
-fn run(invocation: Invocation, terminal: &Terminal) -> ExitCode {
+fn run(invocation: Invocation, variables: &Variables, terminal: &Terminal) -> ExitCode {
     let result = match invocation {
         Invocation::Train(settings) => train::train(&settings, terminal),
         Invocation::Verify(request) => verify::verify(&request, terminal),
@@ -66,7 +74,7 @@ fn run(invocation: Invocation, terminal: &Terminal) -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(error) => {
-            terminal.print_line(&format!("error: {}", sentence(&error)));
+            terminal.print_line(&format!("error: {}", variables.name_in(&sentence(&error))));
             // The settings may turn out to be wrong only when the data are there.
             let usage = error.downcast_ref::<SettingsError>().is_some()
                 || error.downcast_ref::<chaos::plan::PlanError>().is_some()

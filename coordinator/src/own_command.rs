@@ -1,26 +1,24 @@
-//! This very program as the command of a child process, for what starts whole trainings: `chaos` and `bench`.
+//! This very program as the command of a child process: of local workers, and of whole trainings for `chaos` and `bench`.
 //!
 //! Starts nothing itself, and gives no arguments.
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::{env, io};
 
+use lockstep_worker::variables::PREFIX;
 use tokio::process::Command;
 
-/// Prefix of the environment variables that are flags.
-const PREFIX: &str = "LOCKSTEP_";
-
 /// This program, even if a build has replaced its file since: all processes are of one build. Of the environment
-/// variables that are flags it inherits those `inherited` only. Ctrl-C at the terminal does not reach it, and it is
+/// variables of this program it inherits those `inherited` only. Ctrl-C at the terminal does not reach it, and it is
 /// killed when its `Child` is dropped.
 ///
 /// # Errors
 ///
 /// If the system does not say which program this is.
 pub fn own_command(inherited: &[&str]) -> io::Result<Command> {
-    let running = Path::new("/proc/self/exe");
-    let program = if running.exists() { running.to_path_buf() } else { env::current_exe()? };
+    let path = env::current_exe()?;
+    let program = if path.exists() { path } else { PathBuf::from("/proc/self/exe") };
     let mut command = std::process::Command::new(program);
     command.arg0("coordinator");
     for (name, _) in env::vars_os() {

@@ -3,12 +3,12 @@
 //! Owns the order (flag, then environment, then file, then default) and every rule about what a run can have; past
 //! this point no setting can be wrong. Opens nothing but the configuration file and knows nothing of data or sockets.
 
+pub(crate) mod address;
 mod config_file;
 mod error;
 mod given;
 mod identity;
 pub(crate) mod nearest;
-mod period;
 mod resume;
 mod values;
 
@@ -22,6 +22,7 @@ use std::{
 
 use clap::ArgMatches;
 use lockstep_proto::Token;
+pub(crate) use lockstep_worker::Period;
 use serde::Serialize;
 
 use crate::cli::TrainArguments;
@@ -31,7 +32,6 @@ pub use error::SettingsError;
 use given::Given;
 pub use given::Origin;
 pub use identity::{RunIdentity, StoredRun};
-pub(crate) use period::Period;
 use resume::Base;
 pub use resume::Resume;
 use values::MAX_MICRO_SHARDS;

@@ -23,6 +23,7 @@ use crate::initial::Initial;
 use crate::latest::Latest;
 use crate::past_run::PastRun;
 use crate::run::Signals;
+use crate::runtime;
 use crate::settings::{HostName, Settings};
 use crate::train;
 use crate::workers_file;
@@ -90,7 +91,7 @@ pub fn show(
     dashboard.prepare(facts, RunFiles::found(directory), digits, initial.ok());
     dashboard.stay(Ended::of_files(summary.as_ref(), &shared.view(&mut Cursor::default()).events));
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::on_this_thread()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         terminal.print_line(&format!("dashboard {}", dashboard.url()));

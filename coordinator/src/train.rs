@@ -37,6 +37,7 @@ use crate::prepare::{Place, Standing};
 use crate::report::{self, Report};
 use crate::run::{Run, Signals, exit_code};
 use crate::run_directory::RunDirectory;
+use crate::runtime;
 use crate::serve::serve;
 use crate::service::{Incoming, MAX_QUEUED_INCOMING, Pulse, Service};
 use crate::settings::{DatasetChoice, HostName, RunIdentity, Settings, SettingsError};
@@ -57,7 +58,7 @@ pub fn train(settings: &Settings, terminal: &Terminal) -> Result<u8> {
     let start = Instant::now();
     raise_descriptor_limit();
     lockstep_worker::crash::arm("coordinator");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::on_this_thread()?;
     let code = runtime.block_on(train_on(settings, terminal, start));
     runtime.shutdown_background();
     code
@@ -179,9 +180,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         return Ok(exit_code(signal));
     }
     let local = match socket {
-        Some(socket) => {
-            Some(start_local_workers(settings, socket, service, token, directory, &sender).await?)
-        }
+        Some(socket) => Some(start_local_workers(settings, socket, service, token, directory, &sender)),
         None => {
             invite(settings, address, &token, terminal);
             None
@@ -235,14 +234,14 @@ impl Page {
     }
 }
 
-async fn start_local_workers(
+fn start_local_workers(
     settings: &Settings,
     socket: LocalSocket,
     service: Arc<Service>,
     token: Token,
     directory: &RunDirectory,
     sender: &mpsc::Sender<Incoming>,
-) -> Result<LocalWorkers> {
+) -> LocalWorkers {
     let url = socket.url();
     serve(socket.connections(), service);
     let recipe = Recipe {
@@ -252,8 +251,7 @@ async fn start_local_workers(
         logs: directory.logs(),
         max_restarts: settings.max_restarts,
     };
-    let workers = LocalWorkers::start(settings.workers.get(), recipe, sender).await;
-    workers.context("cannot start the local workers")
+    LocalWorkers::start(settings.workers.get(), recipe, sender)
 }
 
 /// Has some steps timed, and the weights measured now and then, as the settings say; `sample` are digits to show.

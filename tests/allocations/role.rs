@@ -25,8 +25,9 @@ pub fn counts_folder() -> Option<PathBuf> {
 
 /// Does what the arguments say, and leaves the counts of the whole life in a file of the folder.
 pub fn play(folder: &Path) -> ExitCode {
-    let (role, code) = match cli::parse(std::env::args_os()).unwrap() {
-        Invocation::Worker(arguments) => ("worker", lockstep_worker::cli::main(arguments)),
+    let parsed = cli::parse(std::env::args_os()).unwrap();
+    let (role, code) = match parsed.invocation {
+        Invocation::Worker(arguments) => ("worker", lockstep_worker::cli::main(arguments, &parsed.variables)),
         Invocation::Train(settings) => {
             let terminal = Terminal::stderr();
             let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("info")).with_ansi(false);

@@ -47,7 +47,7 @@ fn nobody_there_is_said_after_the_timeout() {
     let url = format!("http://{}", nobody_s_address());
     let begin = Instant::now();
     let line = dial(&url, UNREACHABLE);
-    assert_parts(&line, &[&url, "within 1 s", "refused", "--external", "port"]);
+    assert_parts(&line, &[&url, "within 1s", "refused", "--external", "port"]);
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
 
@@ -66,7 +66,7 @@ fn servers_of_something_else_are_no_coordinators() {
     let silent = serve(std::mem::forget);
     for url in [web, garbage, slammed, silent] {
         let begin = Instant::now();
-        assert_parts(&dial(&url, UNREACHABLE), &["no coordinator answers", &url, "within 1 s", "port"]);
+        assert_parts(&dial(&url, UNREACHABLE), &["no coordinator answers", &url, "within 1s", "port"]);
         assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     }
 }
@@ -86,16 +86,10 @@ fn a_grpc_server_of_something_else_is_no_coordinator() {
 
 #[test]
 fn addresses_that_are_none_are_usage() {
-    for url in [
-        "127.0.0.1:29400",
-        "localhost",
-        "http://localhost",
-        "ftp://localhost:1",
-        "http://a b:1",
-        "http://:1",
-        "",
-    ] {
-        assert_parts(&dial(url, USAGE), &["--coordinator", "http://HOST:PORT"]);
+    for url in
+        ["127.0.0.1", "localhost", "http://localhost", "ftp://localhost:1", "http://a b:1", "http://:1", ""]
+    {
+        assert_parts(&dial(url, USAGE), &["--coordinator", "HOST:PORT"]);
     }
     assert_parts(&line(USAGE, |_| {}), &["--coordinator", "--help"]);
     let no_threads = line(USAGE, |worker| {

@@ -1,29 +1,43 @@
 //! The worker's command line, shared by the binary `worker` and the coordinator's local workers.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
 use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use lockstep_model::Cpu;
 use lockstep_proto::Token;
 use tracing_subscriber::EnvFilter;
 
+use crate::period::Period;
 use crate::process::{self, Parent};
+use crate::variables::{self, Variables};
 use crate::{Config, WorkerError, instruction_set, run};
 
 /// What `--help` says of the exit codes and of the variable that is no flag.
 pub const EXIT_CODES: &str = "Exit codes: 0 the run ended, 1 refused by the coordinator, 2 usage, 75 the coordinator \
-                              cannot be reached (or was lost): try again.\n\n\
+                              cannot be reached (or was lost): try again, 129/130/143 ended by a signal.\n\n\
                               LOCKSTEP_CPU=avx512|avx2|neon|scalar forces the instruction set (for comparisons: the \
                               fastest is the default, and all give the same bits).";
+
+/// The longest time to try to reach a coordinator: practically for ever.
+const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_hours(365 * 24);
+
+/// A worker of a Lockstep run: it joins the coordinator and computes gradients until the run is over.
+#[derive(Parser)]
+#[command(name = "worker", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    arguments: Arguments,
+}
 
 /// Arguments of a worker.
 #[derive(Args, Clone, Debug)]
 pub struct Arguments {
-    /// Where the coordinator listens, for example http://HOST:29400
-    #[arg(long, env = "LOCKSTEP_COORDINATOR", value_name = "URL")]
+    /// Where the coordinator listens, for example HOST:29400
+    #[arg(long, env = "LOCKSTEP_COORDINATOR", value_name = "HOST:PORT")]
     coordinator: String,
 
     /// Threads that compute [default: one per core]
@@ -38,9 +52,10 @@ pub struct Arguments {
     #[arg(long, env = "LOCKSTEP_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
-    /// Seconds to go on trying to reach the coordinator, at the start and whenever it is lost
-    #[arg(long, env = "LOCKSTEP_CONNECT_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
-    connect_timeout: u32,
+    /// How long to go on trying to reach the coordinator, at the start and whenever it is lost: 90, 500ms, 2m
+    #[arg(long, env = "LOCKSTEP_CONNECT_TIMEOUT", value_name = "TIME", default_value = "60s")]
+    #[arg(value_parser = connect_timeout)]
+    connect_timeout: Duration,
 
     /// The parent's process: the worker reads its token from standard input and ends with the parent
     #[arg(long, hide = true, value_name = "PID")]
@@ -49,6 +64,30 @@ pub struct Arguments {
     /// The cores that all threads of this process are bound to
     #[arg(long, hide = true, value_name = "CORES", value_delimiter = ',')]
     cores: Vec<usize>,
+}
+
+fn connect_timeout(text: &str) -> Result<Duration, String> {
+    let Period(time) = text.parse().map_err(|error: crate::PeriodError| error.to_string())?;
+    if time > LONGEST_CONNECT_TIMEOUT {
+        return Err(format!("it must be {} at most", Period(LONGEST_CONNECT_TIMEOUT)));
+    }
+    Ok(time)
+}
+
+/// The command as the parser knows it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Understands `arguments` (the program's name first) together with the environment, and says which variables had a say.
+///
+/// # Errors
+///
+/// What [`report`] shows, also for `--help` and `--version`.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Arguments, Variables), clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let (matches, variables) = variables::parse(command(), &arguments)?;
+    Ok((Cli::from_arg_matches(&matches)?.arguments, variables))
 }
 
 /// Shows what the parser of a command line found, and returns the exit code: an error on one line, help in full.
@@ -84,12 +123,31 @@ fn one_line(text: &str) -> String {
     format!("{} (see --help)", paragraphs.join("; "))
 }
 
-/// Runs a worker to its end and says how it ended.
-pub fn main(arguments: Arguments) -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// Says that the signals cannot be taken over, and returns the exit code.
+pub fn no_signals(error: &std::io::Error) -> ExitCode {
+    use std::io::Write;
+    // A stream that is gone changes nothing about the exit code, and leaves nowhere to report it.
+    let _ = writeln!(std::io::stderr(), "error: cannot take over the signals that end this process: {error}");
+    ExitCode::FAILURE
+}
+
+/// What is logged: what `RUST_LOG` says, else everything from `info` on.
+pub fn log_filter() -> EnvFilter {
+    let set = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|set| !set.is_empty());
+    set.and_then(|set| EnvFilter::try_new(set).ok()).unwrap_or_else(|| EnvFilter::new("info"))
+}
+
+/// Runs a worker to its end and says how it ended; an error about a flag that one of `variables` gave names that.
+pub fn main(arguments: Arguments, variables: &Variables) -> ExitCode {
     let stderr = std::io::stderr();
     let ansi = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(log_filter())
+        .with_ansi(ansi)
+        // It would tell standard error, and panic, that standard error is gone.
+        .log_internal_errors(false)
+        .with_writer(std::io::stderr)
+        .init();
 
     match configure(arguments).and_then(run) {
         Ok(reason) => {
@@ -97,7 +155,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{}", variables.name_in(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }
@@ -121,7 +179,7 @@ fn configure(arguments: Arguments) -> Result<Config, WorkerError> {
         name,
         host,
         token: Token::new(&token).map_err(WorkerError::Token)?,
-        connect_timeout: Duration::from_secs(arguments.connect_timeout.into()),
+        connect_timeout: arguments.connect_timeout,
         local,
         cpu: Cpu::detect(),
     })

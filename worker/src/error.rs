@@ -3,12 +3,13 @@
 use lockstep_proto::{MalformedMessage, TokenError};
 
 use crate::instruction_set::ForcedCpuError;
+use crate::period::Period;
 
 /// Why a worker ended before its run.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The URL is none.
-    #[error("--coordinator {url} is no address: {cause}; write it as http://HOST:PORT")]
+    #[error("--coordinator {url} is no address: {cause}; write it as HOST:PORT")]
     Address {
         /// As given.
         url: String,
@@ -29,13 +30,13 @@ pub enum WorkerError {
     Parent(std::io::Error),
     /// Nobody answers.
     #[error(
-        "no coordinator answers at {url} within {seconds} s ({cause}); is it running with --external, and is the port right?"
+        "no coordinator answers at {url} within {patience} ({cause}); is it running with --external, and is the port right?"
     )]
     Unreachable {
         /// As given.
         url: String,
         /// How long it was tried.
-        seconds: u64,
+        patience: Period,
         /// The last failure.
         cause: String,
     },
@@ -48,12 +49,12 @@ pub enum WorkerError {
         reason: String,
     },
     /// The coordinator was there, and did not come back.
-    #[error("the coordinator at {url} is gone: {cause}; tried for {seconds} s")]
+    #[error("the coordinator at {url} is gone: {cause}; tried for {patience}")]
     Lost {
         /// As given.
         url: String,
         /// How long it was tried.
-        seconds: u64,
+        patience: Period,
         /// The last failure.
         cause: String,
     },

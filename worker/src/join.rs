@@ -42,6 +42,9 @@ pub(crate) struct Inbound {
 /// What the URL of a coordinator on this machine begins with: the name of its Unix socket follows, which is no file.
 pub const LOCAL_SOCKET: &str = "unix:@";
 
+/// For a host to take the connection.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// How to reach the coordinator. Whether it is still there is told by its heartbeats, and for a local one by its process.
 pub(crate) fn endpoint(url: &str) -> Result<Endpoint, WorkerError> {
     let address = |cause: String| WorkerError::Address { url: url.to_string(), cause };
@@ -50,13 +53,13 @@ pub(crate) fn endpoint(url: &str) -> Result<Endpoint, WorkerError> {
         let endpoint = Endpoint::from_shared(format!("unix:\0{name}"));
         return Ok(endpoint.map_err(|error| address(error.to_string()))?.max_frame_size(MAX_FRAME_BYTES));
     }
-    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|error| address(error.to_string()))?;
+    let endpoint = Endpoint::from_shared(with_scheme(url)).map_err(|error| address(error.to_string()))?;
     let uri = endpoint.uri();
     let host = uri.host().is_some_and(|host| !host.is_empty());
     if uri.scheme_str() != Some("http") || !host || uri.port().is_none() {
-        return Err(address("it needs http://, a host and a port".to_string()));
+        return Err(address("it needs a host and a port, and may begin with http://".to_string()));
     }
-    Ok(endpoint.connect_timeout(Duration::from_secs(3)).tcp_nodelay(true).max_frame_size(MAX_FRAME_BYTES))
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).max_frame_size(MAX_FRAME_BYTES))
 }
 
 /// Tries once to become a member of the coordinator at `url`, which `dialling` reaches. A coordinator of a lower term than `hello` knows of is
@@ -85,6 +88,15 @@ pub(crate) async fn join(
             fence.term, known.term
         ))),
         _ => Ok(Joined { welcome, inbound, outbound }),
+    }
+}
+
+/// People write `HOST:PORT` as well, and `:PORT` of this machine.
+fn with_scheme(url: &str) -> String {
+    match url {
+        _ if url.contains("://") => url.to_string(),
+        _ if url.starts_with(':') => format!("http://127.0.0.1{url}"),
+        _ => format!("http://{url}"),
     }
 }
 
@@ -123,4 +135,26 @@ fn root_cause(error: &dyn Error) -> String {
     std::iter::successors(Some(error), |error| (*error).source())
         .last()
         .map_or_else(String::new, ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_is_named_as_people_write_it() {
+        for (written, dialled) in [
+            ("http://host:29400", "http://host:29400/"),
+            ("host:29400", "http://host:29400/"),
+            ("10.0.0.1:29400", "http://10.0.0.1:29400/"),
+            ("[::1]:29400", "http://[::1]:29400/"),
+            (":29400", "http://127.0.0.1:29400/"),
+        ] {
+            assert_eq!(endpoint(written).unwrap().uri().to_string(), dialled);
+        }
+        for wrong in ["", "host", "http://host", "https://host:1", "grpc://host:1", "ho st:1", ":", "host:x"]
+        {
+            assert!(matches!(endpoint(wrong), Err(WorkerError::Address { .. })), "{wrong}");
+        }
+    }
 }

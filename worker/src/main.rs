@@ -2,19 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-/// A worker of a Lockstep run: it joins the coordinator and computes gradients until the run is over.
-#[derive(Parser)]
-#[command(name = "worker", version, after_help = lockstep_worker::cli::EXIT_CODES)]
-struct Cli {
-    #[command(flatten)]
-    arguments: lockstep_worker::cli::Arguments,
-}
+use lockstep_worker::{cli, signals};
 
 fn main() -> ExitCode {
-    match Cli::try_parse() {
-        Ok(cli) => lockstep_worker::cli::main(cli.arguments),
-        Err(error) => lockstep_worker::cli::report(&error).into(),
+    if let Err(error) = signals::take_over() {
+        return cli::no_signals(&error);
+    }
+    match cli::parse(std::env::args_os()) {
+        Ok((arguments, variables)) => cli::main(arguments, &variables),
+        Err(error) => cli::report(&error).into(),
     }
 }

@@ -10,6 +10,7 @@ use tonic::transport::Endpoint;
 use crate::compute::{self, Shift};
 use crate::error::WorkerError;
 use crate::join::{Broken, endpoint, join};
+use crate::period::Period;
 use crate::retry::Retry;
 use crate::session::session;
 use crate::surroundings::{Dial, Surroundings};
@@ -45,7 +46,7 @@ pub struct Config {
 pub fn run(config: Config) -> Result<String, WorkerError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Start)?;
-    let end = runtime.block_on(run_in(&config, &mut Surroundings::real()));
+    let end = runtime.block_on(run_in(&config, &mut Surroundings::real(&config.coordinator)));
     // A look-up of the coordinator's name may hang.
     runtime.shutdown_background();
     end
@@ -157,10 +158,10 @@ fn hello(config: &Config) -> Hello {
 }
 
 fn gave_up(config: &Config, hello: &Hello, cause: String) -> WorkerError {
-    let (url, seconds) = (config.coordinator.clone(), config.connect_timeout.as_secs());
+    let (url, patience) = (config.coordinator.clone(), Period(config.connect_timeout));
     match hello.known {
-        Some(_) => WorkerError::Lost { url, seconds, cause },
-        None => WorkerError::Unreachable { url, seconds, cause },
+        Some(_) => WorkerError::Lost { url, patience, cause },
+        None => WorkerError::Unreachable { url, patience, cause },
     }
 }
 

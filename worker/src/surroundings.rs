@@ -4,9 +4,12 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::transport::{Channel, Endpoint, Error};
 
 use crate::desk::Desk;
+use crate::join::{CONNECT_TIMEOUT, LOCAL_SOCKET};
+use crate::look_up::LookUp;
 
 /// How a coordinator is reached.
 pub trait Dial {
@@ -16,11 +19,20 @@ pub trait Dial {
 
 /// The system's network.
 #[derive(Clone, Copy, Debug)]
-pub struct Tcp;
+pub struct System {
+    /// Whether the coordinator is reached by a Unix socket, which has no name to look up.
+    local: bool,
+}
 
-impl Dial for Tcp {
+impl Dial for System {
     async fn dial(&self, endpoint: &Endpoint) -> Result<Channel, Error> {
-        endpoint.connect().await
+        if self.local {
+            return endpoint.connect().await;
+        }
+        let mut connector = HttpConnector::new_with_resolver(LookUp);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        endpoint.connect_with_connector(connector).await
     }
 }
 
@@ -34,12 +46,13 @@ pub struct Surroundings<D> {
     pub desks: Desks,
 }
 
-impl Surroundings<Tcp> {
-    /// Those of a process of its own.
-    pub fn real() -> Self {
+impl Surroundings<System> {
+    /// Those of a process of its own, whose coordinator is at `url`.
+    pub fn real(url: &str) -> Self {
         // Without randomness a pause is the longest one, which is safe.
         let random = Box::new(|| getrandom::u64().unwrap_or(u64::MAX));
-        Self { dial: Tcp, random, desks: Desks::default() }
+        let dial = System { local: url.starts_with(LOCAL_SOCKET) };
+        Self { dial, random, desks: Desks::default() }
     }
 }
 

@@ -6,7 +6,6 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::num::NonZeroUsize;
-use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use lockstep_model::{
 use ndarray::{ArrayView1, ArrayView3};
 use serde_json::{Map, Value, json};
 
+use super::threads::together;
 use crate::cli::EXIT_DONE;
 
 /// Multiply-adds of one example, forward and backward, if every term of every layer is computed.
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let cpu = arguments.cpu.unwrap_or_else(Cpu::detect);
     let layers = if arguments.layers.is_empty() { Layer::ALL.to_vec() } else { arguments.layers.clone() };
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let results = Bench::new(cpu, cores).measure(arguments.seconds);
+    let results = Bench::new(cpu, cores).measure(arguments.seconds)?;
     let text = if arguments.json { results.to_json(&layers) } else { results.to_text(&layers) };
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
     Ok(EXIT_DONE)
@@ -116,7 +116,7 @@ impl Bench {
         Self { cpu, cores, examples, network }
     }
 
-    fn measure(&self, limit: Duration) -> Results {
+    fn measure(&self, limit: Duration) -> Result<Results> {
         let mut results = Results {
             cpu: self.cpu,
             peak: [vec![], vec![]],
@@ -128,27 +128,28 @@ impl Bench {
         let mut next = 0;
         let start = Instant::now();
         while results.sums.len() < LEAST_ROUNDS || start.elapsed() < limit {
-            results.peak[0].push(self.peak(1));
-            results.peak[1].push(self.peak(self.cores));
+            results.peak[0].push(self.peak(1)?);
+            results.peak[1].push(self.peak(self.cores)?);
             self.time_parts(&mut ws, &mut next, &mut results.parts);
             results.sums.push(self.time_sums(&mut ws));
             for (index, samples) in results.gradient.iter_mut().enumerate() {
-                samples.push(self.gradient(index + 1));
+                samples.push(self.gradient(index + 1)?);
             }
         }
-        results
+        Ok(results)
     }
 
     /// GFLOP/s, a multiply-add being two.
-    fn peak(&self, threads: usize) -> f64 {
-        2e-9 * rate(threads, || {
+    fn peak(&self, threads: usize) -> Result<f64> {
+        let rate = rate(threads, || {
             let cpu = self.cpu;
             move || multiply_adds(cpu, 4)
-        })
+        })?;
+        Ok(2e-9 * rate)
     }
 
     /// Examples per second.
-    fn gradient(&self, threads: usize) -> f64 {
+    fn gradient(&self, threads: usize) -> Result<f64> {
         let mut first = 0;
         rate(threads, || {
             // Each thread begins somewhere else.
@@ -232,28 +233,18 @@ fn trained(examples: &Examples) -> Box<[f32]> {
 }
 
 /// What `threads` threads do together in a second: `prepare` makes the work of each, which says how much it did.
-fn rate<W: FnMut() -> u64 + Send>(threads: usize, mut prepare: impl FnMut() -> W) -> f64 {
+fn rate<W: FnMut() -> u64 + Send>(threads: usize, mut prepare: impl FnMut() -> W) -> Result<f64> {
     let works: Vec<W> = (0..threads).map(|_| prepare()).collect();
-    let barrier = Barrier::new(threads);
-    thread::scope(|scope| {
-        let barrier = &barrier;
-        let running: Vec<_> = works
-            .into_iter()
-            .map(|mut work| {
-                scope.spawn(move || {
-                    work();
-                    barrier.wait();
-                    let start = Instant::now();
-                    let mut done = 0;
-                    while start.elapsed() < SAMPLE {
-                        done += work();
-                    }
-                    done as f64 / start.elapsed().as_secs_f64()
-                })
-            })
-            .collect();
-        running.into_iter().map(|thread| thread.join().expect("a measurement does not panic")).sum()
-    })
+    let measure = |mut work: W| {
+        let start = Instant::now();
+        let mut done = 0;
+        while start.elapsed() < SAMPLE {
+            done += work();
+        }
+        done as f64 / start.elapsed().as_secs_f64()
+    };
+    let (rates, _) = together(works, |work| _ = work(), measure)?;
+    Ok(rates.into_iter().sum())
 }
 
 /// The middle of the samples.

@@ -3,6 +3,7 @@
 pub mod kernels;
 pub mod scaling;
 pub mod step;
+mod threads;
 
 /// What to measure.
 #[derive(clap::Subcommand)]
@@ -15,15 +16,24 @@ pub enum Bench {
     Step(step::Arguments),
 }
 
+/// A signal came, and a training was ended for it; not an error, but the way out of everything.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted {
+    /// The exit code that follows.
+    pub exit_code: u8,
+}
+
 /// Measures and prints; returns the exit code.
 ///
 /// # Errors
 ///
 /// Whatever the measurement refuses.
 pub fn run(bench: Bench) -> anyhow::Result<u8> {
-    match bench {
+    let result = match bench {
         Bench::Kernels(arguments) => kernels::run(&arguments),
         Bench::Scaling(arguments) => scaling::run(&arguments),
         Bench::Step(arguments) => step::run(&arguments),
-    }
+    };
+    result.or_else(|error| error.downcast::<Interrupted>().map(|interrupted| interrupted.exit_code))
 }

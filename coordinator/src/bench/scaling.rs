@@ -14,11 +14,13 @@ use anyhow::{Context, Result, bail};
 use lockstep_model::Cpu;
 
 use crate::cli::EXIT_DONE;
+use crate::run::Signals;
 use crate::run_directory::{RunDirectory, compact_utc};
+use crate::runtime;
 pub use plan::{Arguments, PlanError};
 use plan::{Plan, Point};
 use report::{Digests, Machine, Report, Trial};
-use trial::{Interrupted, Stage};
+use trial::Stage;
 
 mod figures;
 mod plan;
@@ -37,6 +39,11 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let unix_seconds =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since_1970| since_1970.as_secs());
     let machine = machine();
+    let runtime = runtime::on_this_thread()?;
+    let signals = {
+        let _context = runtime.enter();
+        Signals::new()?
+    };
     let folder = Folder::create(arguments.out.as_deref(), unix_seconds)?;
     tracing::info!(
         "{} trials, each a run of one step and one of {}; everything is written to {}",
@@ -45,15 +52,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         folder.path.display()
     );
     warn_of_shared_cores(&plan, machine.cores);
-    // One thread is enough: all it does is wait.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (trials, digests) = match runtime.block_on(measure(&plan, &folder.runs(), arguments.keep_runs)) {
-        Ok(measured) => measured,
-        Err(error) => {
-            folder.discard_if_empty();
-            return error.downcast::<Interrupted>().map(|interrupted| interrupted.exit_code);
-        }
-    };
+    let measured = runtime.block_on(measure(&plan, &folder.runs(), arguments.keep_runs, signals));
+    let (trials, digests) = measured.inspect_err(|_| folder.discard_if_empty())?;
     let report = Report::new(&plan, compact_utc(unix_seconds), machine, trials, digests);
     let json = report.to_json()?;
     let markdown = table::markdown(&report);
@@ -92,8 +92,13 @@ fn warn_of_shared_cores(plan: &Plan, cores: u32) {
 
 /// All rounds. A run that fails, or ends with other weights than one before, ends it at once: nothing that was measured
 /// is worth anything then.
-async fn measure(plan: &Plan, runs: &Path, keep_runs: bool) -> Result<(Vec<Trial>, Digests)> {
-    let mut stage = Stage::new(runs, keep_runs)?;
+async fn measure(
+    plan: &Plan,
+    runs: &Path,
+    keep_runs: bool,
+    signals: Signals,
+) -> Result<(Vec<Trial>, Digests)> {
+    let mut stage = Stage::new(runs, keep_runs, signals)?;
     let (mut trials, mut digests) = (Vec::new(), Digests::default());
     for round in 1..=plan.rounds {
         for point in plan.round(round) {

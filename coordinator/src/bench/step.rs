@@ -8,7 +8,6 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
-use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
@@ -22,10 +21,14 @@ use lockstep_reduction::Node;
 use lockstep_worker::Recomputer;
 use serde::{Deserialize, Serialize};
 
+use super::Interrupted;
+use super::threads::together;
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
 use crate::messages;
 use crate::own_command::own_command;
+use crate::run::{Signals, exit_code};
+use crate::runtime;
 use crate::trainer::Trainer;
 
 const SEED: u64 = 42;
@@ -220,26 +223,19 @@ fn kernels_alone(arguments: &Arguments) -> Result<Measured> {
     let threads = arguments.workers * arguments.threads_per_worker;
     let mut training = Training::new(arguments, threads);
     let (weights, assignments) = (training.weights(0), training.assignments(1));
-    let barrier = Barrier::new(assignments.len() + 1);
     let examples = assignments.iter().map(|assignment| assignment.labels.len() as u64).sum::<u64>();
-    let seconds = thread::scope(|scope| -> Result<f64> {
-        let mut computing = Vec::new();
-        for assignment in &assignments {
-            let mut recomputer = Recomputer::new(Cpu::detect(), 1)?;
-            let (barrier, weights) = (&barrier, &weights);
-            computing.push(scope.spawn(move || {
-                recomputer.answer(weights, assignment);
-                barrier.wait();
-                (0..arguments.steps).for_each(|_| drop(recomputer.answer_again(assignment)));
-            }));
-        }
-        barrier.wait();
-        let begin = Instant::now();
-        for thread in computing {
-            thread.join().ok().context("a computing thread panicked")?;
-        }
-        Ok(begin.elapsed().as_secs_f64())
-    })?;
+    let mut works = Vec::new();
+    for assignment in &assignments {
+        works.push((Recomputer::new(Cpu::detect(), 1)?, assignment));
+    }
+    let (_, time) = together(
+        works,
+        |(recomputer, assignment)| drop(recomputer.answer(&weights, assignment)),
+        |(recomputer, assignment)| {
+            (0..arguments.steps).for_each(|_| drop(recomputer.answer_again(assignment)));
+        },
+    )?;
+    let seconds = time.as_secs_f64();
     Ok(Measured { seconds, examples: examples * u64::from(arguments.steps), digest: None })
 }
 
@@ -273,7 +269,8 @@ fn over_tcp(arguments: &Arguments) -> Result<Measured> {
         let mut sockets = Vec::new();
         let mut serving = Vec::new();
         for _ in 0..training.intervals.len() {
-            serving.push(scope.spawn(move || serve(address, arguments.threads_per_worker, steps)));
+            let serve = move || serve(address, arguments.threads_per_worker, steps);
+            serving.push(thread::Builder::new().spawn_scoped(scope, serve)?);
             let (socket, _) = listener.accept()?;
             socket.set_nodelay(true)?;
             sockets.push(socket);
@@ -393,7 +390,7 @@ fn read_bytes(socket: &mut TcpStream, length: usize) -> Result<Bytes> {
 fn over_grpc(arguments: &Arguments) -> Result<Measured> {
     let folder = tempfile::tempdir()?;
     let text = |number: u32| number.to_string();
-    let mut command = own_command(&[])?.into_std();
+    let mut command = own_command(&[])?;
     command
         .args([
             "--dataset",
@@ -419,7 +416,14 @@ fn over_grpc(arguments: &Arguments) -> Result<Measured> {
         .args(["--seed", &SEED.to_string(), "--learning-rate", &LEARNING_RATE.to_string()])
         .arg("--run-dir")
         .arg(folder.path().join("run"));
-    let output = command.stdin(Stdio::null()).output()?;
+    let output = runtime::on_this_thread()?.block_on(async {
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            output = command.stdin(Stdio::null()).output() => anyhow::Ok(output?),
+            // Dropped, the training is killed.
+            signal = signals.next() => bail!(Interrupted { exit_code: exit_code(signal) }),
+        }
+    })?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         bail!("the training ended with {}: {}", output.status, stderr.lines().last().unwrap_or_default());

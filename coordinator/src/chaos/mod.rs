@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED};
+use crate::cli::{EXIT_DONE, EXIT_FAILED};
+use crate::run::{Signals, exit_code};
 use crate::run_directory::RunDirectory;
+use crate::runtime;
 use director::{Director, Progress};
 use plan::{Fault, Plan, Until};
 use report::Report;
@@ -54,17 +55,16 @@ pub struct Arguments {
 /// A plan that cannot be carried out ([`plan::PlanError`]), an undisturbed run that fails, or the system's refusals.
 pub fn run(arguments: Arguments) -> Result<u8> {
     let plan = Plan::read(&arguments.plan)?;
-    let folder = folder(arguments.run_dir)?;
-    // One thread is enough: all it does is wait and forward.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(async {
-        let mut interrupted = signal(SignalKind::interrupt())?;
-        let mut terminated = signal(SignalKind::terminate())?;
-        tokio::select! {
-            report = play(&plan, &folder) => report.map(Ok),
+    let runtime = runtime::on_this_thread()?;
+    let (folder, report) = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let folder = folder(arguments.run_dir)?;
+        let report = tokio::select! {
+            report = play(&plan, &folder) => Ok(report?),
             // What is dropped with the play is killed.
-            code = interruption(&mut interrupted, &mut terminated) => Ok(Err(code)),
-        }
+            signal = signals.next() => Err(exit_code(signal)),
+        };
+        anyhow::Ok((folder, report))
     })?;
     let report = match report {
         Ok(report) => report,
@@ -75,13 +75,6 @@ pub fn run(arguments: Arguments) -> Result<u8> {
     let text = if arguments.json { json } else { report.to_text() };
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
     Ok(if report.same_bits { EXIT_DONE } else { EXIT_FAILED })
-}
-
-async fn interruption(interrupted: &mut Signal, terminated: &mut Signal) -> u8 {
-    tokio::select! {
-        _ = interrupted.recv() => EXIT_INTERRUPTED,
-        _ = terminated.recv() => EXIT_TERMINATED,
-    }
 }
 
 /// Makes the folder of everything.

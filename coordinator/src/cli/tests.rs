@@ -1,9 +1,11 @@
 //! Tests of the command line.
 
+mod variables;
+
 use super::*;
 
 fn parsed(arguments: &[&str]) -> Result<Invocation, UsageError> {
-    parse(["coordinator"].iter().chain(arguments).map(OsString::from))
+    parse(["coordinator"].iter().chain(arguments).map(OsString::from)).map(|parsed| parsed.invocation)
 }
 
 fn refusal(arguments: &[&str]) -> String {
@@ -23,7 +25,7 @@ fn every_flag_is_an_environment_variable() {
     for argument in command().get_arguments() {
         let flag = argument.get_long().unwrap();
         if !["help", "version"].contains(&flag) {
-            let expected = format!("{VARIABLE_PREFIX}{}", flag.to_uppercase().replace('-', "_"));
+            let expected = format!("{PREFIX}{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(argument.get_env().unwrap().to_str(), Some(expected.as_str()));
         }
     }

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
-use crate::settings::{DatasetChoice, HostName, Period, TokenText};
+use crate::settings::{DatasetChoice, HostName, Period, TokenText, address};
 
 /// The flags of a training run, unchecked, before the configuration file.
 #[derive(Args)]
@@ -24,9 +24,9 @@ pub(crate) struct TrainArguments {
     #[arg(long, env = "LOCKSTEP_EXTERNAL", help_heading = "Workers")]
     pub external: bool,
 
-    /// Where workers connect; port 0 takes a free one
-    #[arg(long, env = "LOCKSTEP_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
-    #[arg(help_heading = "Workers")]
+    /// Where workers connect; port 0 takes a free one, and :PORT is of all interfaces
+    #[arg(long, env = "LOCKSTEP_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    #[arg(value_parser = address::parse, help_heading = "Workers")]
     pub listen: SocketAddr,
 
     /// Allow --listen and --dashboard on addresses that other machines reach, without encryption
@@ -163,9 +163,9 @@ pub(crate) struct TrainArguments {
     #[arg(long, env = "LOCKSTEP_JSON", help_heading = "Output")]
     pub json: bool,
 
-    /// Where the page is served that shows the run live; port 0 takes a free one
-    #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "IP:PORT", default_value = "127.0.0.1:0")]
-    #[arg(help_heading = "Dashboard")]
+    /// Where the page is served that shows the run live; port 0 takes a free one, and :PORT is of all interfaces
+    #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    #[arg(value_parser = address::parse, help_heading = "Dashboard")]
     pub dashboard: SocketAddr,
 
     /// A name of yours by which a browser or proxy asks for the dashboard; several with commas

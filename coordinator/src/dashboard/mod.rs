@@ -99,17 +99,27 @@ impl Dashboard {
         let site = Arc::new(site::Site::new(Shared::default(), phases.clone(), hosts));
         let beyond = site::beyond(Arc::clone(&site), others.clone());
         let routes = site::router(Arc::clone(&site), others);
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
-        let runtime = runtime.map_err(refused)?;
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("dashboard".to_string());
         let thread = thread.spawn(move || {
             stand_back();
+            // Made here: where there is no thread for it, a runtime cannot be dropped inside of the caller's.
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+            let (runtime, made) = match runtime {
+                Ok(runtime) => (Some(runtime), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // Who starts the thread waits for this.
+            let _ = ready.send(made);
+            let Some(runtime) = runtime else { return };
             runtime.block_on(connections::serve(listener, routes, beyond, phases));
             // A read of a slow disk is left alone.
             runtime.shutdown_background();
         });
-        Ok(Self { address: bound, site, phase, thread: thread.map_err(refused)? })
+        let thread = thread.map_err(refused)?;
+        started.recv().map_err(io::Error::other).flatten().map_err(refused)?;
+        Ok(Self { address: bound, site, phase, thread })
     }
 
     /// Where the page is.

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use clap::builder::BoolishValueParser;
 use lockstep_control::{AssignmentId, Task, TaskKind, WorkerId};
 use lockstep_dataset::{Choice, Dataset, Examples, Source};
 use lockstep_model::{CLASSES, Cpu, Digest, IMAGE_SIDE, Network, Workspace};
@@ -44,7 +43,7 @@ pub struct Arguments {
     #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Never try the network
-    #[arg(long, env = "LOCKSTEP_OFFLINE", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "LOCKSTEP_OFFLINE")]
     pub offline: bool,
     /// Threads to compute with [default: processors]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
             let tensors = pytorch::tensors(weights);
             let tensors: Vec<_> =
                 tensors.iter().map(|tensor| (&*tensor.name, &*tensor.shape, &*tensor.values)).collect();
-            let bytes = lockstep_checkpoint::encode_model(&out, &tensors, &metadata)?;
+            let bytes = lockstep_checkpoint::encode_for_pytorch(&out, &tensors, &metadata)?;
             output::write(&out, &bytes, "--out")?;
             out
         }

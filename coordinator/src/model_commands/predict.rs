@@ -24,7 +24,7 @@ const MAX_IMAGE_BYTES: u64 = 64 << 20;
 /// Which images, and which model is asked.
 #[derive(clap::Args, Clone, Debug, Eq, PartialEq)]
 pub struct Arguments {
-    /// PNG or PGM images of one digit each, of any size, dark on light or light on dark
+    /// PNG or PGM images of one digit each, of any size, dark on light or light on dark; - is standard input
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<PathBuf>,
     /// Folder of a run, finished or not, or a safetensors file [default: the newest finished run under runs/]
@@ -34,6 +34,9 @@ pub struct Arguments {
     #[arg(long)]
     pub json: bool,
 }
+
+/// The name that stands for standard input.
+const STANDARD_INPUT: &str = "-";
 
 /// What is printed for machines.
 #[derive(Serialize)]
@@ -109,9 +112,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
 /// The image in a file, as the network was trained on.
 fn read(path: &Path) -> Result<[u8; PIXELS]> {
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut bytes)).map_err(
-        |error| anyhow!("cannot read {}: {}", one_line(path.display()), one_line(reason(path, &error))),
-    )?;
+    let mut read = |source: &mut dyn Read| source.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut bytes);
+    let result = match path.to_str() {
+        Some(STANDARD_INPUT) => read(&mut std::io::stdin()),
+        _ => File::open(path).and_then(|mut file| read(&mut file)),
+    };
+    result.map_err(|error| {
+        anyhow!("cannot read {}: {}", one_line(path.display()), one_line(reason(path, &error)))
+    })?;
     if bytes.len() as u64 > MAX_IMAGE_BYTES {
         bail!(
             "cannot take {}: it has more than {MAX_IMAGE_BYTES} bytes; make it smaller",

@@ -48,8 +48,9 @@ impl Run {
                 None
             }
             Incoming::Exited(exit) => {
+                let mut members = self.members.iter();
                 let worker =
-                    self.members.iter().find(|(_, member)| member.pid == exit.pid).map(|(worker, _)| *worker);
+                    members.find(|(_, member)| Some(member.pid) == exit.pid()).map(|(worker, _)| *worker);
                 let restarting = matches!(exit.restart, Restart::After { .. });
                 self.results.faults.worker_restarts += u64::from(restarting);
                 self.record("process_ended", worker, exit.to_string());

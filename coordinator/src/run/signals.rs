@@ -1,43 +1,61 @@
-//! The operator's signals.
+//! The operator's signals, for who ends in order when one comes.
 
-use std::future::pending;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use lockstep_control::Signal;
+use lockstep_worker::signals;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
-use crate::cli::{EXIT_INTERRUPTED, EXIT_TERMINATED};
+use crate::cli::{EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED};
 
 /// The operator's signals, or nothing where none can come.
-pub struct Signals(Option<SignalStreams>);
-
-struct SignalStreams {
-    interrupt: SignalStream,
-    terminate: SignalStream,
-}
+pub struct Signals(Vec<(Signal, SignalStream)>);
 
 impl Signals {
-    /// Takes the signals over from the system's default, which is to die.
+    /// Takes the signals that end a run over from what is done with them otherwise, which is to end at once. One that
+    /// this process is to ignore stays ignored.
     ///
     /// # Errors
     ///
     /// If the system refuses.
     pub fn new() -> std::io::Result<Self> {
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self(Some(SignalStreams { interrupt, terminate })))
+        let mut streams = Vec::new();
+        for (which, kind) in [
+            (Signal::Interrupt, SignalKind::interrupt()),
+            (Signal::Terminate, SignalKind::terminate()),
+            (Signal::Hangup, SignalKind::hangup()),
+        ] {
+            if !signals::is_ignored(kind.as_raw_value()) {
+                streams.push((which, signal(kind)?));
+            }
+        }
+        signals::await_signals();
+        Ok(Self(streams))
     }
 
     /// Signals that never come: the process' own stay as they are.
     pub fn none() -> Self {
-        Self(None)
+        Self(Vec::new())
     }
 
     /// The next one.
     pub async fn next(&mut self) -> Signal {
-        let Some(SignalStreams { interrupt, terminate }) = &mut self.0 else { return pending().await };
-        tokio::select! {
-            Some(()) = interrupt.recv() => Signal::Interrupt,
-            Some(()) = terminate.recv() => Signal::Terminate,
-            else => pending().await,
+        let next = poll_fn(|context| {
+            let mut streams = self.0.iter_mut();
+            let come =
+                streams.find_map(|(which, stream)| stream.poll_recv(context).is_ready().then_some(*which));
+            come.map_or(Poll::Pending, Poll::Ready)
+        });
+        next.await
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // Nobody waits any longer.
+        if !self.0.is_empty() {
+            signals::end_at_once();
         }
     }
 }
@@ -47,5 +65,6 @@ pub fn exit_code(signal: Signal) -> u8 {
     match signal {
         Signal::Interrupt => EXIT_INTERRUPTED,
         Signal::Terminate => EXIT_TERMINATED,
+        Signal::Hangup => EXIT_HUNG_UP,
     }
 }

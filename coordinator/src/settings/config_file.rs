@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
-use super::{DatasetChoice, HostName, Period, SettingsError, TokenText, nearest::nearest};
+use super::{DatasetChoice, HostName, Period, SettingsError, TokenText, address, nearest::nearest};
 
 /// Every key, in the order in which they are written. `run-dir`, `timeline` and `token` are read but never written: the
 /// first two would make the next run collide with this one, the other is a secret. `threads-per-worker` is written only
@@ -63,6 +63,7 @@ const TABLES: [&str; 2] = ["run", "identity"];
 pub(super) struct ConfigFile {
     pub workers: Option<u32>,
     pub external: Option<bool>,
+    #[serde(deserialize_with = "address::deserialize")]
     pub listen: Option<SocketAddr>,
     pub insecure: Option<bool>,
     pub deadline: Option<Period>,
@@ -94,6 +95,7 @@ pub(super) struct ConfigFile {
     pub timeline: Option<PathBuf>,
     pub timeline_every: Option<u64>,
     pub no_progress: Option<bool>,
+    #[serde(deserialize_with = "address::deserialize")]
     pub dashboard: Option<SocketAddr>,
     pub dashboard_host: Option<Vec<HostName>>,
     pub no_dashboard: Option<bool>,

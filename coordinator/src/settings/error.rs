@@ -84,7 +84,7 @@ pub enum SettingsError {
     #[error("--stay keeps the dashboard after the run and --no-dashboard serves none; leave one of them out")]
     NothingStays,
     /// A join token that is none. The message never holds what was given.
-    #[error("--token (LOCKSTEP_TOKEN): {0}")]
+    #[error("--token: {0}")]
     Token(#[from] TokenError),
     /// A micro-shard that does not fit one message.
     #[error(

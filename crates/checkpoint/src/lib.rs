@@ -38,7 +38,7 @@ pub use journal::{Journal, JournalError, Opened, Places, Proof};
 pub use lock::RunLock;
 pub use manifest::{LastTask, Manifest, Progress, State};
 pub use model::{
-    METADATA_KEY, StoredModel, StoredTensor, Tensor, encode as encode_model, read_model, write_model,
+    METADATA_KEY, StoredModel, StoredTensor, Tensor, encode_for_pytorch, read_model, write_model,
     write_model_on,
 };
 pub use note::Note;

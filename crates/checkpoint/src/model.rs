@@ -9,9 +9,15 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{Disk, Error, Files, write_atomically_on};
 
-/// The only metadata key. The format keeps metadata in a hash map of random order, so a second key would make the
-/// bytes differ from run to run; whatever there is to say goes into one JSON text.
+/// The only metadata key of ours. The library keeps metadata in a hash map of random order, so a second key would make
+/// the bytes differ from run to run; whatever there is to say goes into one JSON text.
 pub const METADATA_KEY: &str = "lockstep";
+
+/// How the header of a file with metadata begins.
+const HEADER_START: &str = "{\"__metadata__\":{";
+
+/// Hugging Face's loaders take a file only if it says that its layout is PyTorch's.
+const PYTORCH_FORMAT: &str = "\"format\":\"pt\",";
 
 /// The convnet has 134 kB, however it was saved; a file of more than this is a mistake, and is not read into memory, of which
 /// a header that names many tensors takes twenty times its bytes.
@@ -103,12 +109,25 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<StoredModel, Error> {
     Ok(StoredModel { tensors, metadata })
 }
 
-/// The bytes that [`write_model`] writes; `path` is only named in errors.
+/// The bytes of a file that PyTorch's loaders take, of tensors in PyTorch's layout; `path` is only named in errors.
 ///
 /// # Errors
 ///
 /// [`Error::Shape`] or [`Error::DuplicateTensor`].
-pub fn encode(path: &Path, tensors: &[Tensor], metadata: &str) -> Result<Vec<u8>, Error> {
+pub fn encode_for_pytorch(path: &Path, tensors: &[Tensor], metadata: &str) -> Result<Vec<u8>, Error> {
+    let plain = encode(path, tensors, metadata)?;
+    let (length, rest) = plain.split_at(size_of::<u64>());
+    let length = u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize;
+    let (header, values) = rest.split_at(length);
+    let after = header.strip_prefix(HEADER_START.as_bytes()).expect("the metadata come first");
+    let mut header = [HEADER_START.as_bytes(), PYTORCH_FORMAT.as_bytes(), after].concat();
+    // The values begin at a multiple of eight bytes.
+    header.resize(header.len().next_multiple_of(size_of::<u64>()), b' ');
+    Ok([&(header.len() as u64).to_le_bytes()[..], &header, values].concat())
+}
+
+/// The bytes that [`write_model`] writes; `path` is only named in errors.
+pub(crate) fn encode(path: &Path, tensors: &[Tensor], metadata: &str) -> Result<Vec<u8>, Error> {
     let mut encoded: Vec<(&str, &[usize], Vec<u8>)> = Vec::with_capacity(tensors.len());
     for &(name, shape, values) in tensors {
         let expected = shape.iter().product();
@@ -191,6 +210,20 @@ mod tests {
         assert_eq!(header["__metadata__"], serde_json::json!({ "lockstep": METADATA }));
         assert_eq!(header["conv1.kernel"]["dtype"], "F32");
         assert_eq!(header["conv1.kernel"]["shape"], serde_json::json!([1, 2, 3]));
+    }
+
+    #[test]
+    fn a_file_for_pytorch_says_so_and_is_the_same_otherwise() {
+        let path = Path::new("model.safetensors");
+        let bytes = encode_for_pytorch(path, &tensors(), METADATA).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        assert_eq!(length % 8, 0);
+        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        assert_eq!(header["__metadata__"], serde_json::json!({ "format": "pt", "lockstep": METADATA }));
+        let plain = decode(path, &encode(path, &tensors(), METADATA).unwrap()).unwrap();
+        let marked = decode(path, &bytes).unwrap();
+        // As text: a tensor has a NaN.
+        assert_eq!(format!("{marked:?}"), format!("{plain:?}"));
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub enum Signal {
     Interrupt,
     /// SIGTERM, as by a scheduler.
     Terminate,
+    /// SIGHUP, as by the end of a terminal or of a session.
+    Hangup,
 }
 
 impl fmt::Display for Signal {
@@ -88,6 +90,7 @@ impl fmt::Display for Signal {
         f.write_str(match self {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
+            Self::Hangup => "SIGHUP",
         })
     }
 }

@@ -103,6 +103,7 @@ fn event(text: &str) -> Event {
         ["timer"] => Event::Timer,
         ["stopped", "SIGINT"] => Event::Stopped { signal: Signal::Interrupt },
         ["stopped", "SIGTERM"] => Event::Stopped { signal: Signal::Terminate },
+        ["stopped", "SIGHUP"] => Event::Stopped { signal: Signal::Hangup },
         _ => panic!("no such event: {text}"),
     }
 }

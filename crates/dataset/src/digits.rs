@@ -11,6 +11,7 @@ use crate::examples::{CLASSES, Examples, IMAGE_PIXELS};
 use crate::handwriting::Path;
 use crate::raster::{Canvas, smaller};
 use crate::stream;
+use crate::threads::on_all_cores;
 
 /// Training images that can be generated.
 pub const DIGITS_TRAIN: usize = 60_000;
@@ -44,17 +45,18 @@ pub fn digits_test(n: usize) -> Examples {
 fn generate(stream: u64, n: usize) -> Examples {
     let mut examples = Examples { images: vec![0; n * IMAGE_PIXELS], labels: vec![0; n] };
     let images = examples.images.par_chunks_exact_mut(IMAGE_PIXELS);
-    images.zip(&mut examples.labels).enumerate().for_each_init(
-        || (Canvas::new(), Path::default()),
-        |(canvas, path), (number, (image, label))| {
+    let pairs = images.zip(&mut examples.labels).enumerate();
+    let tools = || (Canvas::new(), Path::default());
+    on_all_cores(|| {
+        pairs.for_each_init(tools, |(canvas, path), (number, (image, label))| {
             let mut draw = Draw(stream::open(SEED, stream, number as u64));
             *label = draw.below(CLASSES as u32) as u8;
             path.write(usize::from(*label), &mut draw);
             canvas.clear();
             path.lines().for_each(|(a, b)| canvas.line(a, b));
             develop(canvas, image, &mut draw);
-        },
-    );
+        });
+    });
     examples
 }
 

@@ -13,13 +13,18 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 use ureq::Agent;
+use ureq::tls::TlsConfig;
+use ureq::unversioned::transport::DefaultConnector;
 
+use crate::certificates;
 use crate::error::Error;
 use crate::examples::hex;
 use crate::folder::{self, Held};
 use crate::idx;
+use crate::look_up::LookUp;
 use crate::mnist::{self, Digests, Role};
 use crate::source::Source;
+use crate::threads::on_all_cores;
 
 /// The public mirrors of MNIST.
 pub const MIRRORS: [&str; 2] =
@@ -97,8 +102,9 @@ fn fetch_missing(
 ) -> Result<(), Error> {
     let dir = source.data_dir.as_ref().unwrap_or(&source.cache_dir);
     let place = folder::place(dir);
-    let states: Vec<State> =
-        Role::ALL.into_par_iter().with_max_len(1).map(|role| state(&place, role, known)).collect();
+    let states: Vec<State> = on_all_cores(|| {
+        Role::ALL.into_par_iter().with_max_len(1).map(|role| state(&place, role, known)).collect()
+    });
     if states.iter().all(|state| matches!(state, State::Verified)) {
         return Ok(());
     }
@@ -122,8 +128,8 @@ fn fetch_missing(
             return Err(Error::InTheWay { path, reason });
         }
     }
+    let agent = agent()?;
     let mut mirrors: Vec<&str> = source.mirrors.iter().map(String::as_str).collect();
-    let agent = agent();
     for (role, state) in Role::ALL.into_iter().zip(states) {
         if matches!(state, State::Verified) {
             continue;
@@ -191,16 +197,18 @@ fn target(place: &Path, role: Role) -> PathBuf {
     place.join(format!("{}.gz", role.file_name()))
 }
 
-fn agent() -> Agent {
-    Agent::config_builder()
+fn agent() -> Result<Agent, Error> {
+    let tls = TlsConfig::builder().root_certs(certificates::from_environment()?).build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
         .timeout_resolve(Some(CONNECT_TIMEOUT))
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(SILENCE_TIMEOUT))
         .timeout_per_read(Some(SILENCE_TIMEOUT))
         .timeout_recv_body(Some(FILE_TIMEOUT))
         .user_agent(concat!("lockstep/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .new_agent()
+        .build();
+    Ok(Agent::with_parts(config, DefaultConnector::default(), LookUp))
 }
 
 /// Tries the mirrors in turn; the one that delivers becomes the first for the next file.

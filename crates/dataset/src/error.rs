@@ -173,6 +173,20 @@ pub enum Error {
         /// Why the folder that was searched does not do.
         reason: String,
     },
+    /// What is to be trusted cannot be had.
+    #[error(
+        "{variable} names {} for the download: {reason}; name the file or folder of your authorities' certificates, or \
+         unset {variable}",
+        value.display()
+    )]
+    Certificates {
+        /// The variable of the environment.
+        variable: &'static str,
+        /// What it says.
+        value: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No mirror delivered a file.
     #[error("cannot download {file}: {attempts}; check the network, or use --data-dir or --dataset digits")]
     Download {

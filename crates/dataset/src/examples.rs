@@ -5,6 +5,8 @@ use std::fmt;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::threads::on_all_cores;
+
 /// Pixels per side of an image.
 pub const IMAGE_SIDE: usize = 28;
 /// Pixels of an image.
@@ -103,7 +105,7 @@ pub fn validation_examples(n: usize, split: f64) -> usize {
 /// SHA-256 over the four digests of training images, training labels, test images, test labels.
 fn digest(train: &Examples, test: &Examples) -> [u8; 32] {
     let arrays = [&train.images, &train.labels, &test.images, &test.labels];
-    let digests: Vec<[u8; 32]> = arrays.into_par_iter().map(|array| sha256(array)).collect();
+    let digests: Vec<[u8; 32]> = on_all_cores(|| arrays.into_par_iter().map(|array| sha256(array)).collect());
     sha256(&digests.concat())
 }
 

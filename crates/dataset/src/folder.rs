@@ -13,6 +13,7 @@ use crate::examples::{Examples, hex};
 use crate::idx::{self, Content, IdxFile};
 use crate::missing::why_not;
 use crate::mnist::{self, Digests, Role};
+use crate::threads::on_all_cores;
 
 /// Names of a folder that a message lists.
 const LISTED: usize = 8;
@@ -153,17 +154,16 @@ fn read_all(dir: &Path, held: Held) -> Result<[(PathBuf, IdxFile); 4], Error> {
         paths.push((role, path, held));
     }
     // One task per file: rayon must not put the largest file and another into the same one.
-    let mut results: Vec<_> = paths
-        .par_iter()
-        .with_max_len(1)
-        .map(|(role, path, held)| {
+    let mut results: Vec<_> = on_all_cores(|| {
+        let read = |(role, path, held): &(Role, PathBuf, Option<Vec<u8>>)| {
             let file = match held {
                 Some(bytes) => idx::read_bytes(bytes, content(*role), path),
                 None => idx::read(path, content(*role)),
             };
             file.map(|file| (path.clone(), file))
-        })
-        .collect();
+        };
+        paths.par_iter().with_max_len(1).map(read).collect()
+    });
     let mut next = || results.remove(0);
     let files = [next()?, next()?, next()?, next()?];
     for pair in [&files[..2], &files[2..]] {

@@ -16,9 +16,12 @@
 //! | `examples.rs` | images and labels in memory, their digest, the validation split |
 //! | `sheet.rs` | a picture of many digits |
 //! | `stream.rs`, `draw.rs` | random streams by (seed, stream, index), and the numbers drawn from them |
+//! | `certificates.rs`, `look_up.rs` | whom the download trusts, and how it finds a host |
+//! | `threads.rs` | the threads that read and draw |
 //! | `error.rs` | every way this can fail |
 //! | `missing.rs` | the sentence about a path that cannot be had |
 
+mod certificates;
 mod digits;
 mod download;
 mod draw;
@@ -27,6 +30,7 @@ mod examples;
 mod folder;
 mod handwriting;
 mod idx;
+mod look_up;
 mod missing;
 mod mnist;
 mod order;
@@ -37,6 +41,7 @@ mod stream;
 mod strokes;
 #[cfg(test)]
 mod testing;
+mod threads;
 
 pub use digits::{DIGITS_TEST, DIGITS_TRAIN, digits_test, digits_train};
 pub use download::{MIRRORS, Progress, download};

@@ -183,6 +183,11 @@ mod tests {
             let letter = y % 30 > 8 && (x % 20 < 4 || (x % 20 < 14 && y % 30 < 13));
             if letter && (15..285).contains(&y) { 20.0 } else { 250.0 }
         });
+        let bars = picture(200, 200, |x, y| match x as usize {
+            60..75 if (40.0..160.0).contains(&y) => 20.0,
+            120..130 if (40.0..160.0).contains(&y) => 240.0,
+            _ => 128.0,
+        });
         let specks = Sheet::of(SEVEN).with(|x, y| x % 9 < 4 && y % 9 < 4);
         let cases = [
             ("noise", picture(120, 90, |_, _| 127.5 + 127.0 * noise()), "too uneven for paper"),
@@ -195,6 +200,7 @@ mod tests {
                 "too uneven",
             ),
             ("a face", face, "too broad for a stroke"),
+            ("as much light as dark", bars, "too uneven for paper"),
             ("a page", page, "many shapes"),
             (
                 "lines",

@@ -1,11 +1,17 @@
 //! From named tensors, whoever wrote them, to the network's weights.
 //!
 //! Two ways of naming are understood: the network's own (`conv1.kernel`, channels last) and PyTorch's
-//! (`conv1.weight`, channels first). Names, shapes and the values' finiteness are checked; nothing is guessed.
+//! (`conv1.weight`, channels first), also as its wrappers write it. Names, shapes and the values' finiteness are checked; nothing is guessed.
 
 use lockstep_model::{PARAMETERS, TENSORS, TensorSpec};
 
 use crate::pytorch;
+
+/// What PyTorch's wrappers put before every name: data parallel training, and `torch.compile`.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// A model is wrapped once in each; what has more in front was named by somebody else.
+const MAX_WRAPPERS: usize = 4;
 
 /// Characters that an error message shows of what a file says: it may say anything, at any length.
 const CHARACTERS_SHOWN: usize = 80;
@@ -71,6 +77,8 @@ pub enum ImportError {
 ///
 /// [`ImportError`], the first that is found.
 pub fn weights_of_tensors(tensors: &[NamedTensor]) -> Result<Box<[f32]>, ImportError> {
+    let unwrapped = unwrapped(tensors);
+    let tensors = unwrapped.as_deref().unwrap_or(tensors);
     let kernels = |names: &dyn Fn(usize) -> &'static str| {
         // The biases have the same names everywhere.
         (0..TENSORS.len()).step_by(2).any(|index| tensors.iter().any(|tensor| tensor.name == names(index)))
@@ -85,6 +93,21 @@ pub fn weights_of_tensors(tensors: &[NamedTensor]) -> Result<Box<[f32]>, ImportE
     } else {
         Err(ImportError::Foreign { found: list(tensors) })
     }
+}
+
+/// The tensors without the wrappers that all of them have in front, if there are any.
+fn unwrapped(tensors: &[NamedTensor]) -> Option<Vec<NamedTensor>> {
+    let first = &tensors.first()?.name;
+    let mut inner = first.as_str();
+    for _ in 0..MAX_WRAPPERS {
+        inner = WRAPPERS.iter().find_map(|wrapper| inner.strip_prefix(wrapper)).unwrap_or(inner);
+    }
+    let wrappers = &first[..first.len() - inner.len()];
+    let strip = |tensor: &NamedTensor| {
+        let name = tensor.name.strip_prefix(wrappers)?.to_owned();
+        Some(NamedTensor { name, ..tensor.clone() })
+    };
+    (!wrappers.is_empty()).then(|| tensors.iter().map(strip).collect()).flatten()
 }
 
 /// Writes one tensor's values, as the file has them, into the network's weights.
@@ -160,6 +183,25 @@ mod tests {
             tensors.reverse();
             assert_eq!(*weights_of_tensors(&tensors).unwrap(), *weights());
         }
+    }
+
+    #[test]
+    fn what_pytorchs_wrappers_put_before_the_names_is_no_part_of_them() {
+        let wrapped = |wrapper: &str| {
+            let mut tensors = pytorch::tensors(&weights());
+            tensors.iter_mut().for_each(|tensor| tensor.name.insert_str(0, wrapper));
+            tensors
+        };
+        for wrapper in ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."] {
+            assert_eq!(*weights_of_tensors(&wrapped(wrapper)).unwrap(), *weights(), "{wrapper}");
+        }
+        // A wrapper wraps all.
+        let mut some = wrapped("module.");
+        some[3].name = "conv2.bias".to_owned();
+        assert!(matches!(
+            weights_of_tensors(&some),
+            Err(ImportError::Foreign { .. } | ImportError::Missing { .. })
+        ));
     }
 
     #[test]

@@ -38,10 +38,16 @@ fn no_cluster_breaks_an_invariant() {
         "wrong node",
         "stale message ignored",
         "step proved against its record",
+        "disk stalls",
+        "step lost by the queue",
+        "disk caught up after an overflow",
+        "gap of the log told",
+        "replaced, as the disk says",
     ] {
         assert!(total.faults.get(class).is_some_and(|count| *count >= 10), "{class}: {:?}", total.faults);
     }
     assert!(total.crashes.len() > 20, "{:?}", total.crashes);
+    assert!(total.stalls.len() > 10, "{:?}", total.stalls);
 }
 
 #[test]

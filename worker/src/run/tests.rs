@@ -268,5 +268,5 @@ async fn a_coordinator_that_does_not_come_back_is_said_to_be_gone() {
     assert_eq!(error.exit_code(), 75);
     let line = error.to_string();
     assert!(line.starts_with(&format!("the coordinator at {url} is gone: ")), "{line}");
-    assert!(line.ends_with("; tried for 1 s"), "{line}");
+    assert!(line.ends_with("; tried for 1s"), "{line}");
 }

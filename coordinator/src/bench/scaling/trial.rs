@@ -19,9 +19,10 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::figures::median;
 use super::plan::{Plan, Point};
+use crate::bench::Interrupted;
 use crate::chaos::records;
-use crate::cli::{EXIT_INTERRUPTED, EXIT_TERMINATED};
 use crate::own_command::own_command;
+use crate::run::{Signals, exit_code};
 use crate::run_directory::RunDirectory;
 
 /// A coordinator promises to end within 2 seconds of a signal; one that does not is killed.
@@ -93,20 +94,11 @@ impl StepMedians {
     }
 }
 
-/// A signal came, and the run was ended for it; not an error, but the way out of everything.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("interrupted")]
-pub struct Interrupted {
-    /// The exit code that follows.
-    pub exit_code: u8,
-}
-
 /// Where runs take place, one after the other.
 pub struct Stage<'a> {
     folder: &'a Path,
     keep_runs: bool,
-    interrupted: unix::Signal,
-    terminated: unix::Signal,
+    signals: Signals,
     child_ended: unix::Signal,
 }
 
@@ -115,15 +107,9 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     ///
-    /// If signals cannot be listened to.
-    pub fn new(folder: &'a Path, keep_runs: bool) -> Result<Self> {
-        Ok(Self {
-            folder,
-            keep_runs,
-            interrupted: signal(SignalKind::interrupt())?,
-            terminated: signal(SignalKind::terminate())?,
-            child_ended: signal(SignalKind::child())?,
-        })
+    /// If the ends of processes cannot be listened to.
+    pub fn new(folder: &'a Path, keep_runs: bool, signals: Signals) -> Result<Self> {
+        Ok(Self { folder, keep_runs, signals, child_ended: signal(SignalKind::child())? })
     }
 
     /// Trains with the workers and the batch size of `point` for so many steps, in a run directory called `name`.
@@ -180,8 +166,7 @@ impl<'a> Stage<'a> {
         while waitid(WaitId::Pid(pid), dead)?.is_none() {
             let exit_code = tokio::select! {
                 _ = self.child_ended.recv() => continue,
-                _ = self.interrupted.recv() => EXIT_INTERRUPTED,
-                _ = self.terminated.recv() => EXIT_TERMINATED,
+                signal = self.signals.next() => exit_code(signal),
             };
             end(child, pid).await?;
             bail!(Interrupted { exit_code });
@@ -325,7 +310,7 @@ mod tests {
     fn the_time_of_a_process_and_that_of_its_children_are_told_apart() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (status, cpu) = runtime.block_on(async {
-            let mut stage = Stage::new(Path::new(""), false).unwrap();
+            let mut stage = Stage::new(Path::new(""), false, Signals::none()).unwrap();
             let mut command = tokio::process::Command::new("sh");
             let mut child = command.args(["-c", SHELL]).kill_on_drop(true).spawn().unwrap();
             stage.wait(&mut child).await.unwrap()

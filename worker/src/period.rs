@@ -18,12 +18,15 @@ const MAX_DIGITS: usize = 15;
 
 /// A length of time as it was given, not yet held against any bounds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Period(pub Duration);
+pub struct Period(
+    /// The length.
+    pub Duration,
+);
 
 /// What was given is no length of time.
 #[derive(Debug, thiserror::Error)]
 #[error("write seconds, as 0.5, or a number with its unit ms, s, m or h, as 500ms or 2m")]
-pub(crate) struct PeriodError;
+pub struct PeriodError;
 
 impl FromStr for Period {
     type Err = PeriodError;
