@@ -8,6 +8,8 @@ use anyhow::Result;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
+use crate::cli::sentence;
+
 /// Does `work` on a thread of its own; here, if the system has none.
 pub fn aside<T, W>(name: &str, work: W) -> impl Future<Output = T> + use<T, W>
 where
@@ -81,7 +83,7 @@ impl Writing {
             && let Some(written) = self.written.recv().await
         {
             // What fails names its path.
-            self.failures.extend(written.err().map(|error| format!("{error:#}")));
+            self.failures.extend(written.err().map(|error| sentence(&error)));
             self.left.pop();
         }
     }

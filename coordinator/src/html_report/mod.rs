@@ -22,6 +22,7 @@ use lockstep_model::{Cpu, Network, Workspace, digest};
 use lockstep_proto::RunId;
 use lockstep_telemetry::{Summary, WorkersRecord};
 
+use crate::cli::sentence;
 use crate::dashboard::{Ended, Facts};
 use crate::gauge::{self, COLUMNS};
 use crate::latest::{Latest, Stored};
@@ -134,7 +135,8 @@ pub fn write_at_end(directory: &RunDirectory, digits: Examples, outcome: Outcome
         .and_then(|page| Ok(lockstep_checkpoint::write_atomically(&directory.report(), page.as_bytes())?));
     if let Err(error) = written {
         tracing::warn!(
-            "there is no report of this run: {error:#}; write it with `coordinator report {}`",
+            "there is no report of this run: {}; write it with `coordinator report {}`",
+            sentence(&error),
             directory.path().display()
         );
     }
