@@ -190,7 +190,7 @@ impl Journal {
         let due = self.log.next_step();
         let kind = if step > due { Kind::Start } else { Kind::Step };
         let appended = self.log.append(kind, self.term, step, digest);
-        if self.log.is_full() {
+        if self.log.is_full() && !self.log_failed {
             self.go_on()?;
         } else if let Some(failure) = self.log.failure() {
             self.note_failure(failure);
