@@ -72,7 +72,8 @@ pub fn show(
         Err(error) => tracing::warn!("the page cannot show which steps have no record: {}", sentence(&error)),
     }
     let mut facts = facts(&run, &settings);
-    facts.dataset_fallback = summary.as_ref().is_some_and(|summary| summary.dataset_fallback);
+    // A run of an earlier version has it in its summary alone.
+    facts.dataset_fallback |= summary.as_ref().is_some_and(|summary| summary.dataset_fallback);
     let digits = match data_of(&settings, terminal) {
         Ok(dataset) => {
             facts.test_examples = dataset.test.len() as u32;

@@ -91,6 +91,9 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let dataset = load(settings, terminal)?;
     let identity = identity(settings, &dataset, &initial);
     let fallback = dataset.fallback.clone();
+    if let (Some(reason), Some(_)) = (&fallback, &settings.resume) {
+        tracing::warn!("TRAINING ON GENERATED DIGITS, NOT ON MNIST, as this run began: {reason}");
+    }
     if let Some(resume) = &settings.resume {
         resume.stored.check(&identity)?;
     }
