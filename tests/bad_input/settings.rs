@@ -91,7 +91,7 @@ fn a_wrong_configuration_file_is_refused_by_line_or_key() {
 fn a_wrong_value_in_the_environment_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let line = refused(coordinator(folder.path()).env("LOCKSTEP_WORKERS", "0"), folder.path(), USAGE);
-    assert_parts(&line, &["--workers is 0"]);
+    assert_parts(&line, &["LOCKSTEP_WORKERS is 0"]);
     let line = refused(coordinator(folder.path()).env("LOCKSTEP_EPOCHS", "ten"), folder.path(), USAGE);
     assert_parts(&line, &["--epochs", "'ten'"]);
 }
