@@ -356,7 +356,7 @@ impl Cluster {
             Happening::Reaped { coordinator, machine, process } => self.reap(coordinator, machine, process),
             Happening::Boot { machine } => self.boot(machine),
             Happening::StartCoordinator { place, split } => {
-                if split || self.newest_running().is_none() {
+                if (split && self.faulty()) || self.newest_running().is_none() {
                     self.start_coordinator(place);
                 }
             }

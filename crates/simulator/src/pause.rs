@@ -117,6 +117,9 @@ impl Cluster {
                 self.at(self.now, Happening::Boot { machine });
             }
         }
+        if let Some(id) = self.starting.as_ref().map(|starting| starting.id) {
+            self.start_goes_on(id);
+        }
         // That there are two is a fault, too, which the operator of a healthy cluster would end.
         let newest = self.newest_running();
         for coordinator in self.running().filter(|id| Some(*id) != newest).collect::<Vec<_>>() {
@@ -125,9 +128,6 @@ impl Cluster {
         if let Some(newest) = newest {
             self.let_go(newest);
             self.resume_coordinator(newest);
-        }
-        if let Some(id) = self.starting.as_ref().map(|starting| starting.id) {
-            self.start_goes_on(id);
         }
         if self.newest_running().is_none() {
             self.restart_later();
