@@ -68,6 +68,10 @@ impl Invariant for Silence {
                     ));
                 }
             }
+            // It was looked at, and ignored.
+            Fact::Stale { coordinator, worker } => {
+                self.0.entry(*coordinator).or_default().unread.retain(|unread| unread != worker);
+            }
             Fact::Paused { coordinator } => {
                 self.0.entry(*coordinator).or_default().paused_us = Some(view.now)
             }
@@ -143,6 +147,16 @@ mod tests {
         let error = after_a_stop_of(deadline_us, &[WORKER]).unwrap_err();
         assert_eq!(error, "worker 1 is dropped for a silence of 9 ms, and what it said is unread");
         assert_eq!(after_a_stop_of(deadline_us, &[]), Ok(()), "it had said nothing");
+        let mut silence = Silence::default();
+        for (now, fact) in [
+            (0, told(Event::Joined { worker: WORKER, threads: 1 })),
+            (1, Fact::Paused { coordinator: 0 }),
+            (deadline_us, Fact::Resumed { coordinator: 0, unread: vec![WORKER], jumped_us: 0 }),
+            (deadline_us, Fact::Stale { coordinator: 0, worker: WORKER }),
+            (2 * deadline_us, drop.clone()),
+        ] {
+            assert_eq!(judge_on(&mut silence, &disk, now, &fact), Ok(()), "what it said was of another term");
+        }
         assert_eq!(after_a_stop_of(deadline_us / 64, &[WORKER]), Ok(()), "too short to be noticed");
     }
 
