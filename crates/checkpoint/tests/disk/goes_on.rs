@@ -263,3 +263,22 @@ fn a_record_that_cannot_be_read_is_told_of_once_and_read_later() {
     assert_eq!(journal.committed(4_001, [4_001_u64 as u8; 32]).unwrap(), Proof::Proved);
     journal.committed(4_002, [0; 32]).unwrap_err();
 }
+
+#[test]
+fn a_further_segment_that_cannot_be_made_is_tried_at_each_save_and_not_with_each_step() {
+    let memory = Memory::new(Plan::default());
+    let mut opened = open_journal(files(&memory), 4).unwrap();
+    let journal = &mut opened.journal;
+    // The start and three steps fill the first segment.
+    commit(journal, 1..=3);
+    memory.plan(Plan { fail_at: Some((0, StorageFull)), fail_forever: true, ..Plan::default() });
+    let tries = || memory.done().iter().filter(|call| **call == "create_new").count();
+    let before = tries();
+    commit(journal, 4..=20);
+    assert_eq!(tries(), before + 1);
+    journal.sync().unwrap();
+    assert_eq!((tries(), journal.pending()), (before + 2, Some(1..=20)));
+    memory.plan(Plan::default());
+    journal.sync().unwrap();
+    assert_eq!(journal.pending(), None);
+}
