@@ -62,6 +62,13 @@ impl Invariant for StepLog {
                 }
                 Ok(())
             }
+            // A process before was killed with a checkpoint in the middle of its save, and records only in memory.
+            Fact::Started { done: Some(done), .. } if view.disk.failed_calls() > 0 => {
+                let history =
+                    storage::history_on(&view.disk.after_crash(Loss::Nothing, &mut self.chance), view.knobs)?;
+                self.lost.extend((1..=done.step).filter(|step| history.digest_of(*step).is_none()));
+                Ok(())
+            }
             Fact::NotDurable { steps, .. } => {
                 self.lost.extend(steps.clone());
                 Ok(())
