@@ -103,13 +103,13 @@ fn the_good_files_are_good() {
 fn a_missing_folder_or_file_is_named_with_the_remedy() {
     let folder = folder();
     let line = refused(coordinator(folder.path()).args(["--data-dir", "nowhere"]), folder.path(), FAILED);
-    assert_parts(&line, &["nowhere is not a folder", "four MNIST files"]);
+    assert_parts(&line, &["there is no nowhere", "four MNIST files", "--data-dir"]);
     for name in NAMES {
         let path = folder.path().join("data").join(name);
         let content = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
         let line = refused(&mut training(folder.path()), folder.path(), FAILED);
-        assert_parts(&line, &[&format!("{name} not found in data"), "data download --data-dir data"]);
+        assert_parts(&line, &[&format!("{name} not found in data"), "but ", "data download --data-dir data"]);
         fs::write(path, content).unwrap();
     }
 }

@@ -1,22 +1,22 @@
 //! Owns the download of MNIST: mirrors in turn, bounded, verified, then put in place by one rename.
 //!
 //! The only file of the crate that uses the network. A file that is there under its final name is whole and
-//! verified; a failed or interrupted download leaves nothing under that name.
+//! verified; a failed or interrupted download leaves nothing under that name. What a cache cannot keep is held in
+//! memory: a disk that refuses is no reason to do without the data.
 
 use std::fs::{self, File, Permissions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rayon::prelude::*;
-use tempfile::NamedTempFile;
 use ureq::Agent;
 
 use crate::error::Error;
 use crate::examples::hex;
-use crate::folder;
+use crate::folder::{self, Held};
 use crate::idx;
 use crate::mnist::{self, Digests, Role};
 use crate::source::Source;
@@ -58,54 +58,126 @@ pub fn download(source: &Source, progress: &mut dyn FnMut(Progress<'_>)) -> Resu
 }
 
 /// [`download`] of files with the digests `known`.
-pub(crate) fn into_folder(
+fn into_folder(
     source: &Source,
     known: &Digests,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, Error> {
     let dir = source.data_dir.as_ref().unwrap_or(&source.cache_dir);
+    fetch_missing(source, known, progress, &mut |_, _, refusal| Err(refusal))?;
+    Ok(dir.clone())
+}
+
+/// Makes sure that MNIST can be read from the cache, or else from what is returned of it; then a sentence says why.
+///
+/// # Errors
+/// As [`download`], but for a cache that cannot be written.
+pub(crate) fn into_cache(
+    source: &Source,
+    known: &Digests,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Held, Option<String>), Error> {
+    let (mut held, mut note) = (Held::default(), None);
+    fetch_missing(source, known, progress, &mut |role, bytes, refusal| {
+        held[role as usize] = Some(bytes);
+        note.get_or_insert_with(|| format!("{refusal}; until then each start downloads MNIST again"));
+        Ok(())
+    })?;
+    Ok((held, note))
+}
+
+/// Takes a file that was fetched and cannot be kept, and why; an error ends the download.
+type Unkept<'a> = &'a mut dyn FnMut(Role, Vec<u8>, Error) -> Result<(), Error>;
+
+fn fetch_missing(
+    source: &Source,
+    known: &Digests,
+    progress: &mut dyn FnMut(Progress<'_>),
+    unkept: Unkept<'_>,
+) -> Result<(), Error> {
+    let dir = source.data_dir.as_ref().unwrap_or(&source.cache_dir);
     let place = folder::place(dir);
     let states: Vec<State> =
         Role::ALL.into_par_iter().with_max_len(1).map(|role| state(&place, role, known)).collect();
     if states.iter().all(|state| matches!(state, State::Verified)) {
-        return Ok(dir.clone());
+        return Ok(());
     }
+    let mut unseen = states.iter().filter_map(|state| match state {
+        State::Unseen { reason } => Some(reason.clone()),
+        _ => None,
+    });
     if source.offline {
-        return Err(Error::Offline { dir: dir.clone() });
+        let all = || format!("the four MNIST files are not all in {}", dir.display());
+        return Err(Error::Offline { reason: unseen.next().unwrap_or_else(all) });
     }
-    for state in &states {
-        if let (State::Other { path, reason }, true) = (state, source.data_dir.is_some()) {
-            return Err(Error::InTheWay { path: path.clone(), reason: reason.clone() });
+    // In a folder of the user's nothing is replaced.
+    if source.data_dir.is_some() {
+        if let Some(reason) = unseen.next() {
+            return Err(Error::Unreachable { reason });
+        }
+        if let Some((path, reason)) = states.iter().find_map(|state| match state {
+            State::Other { path, reason } => Some((path.clone(), reason.clone())),
+            _ => None,
+        }) {
+            return Err(Error::InTheWay { path, reason });
         }
     }
-    fs::create_dir_all(&place).map_err(Error::io("create", &place))?;
     let mut mirrors: Vec<&str> = source.mirrors.iter().map(String::as_str).collect();
     let agent = agent();
     for (role, state) in Role::ALL.into_iter().zip(states) {
-        match state {
-            State::Verified => {}
-            State::Missing => fetch(&agent, &mut mirrors, &place, role, known, progress)?,
-            State::Other { path, .. } => {
-                fetch(&agent, &mut mirrors, &place, role, known, progress)?;
-                // An unpacked file would be preferred to the good one.
-                if path != target(&place, role) {
-                    fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-                }
-            }
+        if matches!(state, State::Verified) {
+            continue;
+        }
+        let bytes = fetch(&agent, &mut mirrors, role, known, progress)?;
+        let target = target(&place, role);
+        let kept = keep(&bytes, &target).and_then(|()| match state {
+            // An unpacked file would be preferred to the good one.
+            State::Other { path, .. } if path != target => fs::remove_file(&path),
+            _ => Ok(()),
+        });
+        if let Err(source) = kept {
+            unkept(role, bytes, Error::Unwritable { path: target, source })?;
         }
     }
-    Ok(dir.clone())
+    Ok(())
+}
+
+/// Puts a file in its place, whole or not at all, with its folder if there is none.
+fn keep(bytes: &[u8], target: &Path) -> io::Result<()> {
+    let place = target.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(place)?;
+    // Dropped, and so deleted, on every way out but the last.
+    let mut file = tempfile::Builder::new()
+        .prefix(".download-")
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(place)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(target).map_err(|error| error.error)?;
+    File::open(place)?.sync_all()
 }
 
 /// What lies where a file should be.
 enum State {
     Missing,
     Verified,
-    Other { path: PathBuf, reason: String },
+    /// The system does not let us see.
+    Unseen {
+        reason: String,
+    },
+    Other {
+        path: PathBuf,
+        reason: String,
+    },
 }
 
 fn state(place: &Path, role: Role, known: &Digests) -> State {
-    let Some(path) = folder::find(place, role) else { return State::Missing };
+    let path = match folder::find(place, role) {
+        Ok(Some(path)) => path,
+        Ok(None) => return State::Missing,
+        Err(Error::Unreachable { reason }) => return State::Unseen { reason },
+        Err(other) => return State::Unseen { reason: other.to_string() },
+    };
     let reason = match idx::read(&path, folder::content(role)) {
         Ok(file) if file.sha256 == *role.digest(known) => return State::Verified,
         Ok(file) => format!("its SHA-256 is {}", hex(&file.sha256)),
@@ -135,21 +207,19 @@ fn agent() -> Agent {
 fn fetch(
     agent: &Agent,
     mirrors: &mut [&str],
-    place: &Path,
     role: Role,
     known: &Digests,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), Error> {
+) -> Result<Vec<u8>, Error> {
     let mut attempts = Vec::new();
     for i in 0..mirrors.len() {
         let url = format!("{}/{}.gz", mirrors[i].trim_end_matches('/'), role.file_name());
-        match fetch_from(agent, &url, place, role, known, progress) {
-            Ok(()) => {
+        match fetch_from(agent, &url, role, known, progress) {
+            Ok(bytes) => {
                 mirrors.swap(0, i);
-                return Ok(());
+                return Ok(bytes);
             }
-            Err(Failure::Mirror(reason)) => attempts.push(format!("{url}: {reason}")),
-            Err(Failure::Here(error)) => return Err(error),
+            Err(reason) => attempts.push(format!("{url}: {reason}")),
         }
     }
     if attempts.is_empty() {
@@ -158,43 +228,26 @@ fn fetch(
     Err(Error::Download { file: role.file_name(), attempts: attempts.join("; ") })
 }
 
-/// Whose fault it is decides whether another mirror can help.
-enum Failure {
-    Mirror(String),
-    Here(Error),
-}
-
+/// The verified file, as the mirror has it; or why this mirror does not do.
 fn fetch_from(
     agent: &Agent,
     url: &str,
-    place: &Path,
     role: Role,
     known: &Digests,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), Failure> {
-    let mirror = |error: &dyn std::fmt::Display| Failure::Mirror(error.to_string());
+) -> Result<Vec<u8>, String> {
     let mut request = agent.get(url);
     if is_loopback(url) {
         // A proxy of the environment cannot reach this machine's own servers.
         request = request.config().proxy(None).build();
     }
-    let mut response = request.call().map_err(|error| mirror(&error))?;
+    let mut response = request.call().map_err(|error| error.to_string())?;
     let total = response.body().content_length();
     let limit = role.download_limit();
     if let Some(total) = total.filter(|&total| total > limit) {
-        return Err(Failure::Mirror(format!("{total} bytes announced, at most {limit} are accepted")));
+        return Err(format!("{total} bytes announced, at most {limit} are accepted"));
     }
-    let target = target(place, role);
-    let here = |action: &'static str| {
-        let target = target.clone();
-        move |error| Failure::Here(Error::io(action, target)(error))
-    };
-    // Dropped, and so deleted, on every way out but the last.
-    let mut file = tempfile::Builder::new()
-        .prefix(".download-")
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(place)
-        .map_err(here("create a temporary file for"))?;
+    let mut received = Vec::new();
     let mut body = response.body_mut().with_config().limit(u64::MAX).reader();
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut bytes = 0;
@@ -204,18 +257,15 @@ fn fetch_from(
             Ok(0) => break,
             Ok(n) => n,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Failure::Mirror(format!("{error} after {bytes} bytes"))),
+            Err(error) => return Err(format!("{error} after {bytes} bytes")),
         };
         bytes += n as u64;
         if bytes > limit {
-            return Err(Failure::Mirror(format!("more than {limit} bytes sent")));
+            return Err(format!("more than {limit} bytes sent"));
         }
-        file.write_all(&buffer[..n]).map_err(here("write"))?;
+        received.extend_from_slice(&buffer[..n]);
     }
-    check(&file, role, known)?;
-    file.as_file().sync_all().map_err(here("write"))?;
-    file.persist(&target).map_err(|error| here("rename to")(error.error))?;
-    File::open(place).and_then(|dir| dir.sync_all()).map_err(here("sync the folder of"))
+    check(&received, role, known).map(|()| received)
 }
 
 fn is_loopback(url: &str) -> bool {
@@ -224,20 +274,18 @@ fn is_loopback(url: &str) -> bool {
 }
 
 /// Compares the unpacked content of a received file with what it must be.
-fn check(file: &NamedTempFile, role: Role, known: &Digests) -> Result<(), Failure> {
+fn check(file: &[u8], role: Role, known: &Digests) -> Result<(), String> {
     let expected = role.digest(known);
-    match idx::unpacked_sha256(file.path(), role.download_limit()) {
+    match idx::unpacked_sha256(file, role.download_limit(), Path::new(role.file_name())) {
         Ok(found) if found == *expected => Ok(()),
-        Ok(found) => Err(Failure::Mirror(format!(
-            "the content is wrong: its SHA-256 is {}, expected {}",
-            hex(&found),
-            hex(expected)
-        ))),
-        Err(Error::Gzip { reason, .. }) => Err(Failure::Mirror(format!("the content is damaged: {reason}"))),
-        Err(Error::TrailingBytes { expected, .. }) => {
-            Err(Failure::Mirror(format!("the content unpacks to more than {expected} bytes")))
+        Ok(found) => {
+            Err(format!("the content is wrong: its SHA-256 is {}, expected {}", hex(&found), hex(expected)))
         }
-        Err(error) => Err(Failure::Here(error)),
+        Err(Error::Gzip { reason, .. }) => Err(format!("the content is damaged: {reason}")),
+        Err(Error::TrailingBytes { expected, .. }) => {
+            Err(format!("the content unpacks to more than {expected} bytes"))
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -293,7 +341,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(folder, source.cache_dir);
-        assert_eq!(folder::load(&folder, &known).unwrap().notes, [""; 0]);
+        assert_eq!(folder::load(&folder, Held::default(), &known).unwrap().notes, [""; 0]);
         assert_eq!(names(&folder).len(), 4);
         let size = gzip(&quadruple()[0]).len() as u64;
         assert_eq!(reports[0], ("train-images-idx3-ubyte".into(), 0, Some(size)));
@@ -316,7 +364,9 @@ mod tests {
         fs::write(source.cache_dir.join("train-labels-idx1-ubyte"), b"damaged").unwrap();
         run(&source).unwrap();
         assert_eq!(mirror.requests(), 2);
-        assert!(folder::load(&source.cache_dir, &quadruple_digests()).unwrap().notes.is_empty());
+        assert!(
+            folder::load(&source.cache_dir, Held::default(), &quadruple_digests()).unwrap().notes.is_empty()
+        );
     }
 
     #[test]
@@ -401,6 +451,18 @@ mod tests {
         let message = run(&source).unwrap_err().to_string();
         assert_eq!(message.matches(&nobody).count(), 2, "{message}");
         assert!(message.starts_with("cannot download train-images-idx3-ubyte: "), "{message}");
-        assert!(names(&source.cache_dir).is_empty());
+        assert!(!source.cache_dir.exists());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let mirror = Mirror::start(good);
+        fs::write(dir.path().join("cache"), "a file").unwrap();
+        let source = source(dir.path(), &[mirror.url()]);
+        let message = run(&source).unwrap_err().to_string();
+        let target = source.cache_dir.join("train-images-idx3-ubyte.gz");
+        assert!(message.starts_with(&format!("cannot keep {}: ", target.display())), "{message}");
+        assert!(message.ends_with("name a folder that you may write to with --data-dir"), "{message}");
     }
 }

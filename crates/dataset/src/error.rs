@@ -7,16 +7,27 @@ use std::path::PathBuf;
 /// Why a data set could not be loaded, downloaded or verified.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The data folder does not exist or is not a folder.
-    #[error("{} is not a folder: name the folder that holds the four MNIST files", dir.display())]
-    NotAFolder {
-        /// The path given.
+    /// The data folder, or a file in it, is not there, is denied, or is something else.
+    #[error("{reason}; name the folder that holds the four MNIST files with --data-dir")]
+    Unreachable {
+        /// What is so, as a sentence that names the path.
+        reason: String,
+    },
+    /// The four files are in a folder below the one named.
+    #[error(
+        "the four MNIST files are not in {} but in {}: name that folder with --data-dir",
+        dir.display(), found.display()
+    )]
+    Elsewhere {
+        /// The folder named by the user.
         dir: PathBuf,
+        /// Where they are.
+        found: PathBuf,
     },
     /// One of the four files is not there.
     #[error(
-        "{file} not found in {} (nor {looked_for}, nor either with .gz): put the four MNIST files there, or run \
-         `coordinator data download --data-dir {}`",
+        "{file} not found in {} (nor {looked_for}, nor either with .gz), {seen}: put the four MNIST files there, or \
+         run `coordinator data download --data-dir {}`",
         place.display(), dir.display()
     )]
     MissingFile {
@@ -28,6 +39,16 @@ pub enum Error {
         place: PathBuf,
         /// The folder named by the user.
         dir: PathBuf,
+        /// What is there instead.
+        seen: String,
+    },
+    /// A downloaded file cannot be kept.
+    #[error("cannot keep {}: {source}; name a folder that you may write to with --data-dir", path.display())]
+    Unwritable {
+        /// Where it was to be.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
     },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -145,13 +166,12 @@ pub enum Error {
     },
     /// Files are missing and the network must not be used.
     #[error(
-        "the four MNIST files are not all in {} and --offline forbids the download: put them there, use --data-dir, or \
-         --dataset digits",
-        dir.display()
+        "{reason}, and --offline forbids the download: put the four MNIST files into that folder, use --data-dir, or \
+         --dataset digits"
     )]
     Offline {
-        /// The folder searched.
-        dir: PathBuf,
+        /// Why the folder that was searched does not do.
+        reason: String,
     },
     /// No mirror delivered a file.
     #[error("cannot download {file}: {attempts}; check the network, or use --data-dir or --dataset digits")]

@@ -2,6 +2,8 @@
 //!
 //! Never writes, and never uses the network.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -9,7 +11,18 @@ use rayon::prelude::*;
 use crate::error::Error;
 use crate::examples::{Examples, hex};
 use crate::idx::{self, Content, IdxFile};
+use crate::missing::why_not;
 use crate::mnist::{self, Digests, Role};
+
+/// Names of a folder that a message lists.
+const LISTED: usize = 8;
+/// Names of a folder that are looked at for a message.
+const LOOKED_AT: usize = 256;
+/// How far below a folder the four files are looked for, for a message: `FashionMNIST/raw`.
+const DEPTH: usize = 2;
+
+/// Files that are in memory only, packed or not, in the order of [`Role::ALL`].
+pub(crate) type Held = [Option<Vec<u8>>; 4];
 
 /// One file of a verified folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +43,7 @@ pub struct FileReport {
 /// # Errors
 /// If a file is missing or wrong, or if images and labels do not belong together.
 pub fn verify(dir: &Path) -> Result<Vec<FileReport>, Error> {
-    let files = read_all(dir)?;
+    let files = read_all(dir, Held::default())?;
     let report = |(role, (path, file)): (Role, (PathBuf, IdxFile))| FileReport {
         path,
         items: file.items,
@@ -51,9 +64,9 @@ pub(crate) struct Folder {
     pub(crate) train_images: PathBuf,
 }
 
-/// Reads the four files of `dir`.
-pub(crate) fn load(dir: &Path, known: &Digests) -> Result<Folder, Error> {
-    let files = read_all(dir)?;
+/// Reads the four files of `dir`, or in the place of one what is `held` of it.
+pub(crate) fn load(dir: &Path, held: Held, known: &Digests) -> Result<Folder, Error> {
+    let files = read_all(dir, held)?;
     let mut notes = Vec::new();
     for (role, (path, file)) in Role::ALL.into_iter().zip(&files) {
         if file.sha256 != *role.digest(known) {
@@ -76,19 +89,36 @@ pub(crate) fn load(dir: &Path, known: &Digests) -> Result<Folder, Error> {
 /// Whether all four files are there; says nothing about their content.
 pub(crate) fn is_complete(dir: &Path) -> bool {
     let place = place(dir);
-    Role::ALL.iter().all(|&role| find(&place, role).is_some())
+    Role::ALL.iter().all(|&role| has(&place, role))
 }
 
 /// The folder that holds the files: `dir`, or `dir/MNIST/raw` if only that has any.
 pub(crate) fn place(dir: &Path) -> PathBuf {
     let nested = dir.join("MNIST").join("raw");
-    let has_any = |dir: &Path| Role::ALL.iter().any(|&role| find(dir, role).is_some());
+    let has_any = |dir: &Path| Role::ALL.iter().any(|&role| has(dir, role));
     if !has_any(dir) && has_any(&nested) { nested } else { dir.to_owned() }
 }
 
-/// The file with this role, by any of its spellings.
-pub(crate) fn find(place: &Path, role: Role) -> Option<PathBuf> {
-    role.spellings().into_iter().map(|name| place.join(name)).find(|path| path.is_file())
+fn has(place: &Path, role: Role) -> bool {
+    find(place, role).is_ok_and(|found| found.is_some())
+}
+
+/// The file with this role, by any of its spellings; `None` if there is none.
+///
+/// # Errors
+/// If the system does not let us see, or there is nothing but a link to nothing.
+pub(crate) fn find(place: &Path, role: Role) -> Result<Option<PathBuf>, Error> {
+    let mut reason = None;
+    for path in role.spellings().map(|name| place.join(name)) {
+        match fs::metadata(&path) {
+            Ok(found) if found.is_file() => return Ok(Some(path)),
+            // Some archives have a folder of that name, and the file in it.
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {}
+            Err(error) => reason = reason.or_else(|| Some(why_not(&path, &error))),
+        }
+    }
+    reason.map_or(Ok(None), |reason| Err(Error::Unreachable { reason }))
 }
 
 /// What the file with this role must hold.
@@ -99,21 +129,40 @@ pub(crate) fn content(role: Role) -> Content {
     }
 }
 
+/// Refuses what is no folder.
+pub(crate) fn check(dir: &Path) -> Result<(), Error> {
+    match fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Error::Unreachable { reason: format!("{} is a file and no folder", dir.display()) }),
+        Err(error) => Err(Error::Unreachable { reason: why_not(dir, &error) }),
+    }
+}
+
 /// Reads the four files in parallel; of several errors, the first in the order of [`Role::ALL`] is reported.
-fn read_all(dir: &Path) -> Result<[(PathBuf, IdxFile); 4], Error> {
-    if !dir.is_dir() {
-        return Err(Error::NotAFolder { dir: dir.into() });
+fn read_all(dir: &Path, held: Held) -> Result<[(PathBuf, IdxFile); 4], Error> {
+    if held.iter().any(Option::is_none) {
+        check(dir)?;
     }
     let place = place(dir);
     let mut paths = Vec::with_capacity(4);
-    for role in Role::ALL {
-        paths.push((role, find(&place, role).ok_or_else(|| missing(&place, dir, role))?));
+    for (role, held) in Role::ALL.into_iter().zip(held) {
+        let path = match held {
+            Some(_) => place.join(role.file_name()),
+            None => find(&place, role)?.ok_or_else(|| missing(&place, dir, role))?,
+        };
+        paths.push((role, path, held));
     }
     // One task per file: rayon must not put the largest file and another into the same one.
     let mut results: Vec<_> = paths
         .par_iter()
         .with_max_len(1)
-        .map(|(role, path)| idx::read(path, content(*role)).map(|file| (path.clone(), file)))
+        .map(|(role, path, held)| {
+            let file = match held {
+                Some(bytes) => idx::read_bytes(bytes, content(*role), path),
+                None => idx::read(path, content(*role)),
+            };
+            file.map(|file| (path.clone(), file))
+        })
         .collect();
     let mut next = || results.remove(0);
     let files = [next()?, next()?, next()?, next()?];
@@ -132,8 +181,47 @@ fn read_all(dir: &Path) -> Result<[(PathBuf, IdxFile); 4], Error> {
 }
 
 fn missing(place: &Path, dir: &Path, role: Role) -> Error {
+    if let Some(found) = complete_below(dir, DEPTH) {
+        return Error::Elsewhere { dir: dir.into(), found };
+    }
     let (file, looked_for) = (role.file_name(), role.dotted_name());
-    Error::MissingFile { file, looked_for, place: place.into(), dir: dir.into() }
+    Error::MissingFile { file, looked_for, place: place.into(), dir: dir.into(), seen: seen(place) }
+}
+
+/// A folder below `dir` that has all four.
+fn complete_below(dir: &Path, depth: usize) -> Option<PathBuf> {
+    let mut below: Vec<PathBuf> = names(dir).into_iter().map(|name| dir.join(name)).collect();
+    below.retain(|path| path.is_dir());
+    let complete = below.iter().find(|path| Role::ALL.iter().all(|&role| has(path, role)));
+    let deeper = || below.iter().filter(|_| depth > 1).find_map(|path| complete_below(path, depth - 1));
+    complete.cloned().or_else(deeper)
+}
+
+/// What is in a folder, in words.
+fn seen(place: &Path) -> String {
+    let names = names(place);
+    if names.is_empty() {
+        return "and nothing else is there".to_owned();
+    }
+    let listed = names[..names.len().min(LISTED)].join(", ");
+    let more = match names.len() - names.len().min(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let emnist = match names.iter().any(|name| name.starts_with("emnist-")) {
+        true => "; for EMNIST, give the files of one of its sets those names",
+        false => "",
+    };
+    format!("but {listed}{more}{emnist}")
+}
+
+/// The names in a folder, in order, as one line each; none if the system does not let us see.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().take(LOOKED_AT);
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().replace(char::is_control, "?")).collect();
+    names.sort_unstable();
+    names
 }
 
 #[cfg(test)]
@@ -158,7 +246,7 @@ mod tests {
         let known = quadruple_digests();
         for folder in [&packed, &plain, &dotted, &nested] {
             assert!(is_complete(folder));
-            let loaded = load(folder, &known).unwrap();
+            let loaded = load(folder, Held::default(), &known).unwrap();
             assert_eq!(loaded.train.labels, [5, 0, 4, 1, 9, 2]);
             assert_eq!(loaded.train.images, idx_images(6)[16..]);
             assert_eq!(loaded.test.labels, [7, 2, 1, 0]);
@@ -171,7 +259,7 @@ mod tests {
     fn unknown_data_are_accepted_with_a_note_for_each_file() {
         let dir = tempfile::tempdir().unwrap();
         write_packed(dir.path());
-        let loaded = load(dir.path(), &mnist::DIGESTS).unwrap();
+        let loaded = load(dir.path(), Held::default(), &mnist::DIGESTS).unwrap();
         assert_eq!(loaded.notes.len(), 4);
         assert!(loaded.notes[1].contains("train-labels-idx1-ubyte.gz"), "{}", loaded.notes[1]);
         let reports = verify(dir.path()).unwrap();
@@ -190,12 +278,56 @@ mod tests {
         assert_eq!(
             verify(dir.path()).unwrap_err().to_string(),
             format!(
-                "t10k-images-idx3-ubyte not found in {here} (nor t10k-images.idx3-ubyte, nor either with .gz): \
-                 put the four MNIST files there, or run `coordinator data download --data-dir {here}`"
+                "t10k-images-idx3-ubyte not found in {here} (nor t10k-images.idx3-ubyte, nor either with .gz), but \
+                 t10k-labels-idx1-ubyte.gz, train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz: put the four MNIST \
+                 files there, or run `coordinator data download --data-dir {here}`"
             )
         );
-        let nowhere = dir.path().join("nowhere");
-        assert!(matches!(verify(&nowhere), Err(Error::NotAFolder { .. })));
+    }
+
+    #[test]
+    fn what_a_folder_has_instead_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("data");
+        let refused = || verify(&dir).unwrap_err().to_string().replace(dir.to_str().unwrap(), "DATA");
+        const REMEDY: &str = "; name the folder that holds the four MNIST files with --data-dir";
+        assert_eq!(refused(), format!("there is no DATA{REMEDY}"));
+        std::os::unix::fs::symlink("gone", &dir).unwrap();
+        assert_eq!(refused(), format!("DATA is a link to gone, and nothing is there{REMEDY}"));
+        fs::remove_file(&dir).unwrap();
+        fs::write(&dir, "").unwrap();
+        assert_eq!(refused(), format!("DATA is a file and no folder{REMEDY}"));
+        fs::remove_file(&dir).unwrap();
+
+        fs::create_dir(&dir).unwrap();
+        assert!(refused().contains("with .gz), and nothing else is there: put"), "{}", refused());
+        for set in ["digits", "letters"] {
+            for part in ["train-images-idx3", "train-labels-idx1", "test-images-idx3", "test-labels-idx1"] {
+                fs::write(dir.join(format!("emnist-{set}-{part}-ubyte.gz")), "").unwrap();
+            }
+        }
+        fs::write(dir.join("notes\n.txt"), "").unwrap();
+        let message = refused();
+        let expected =
+            "but emnist-digits-test-images-idx3-ubyte.gz, emnist-digits-test-labels-idx1-ubyte.gz, ";
+        assert!(message.contains(expected) && message.contains(" and 1 more; for EMNIST, give"), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+
+        // As torchvision and Kaggle have them; folders of the files' names are none of them.
+        write_packed(&dir.join("FashionMNIST/raw"));
+        fs::create_dir(dir.join("train-images-idx3-ubyte")).unwrap();
+        assert_eq!(
+            refused(),
+            "the four MNIST files are not in DATA but in DATA/FashionMNIST/raw: name that folder with --data-dir"
+        );
+        write_packed(&dir.join("MNIST/raw"));
+        assert_eq!(verify(&dir).unwrap()[0].items, 6, "MNIST's own place does");
+
+        let link = dir.join("MNIST/raw/t10k-labels-idx1-ubyte.gz");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let message = refused();
+        assert!(message.contains("t10k-labels-idx1-ubyte.gz is a link to nowhere, and nothing"), "{message}");
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::examples::{CLASSES, IMAGE_PIXELS, IMAGE_SIDE};
+use crate::missing::why_not;
 
 /// The most items accepted: more than any data set of this shape has (EMNIST by class: 814,255).
 pub(crate) const MAX_ITEMS: u32 = 1 << 20;
@@ -19,6 +20,8 @@ pub(crate) const MAX_ITEMS: u32 = 1 << 20;
 const MAX_RESERVE: u64 = 48 << 20;
 /// How much DEFLATE can pack into a byte, at most.
 const MAX_RATIO: u64 = 1032;
+/// The most zeros behind a gzip file: more than any block of a tape or a device.
+const MAX_PADDING: usize = 16 << 20;
 /// Bytes read from the file at a time.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -76,22 +79,33 @@ pub(crate) struct IdxFile {
 /// # Errors
 /// If it cannot be read, is damaged, or holds anything but 28x28 images or labels below 10.
 pub(crate) fn read(path: &Path, content: Content) -> Result<IdxFile, Error> {
-    let mut reader = open(path)?;
-    let size = reader.get_ref().metadata().map_err(Error::io("read", path))?.len();
+    let file = File::open(path).map_err(|error| Error::Unreachable { reason: why_not(path, &error) })?;
+    let size = file.metadata().map_err(Error::io("read", path))?.len();
+    read_from(BufReader::with_capacity(READ_BYTES, file), size, content, path)
+}
+
+/// Reads a file that is in memory; `path` is for messages.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_bytes(bytes: &[u8], content: Content, path: &Path) -> Result<IdxFile, Error> {
+    read_from(bytes, bytes.len() as u64, content, path)
+}
+
+fn read_from(mut reader: impl BufRead, size: u64, content: Content, path: &Path) -> Result<IdxFile, Error> {
     let packed = is_gzip(&mut reader).map_err(Error::io("read", path))?;
     if packed {
-        parse(MultiGzDecoder::new(reader), content, path, size.saturating_mul(MAX_RATIO))
+        parse(Members::of(reader), content, path, size.saturating_mul(MAX_RATIO))
     } else {
         parse(reader, content, path, size)
     }
 }
 
-/// SHA-256 of the unpacked content, whatever it is, if there are at most `limit` bytes of it.
-pub(crate) fn unpacked_sha256(path: &Path, limit: u64) -> Result<[u8; 32], Error> {
-    let mut reader = open(path)?;
-    let packed = is_gzip(&mut reader).map_err(Error::io("read", path))?;
-    let mut content: Box<dyn Read> =
-        if packed { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) };
+/// SHA-256 of the unpacked content of a file in memory, whatever it is, if there are at most `limit` bytes of it; `path`
+/// is for messages.
+pub(crate) fn unpacked_sha256(mut bytes: &[u8], limit: u64, path: &Path) -> Result<[u8; 32], Error> {
+    let packed = is_gzip(&mut bytes).map_err(Error::io("read", path))?;
+    let mut content: Box<dyn Read + '_> = if packed { Box::new(Members::of(bytes)) } else { Box::new(bytes) };
     let mut hash = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut total = 0;
@@ -111,13 +125,55 @@ pub(crate) fn unpacked_sha256(path: &Path, limit: u64) -> Result<[u8; 32], Error
     }
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, Error> {
-    Ok(BufReader::with_capacity(READ_BYTES, File::open(path).map_err(Error::io("open", path))?))
+/// By content, not by name: browsers unpack files and keep the `.gz`.
+fn is_gzip(reader: &mut impl BufRead) -> io::Result<bool> {
+    Ok(reader.fill_buf()?.starts_with(&[0x1f, 0x8b]))
 }
 
-/// By content, not by name: browsers unpack files and keep the `.gz`.
-fn is_gzip(reader: &mut BufReader<File>) -> io::Result<bool> {
-    Ok(reader.fill_buf()?.starts_with(&[0x1f, 0x8b]))
+/// The content of all members of a gzip file, one after the other (RFC 1952, 2.2). Zeros behind the last one are padding,
+/// as tapes and block devices leave it, and pass as they do with gzip itself.
+struct Members<R> {
+    /// Absent once the file has ended.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Members<R> {
+    fn of(reader: R) -> Self {
+        Self { member: Some(GzDecoder::new(reader)) }
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let n = member.read(buffer)?;
+            if n > 0 || buffer.is_empty() {
+                return Ok(n);
+            }
+            let Some(ended) = self.member.take() else { break };
+            let mut rest = ended.into_inner();
+            if rest.fill_buf()?.first().is_some_and(|byte| *byte != 0) {
+                self.member = Some(GzDecoder::new(rest));
+                continue;
+            }
+            let mut padded = 0;
+            loop {
+                let padding = rest.fill_buf()?;
+                padded += padding.len();
+                if padding.iter().any(|byte| *byte != 0) || padded > MAX_PADDING {
+                    return Err(io::Error::new(
+                        ErrorKind::InvalidData,
+                        "something follows the compressed data",
+                    ));
+                }
+                match padding.len() {
+                    0 => break,
+                    zeros => rest.consume(zeros),
+                }
+            }
+        }
+        Ok(0)
+    }
 }
 
 /// Reads and checks unpacked content of at most `most` bytes; `path` is for messages.
@@ -231,6 +287,15 @@ mod tests {
         let images = idx_images(3);
         let packed = [gzip(&images[..1000]), gzip(&images[1000..])].concat();
         assert_eq!(read_bytes(&packed, Content::Images).unwrap().data, images[16..]);
+        for zeros in [1, 511, READ_BYTES * 2] {
+            let padded = [&packed[..], &vec![0; zeros]].concat();
+            assert_eq!(read_bytes(&padded, Content::Images).unwrap().data, images[16..], "{zeros}");
+            let more = [&padded[..], b"more"].concat();
+            assert_eq!(
+                message(&more, Content::Images),
+                "file is damaged: something follows the compressed data; delete it and download it again"
+            );
+        }
         let twice = [gzip(&images), gzip(&images)].concat();
         assert_eq!(
             message(&twice, Content::Images),
@@ -339,9 +404,7 @@ mod tests {
         let error = read_bytes(&bomb, Content::Images).unwrap_err();
         assert!(matches!(error, Error::TrailingBytes { expected: 800, .. }), "{error}");
 
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("bomb");
-        fs::write(&path, &bomb).unwrap();
-        assert!(matches!(unpacked_sha256(&path, 1000), Err(Error::TrailingBytes { expected: 1000, .. })));
+        let refused = unpacked_sha256(&bomb, 1000, Path::new("bomb"));
+        assert!(matches!(refused, Err(Error::TrailingBytes { expected: 1000, .. })));
     }
 }

@@ -17,6 +17,7 @@
 //! | `sheet.rs` | a picture of many digits |
 //! | `stream.rs`, `draw.rs` | random streams by (seed, stream, index), and the numbers drawn from them |
 //! | `error.rs` | every way this can fail |
+//! | `missing.rs` | the sentence about a path that cannot be had |
 
 mod digits;
 mod download;
@@ -26,6 +27,7 @@ mod examples;
 mod folder;
 mod handwriting;
 mod idx;
+mod missing;
 mod mnist;
 mod order;
 mod raster;
@@ -41,6 +43,7 @@ pub use download::{MIRRORS, Progress, download};
 pub use error::Error;
 pub use examples::{CLASSES, Dataset, Examples, IMAGE_PIXELS, IMAGE_SIDE, Kind, validation_examples};
 pub use folder::{FileReport, verify};
+pub use missing::why_not;
 pub use order::{epoch_order, epoch_order_into};
 pub use sheet::{Picture, contact_sheet, prediction_sheet};
 pub use source::{Choice, Source, load};

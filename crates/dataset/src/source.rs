@@ -12,7 +12,7 @@ use crate::digits::{DIGITS_TEST, DIGITS_TRAIN, digits_test, digits_train};
 use crate::download::{self, MIRRORS, Progress};
 use crate::error::Error;
 use crate::examples::{Dataset, Kind};
-use crate::folder::{self, Folder};
+use crate::folder::{self, Folder, Held};
 use crate::mnist::{self, Digests};
 
 /// What the user asked for.
@@ -100,9 +100,15 @@ fn load_known(
 ) -> Result<Dataset, Error> {
     match (source.choice, &source.data_dir) {
         (Choice::Digits, _) => generated(source),
-        (Choice::Auto | Choice::Mnist, Some(dir)) => of_files(source, folder::load(dir, known)?),
+        (Choice::Auto | Choice::Mnist, Some(dir)) => {
+            of_files(source, folder::load(dir, Held::default(), known)?)
+        }
         (choice, None) => match ready_cache(source, known, progress) {
-            Ok(()) => of_files(source, folder::load(&source.cache_dir, known)?),
+            Ok((held, note)) => {
+                let mut dataset = of_files(source, folder::load(&source.cache_dir, held, known)?)?;
+                dataset.notes.extend(note);
+                Ok(dataset)
+            }
             Err(reason) if choice == Choice::Auto => {
                 Ok(Dataset { fallback: Some(reason.to_string()), ..generated(source)? })
             }
@@ -111,16 +117,17 @@ fn load_known(
     }
 }
 
-/// Makes sure that the cache holds four files.
+/// Makes sure that there are four files: in the cache, or those that it cannot keep in memory, with a sentence that says
+/// why.
 fn ready_cache(
     source: &Source,
     known: &Digests,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), Error> {
+) -> Result<(Held, Option<String>), Error> {
     if folder::is_complete(&source.cache_dir) {
-        return Ok(());
+        return Ok((Held::default(), None));
     }
-    download::into_folder(source, known, progress).map(|_| ())
+    download::into_cache(source, known, progress)
 }
 
 fn of_files(source: &Source, folder: Folder) -> Result<Dataset, Error> {
@@ -210,6 +217,44 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_that_cannot_be_written_prevents_no_download() {
+        let dir = tempfile::tempdir().unwrap();
+        let mirror = Mirror::start(good);
+        // As a folder of somebody else's, whoever runs this test.
+        fs::write(dir.path().join("cache"), "a file").unwrap();
+        for choice in [Choice::Auto, Choice::Mnist] {
+            let dataset = run(&source(choice, dir.path(), mirror.url())).unwrap();
+            assert_eq!((dataset.kind, dataset.fallback), (Kind::Mnist, None));
+            assert_eq!(dataset.train.labels, [5, 0, 4, 1, 9]);
+            let [note] = &*dataset.notes else { panic!("{:?}", dataset.notes) };
+            assert!(note.starts_with("cannot keep ") && note.contains("cache/train-images-idx3"), "{note}");
+            assert!(note.ends_with("until then each start downloads MNIST again"), "{note}");
+        }
+        assert_eq!(mirror.requests(), 8);
+        // And a fallback is not blamed on it.
+        let reason = run(&source(Choice::Auto, dir.path(), unreachable_url())).unwrap().fallback.unwrap();
+        assert!(reason.starts_with("cannot download train-images-idx3-ubyte: "), "{reason}");
+        let offline = Source { offline: true, ..source(Choice::Auto, dir.path(), mirror.url()) };
+        let reason = run(&offline).unwrap().fallback.unwrap();
+        let cache = dir.path().join("cache");
+        assert!(reason.contains(&format!("{} is a file and no folder", cache.display())), "{reason}");
+    }
+
+    #[test]
+    fn what_the_cache_has_already_is_not_downloaded_again_for_what_it_cannot_keep() {
+        let dir = tempfile::tempdir().unwrap();
+        let mirror = Mirror::start(good);
+        let cache = dir.path().join("cache");
+        write_packed(&cache);
+        // A folder in the place of a file cannot be replaced by it, and is none.
+        fs::remove_file(cache.join("t10k-labels-idx1-ubyte.gz")).unwrap();
+        fs::create_dir(cache.join("t10k-labels-idx1-ubyte.gz")).unwrap();
+        let dataset = run(&source(Choice::Mnist, dir.path(), mirror.url())).unwrap();
+        assert_eq!((dataset.test.labels, mirror.requests()), (vec![7, 2, 1, 0], 1));
+        assert_eq!(dataset.notes.len(), 1);
+    }
+
+    #[test]
     fn offline_leaves_the_network_alone() {
         let dir = tempfile::tempdir().unwrap();
         let mirror = Mirror::start(good);
@@ -236,7 +281,7 @@ mod tests {
         for choice in [Choice::Auto, Choice::Mnist] {
             let data_dir = Some(dir.path().to_owned());
             let source = Source { data_dir, ..source(choice, dir.path(), mirror.url()) };
-            assert!(matches!(run(&source), Err(Error::MissingFile { .. })));
+            assert!(matches!(run(&source), Err(Error::Elsewhere { .. })), "not even below it");
         }
         assert_eq!(mirror.requests(), 0);
         let data_dir = Some(dir.path().join("cache"));
