@@ -24,6 +24,7 @@ pub mod model_file;
 mod output;
 mod own_command;
 pub mod past_run;
+mod path_error;
 pub mod prepare;
 pub mod report;
 pub mod report_command;

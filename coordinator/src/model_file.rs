@@ -1,6 +1,7 @@
 //! The network's weights as one safetensors file: written in the network's own layout, read in that or in PyTorch's.
 
 use std::fmt::{Display, Write};
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
@@ -24,6 +25,9 @@ pub fn write(path: &Path, weights: &[f32], metadata: &str) -> Result<(), lockste
 ///
 /// If there is no such file, it is no safetensors file of f32 tensors, or its tensors are not this network's.
 pub fn read(path: &Path) -> Result<Box<[f32]>> {
+    if let Err(error) = fs::metadata(path) {
+        return Err(anyhow!(one_line(lockstep_dataset::why_not(path, &error))));
+    }
     let unfit = || format!("{} does not fit this network", one_line(path.display()));
     // As words, without its causes, which say raw what the file says.
     let StoredModel { tensors, .. } =
@@ -66,7 +70,7 @@ mod tests {
         let tensors: Vec<_> =
             tensors.iter().map(|tensor| (&*tensor.name, &*tensor.shape, &*tensor.values)).collect();
         lockstep_checkpoint::write_model(&theirs, &tensors, "{}").unwrap();
-        assert_ne!(std::fs::read(&own).unwrap(), std::fs::read(&theirs).unwrap());
+        assert_ne!(fs::read(&own).unwrap(), fs::read(&theirs).unwrap());
         for path in [own, theirs] {
             assert_eq!(lockstep_model::digest(&read(&path).unwrap()), lockstep_model::digest(&weights));
         }

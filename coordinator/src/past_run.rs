@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 
 use crate::cli;
+use crate::path_error;
 use crate::run_directory::{RunDirectory, RunDirectoryError};
 use crate::settings::{Settings, SettingsError, StoredRun, read_configuration};
 
@@ -59,7 +60,7 @@ fn reason(error: SettingsError) -> anyhow::Error {
             anyhow!("{} does not say which run it is: {message}", path.display())
         }
         SettingsError::ConfigUnreadable { path, source } => {
-            anyhow!("cannot read {}: {source}", path.display())
+            anyhow!("cannot read {}: {}", path.display(), path_error::reason(&path, &source))
         }
         other => anyhow!("{other}"),
     }

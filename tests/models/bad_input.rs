@@ -47,7 +47,7 @@ fn what_is_no_image_is_refused_with_the_reason() {
         ("blank.pgm", &["nothing is drawn in it", "one colour"]),
         ("short.pgm", &["damaged PGM", "cut short: 11 of 784 bytes"]),
         ("huge.pgm", &["100000 x 100000 pixels", "make it smaller"]),
-        ("absent.png", &["cannot read absent.png: No such file"]),
+        ("absent.png", &["cannot read absent.png: there is no absent.png"]),
         ("folder", &["cannot read folder: Is a directory"]),
     ];
     for (name, parts) in cases {
@@ -107,7 +107,7 @@ fn what_is_no_model_is_refused_by_every_command() {
         assert!(!path("new").exists(), "a refused start left a folder");
     }
     let absent = ["--dataset", "digits", "--run-dir", "new", "--init", "absent.safetensors"];
-    refused(folder.path(), &absent, FAILED, &["--init", "absent.safetensors", "No such file"]);
+    refused(folder.path(), &absent, FAILED, &["--init", "there is no absent.safetensors"]);
 }
 
 /// A safetensors file of one tensor of one value, and of an empty one for each name in `empty`.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use lockstep_drawing::{Grey, PIXELS, as_mnist};
 use lockstep_model::{CLASSES, Cpu, IMAGE_SIDE, Network, Prediction, Workspace};
 use lockstep_telemetry::Terminal;
@@ -16,6 +16,7 @@ use super::source::Model;
 use super::{percent, say};
 use crate::cli::EXIT_DONE;
 use crate::model_file::one_line;
+use crate::path_error::reason;
 
 /// An image of the greatest size that is read has less than this, unless it was never compressed.
 const MAX_IMAGE_BYTES: u64 = 64 << 20;
@@ -108,9 +109,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
 /// The image in a file, as the network was trained on.
 fn read(path: &Path) -> Result<[u8; PIXELS]> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("cannot read {}", one_line(path.display())))?;
+    File::open(path).and_then(|file| file.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut bytes)).map_err(
+        |error| anyhow!("cannot read {}: {}", one_line(path.display()), one_line(reason(path, &error))),
+    )?;
     if bytes.len() as u64 > MAX_IMAGE_BYTES {
         bail!(
             "cannot take {}: it has more than {MAX_IMAGE_BYTES} bytes; make it smaller",

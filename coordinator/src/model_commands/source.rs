@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use lockstep_model::{Digest, NUMERICS_VERSION, digest};
 use lockstep_telemetry::{Status, Summary};
 use serde::Serialize;
@@ -68,10 +68,10 @@ impl Model {
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => Self::of_run(path),
             Ok(_) => Self::of_file(path),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.is_symlink() => {
                 bail!("there is no run directory or model file {}", path.display())
             }
-            Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
+            Err(error) => bail!("{}", lockstep_dataset::why_not(path, &error)),
         }
     }
 

@@ -6,6 +6,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 use lockstep_proto::TokenError;
 
 use super::{Origin, Period};
+use crate::path_error::reason;
 use crate::run_directory::RunDirectoryError;
 
 /// A setting, or several together, that no run can have.
@@ -136,7 +137,7 @@ pub enum SettingsError {
         available: usize,
     },
     /// The configuration file cannot be read.
-    #[error("cannot read the configuration file {} (--config): {source}", path.display())]
+    #[error("cannot read the configuration file {} (--config): {}", path.display(), reason(path, source))]
     ConfigUnreadable {
         /// The file.
         path: PathBuf,
@@ -241,6 +242,12 @@ pub enum SettingsError {
         now: String,
         /// What to do.
         remedy: &'static str,
+    },
+    /// Two results are to go to standard output.
+    #[error("--json and {flag} both write to standard output; name a file with {flag}, or leave --json out")]
+    TwoResults {
+        /// The flag that names the other one's place.
+        flag: &'static str,
     },
     /// A range of steps that has none.
     #[error("--from is {from} but --to is {to}; the first step must not come after the last one")]
