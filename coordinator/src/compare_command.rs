@@ -20,7 +20,7 @@ pub struct Arguments {
     /// Folders of two to sixteen runs, finished or not
     #[arg(value_name = "RUN_DIR", required = true, num_args = 2..=16)]
     pub run_dirs: Vec<PathBuf>,
-    /// Also draw loss and accuracy of all runs
+    /// Also draw loss and accuracy of all runs; - for standard output
     #[arg(long, value_name = "FILE.svg")]
     pub svg: Option<PathBuf>,
     /// Print one JSON object on standard output, and nothing else
@@ -46,13 +46,15 @@ pub struct SameRun {
 ///
 /// If one is named twice or cannot be read, or the picture cannot be written.
 pub fn run(arguments: &Arguments) -> Result<u8> {
+    let svg = arguments.svg.as_deref();
+    output::refuse_two(svg, "--svg", arguments.json)?;
     refuse_repetition(&arguments.run_dirs)?;
     let runs = arguments.run_dirs.iter().map(|path| Run::read(path)).collect::<Result<Vec<_>>>()?;
     for damage in runs.iter().filter_map(|run| run.history.damage()) {
         tracing::warn!("{damage}; what is before it is compared");
     }
     let report = Report::new(&runs);
-    if let Some(path) = &arguments.svg {
+    if let Some(path) = svg {
         output::write(path, plot::svg(&report).as_bytes(), "--svg")?;
     }
     if arguments.json {
@@ -60,7 +62,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     } else {
         let names: Vec<String> = report.runs.iter().map(|run| run.name.clone()).collect();
         let curves = curves::text(&names, &runs);
-        say(&format!("{}\n{curves}{}", table::table(&report), table::digests(&report)))?;
+        let text = format!("{}\n{curves}{}", table::table(&report), table::digests(&report));
+        output::voice(svg)(&text)?;
     }
     Ok(if report.has_broken_promise() { EXIT_FAILED } else { EXIT_DONE })
 }

@@ -47,7 +47,7 @@ pub fn run(command: &DataCommand, terminal: &Terminal) -> Result<()> {
             };
             let picture = contact_sheet(&examples, PICTURE_SIDE, PICTURE_SIDE);
             output::write(out, &picture, "--out")?;
-            say(&format!("{}\n", out.display()))
+            output::voice(Some(out))(&format!("{}\n", out.display()))
         }
     }
 }

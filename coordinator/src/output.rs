@@ -1,16 +1,61 @@
 //! Files that a user names for a result: whole or not at all, and never in the place of something that a run needs.
+//!
+//! A result may also go to standard output, under its name or as `-`: then nothing else goes there.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::write_atomically;
 
+use crate::model_commands::{say, say_aside};
 use crate::run_directory::RunDirectory;
+use crate::settings::SettingsError;
 
-/// Writes `bytes` to the file `path`, which the flag `flag` names. A link is followed, and what is there and is no file,
-/// a pipe or a device, is written to and not replaced.
+/// What stands for standard output in the place of a file.
+const STANDARD_OUTPUT: &str = "-";
+
+/// How a command says what it has to say besides its result, which goes to `result` if that is named: on standard output,
+/// unless the result goes there.
+pub fn voice(result: Option<&Path>) -> fn(&str) -> Result<()> {
+    if result.is_some_and(is_standard_output) { say_aside } else { say }
+}
+
+/// Refuses a result that `flag` sends to standard output where `json` does so with another one.
+///
+/// # Errors
+///
+/// [`SettingsError::TwoResults`].
+pub fn refuse_two(result: Option<&Path>, flag: &'static str, json: bool) -> Result<(), SettingsError> {
+    match result {
+        Some(path) if json && is_standard_output(path) => Err(SettingsError::TwoResults { flag }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether what is written to `path` comes out where this process' standard output does.
+pub fn is_standard_output(path: &Path) -> bool {
+    path == Path::new(STANDARD_OUTPUT) || is_stream(path, io::stdout())
+}
+
+/// The same for standard error.
+pub fn is_standard_error(path: &Path) -> bool {
+    is_stream(path, io::stderr())
+}
+
+fn is_stream(path: &Path, stream: impl AsFd) -> bool {
+    let Ok(stream) = stream.as_fd().try_clone_to_owned().map(File::from).and_then(|file| file.metadata())
+    else {
+        return false;
+    };
+    fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (stream.dev(), stream.ino()))
+}
+
+/// Writes `bytes` to the file `path`, which the flag `flag` names; `-` is standard output. A link is followed, and what
+/// is there and is no file, a pipe or a device, is written to and not replaced.
 ///
 /// # Errors
 ///
@@ -18,6 +63,9 @@ use crate::run_directory::RunDirectory;
 pub fn write(path: &Path, bytes: &[u8], flag: &str) -> Result<()> {
     let refused =
         || format!("cannot write {}; name a place that you may write to with {flag}", path.display());
+    if is_standard_output(path) {
+        return say_bytes(bytes);
+    }
     // A link to nothing, or nothing: it is made.
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     match fs::metadata(&real) {
@@ -36,6 +84,18 @@ pub fn write(path: &Path, bytes: &[u8], flag: &str) -> Result<()> {
         );
     }
     write_atomically(&real, bytes).with_context(refused)
+}
+
+/// Through the stream, not through its name: what stands in a file already stays there.
+fn say_bytes(bytes: &[u8]) -> Result<()> {
+    let mut stream = io::stdout();
+    match stream.write_all(bytes).and_then(|()| stream.flush()) {
+        // Who closed the pipe wants no more.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The run directory that has the file as one of its own.

@@ -11,7 +11,6 @@ use lockstep_telemetry::Terminal;
 use crate::cli::{EXIT_DONE, sentence};
 use crate::gauge;
 use crate::html_report;
-use crate::model_commands::say;
 use crate::output;
 use crate::past_run::PastRun;
 use crate::show_command::data_of;
@@ -22,7 +21,7 @@ pub struct Arguments {
     /// Folder of the run
     #[arg(value_name = "RUN_DIR")]
     run_dir: PathBuf,
-    /// File to write [default: report.html in the run's folder]
+    /// File to write, - for standard output [default: report.html in the run's folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Folder of the data, for the test digits [default: where the run had them]
@@ -50,6 +49,6 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     });
     let path = arguments.out.clone().unwrap_or_else(|| run.directory.report());
     output::write(&path, facts.page(digits).as_bytes(), "--out")?;
-    say(&format!("report {}\n", path.display()))?;
+    output::voice(Some(&path))(&format!("report {}\n", path.display()))?;
     Ok(EXIT_DONE)
 }

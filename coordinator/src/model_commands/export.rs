@@ -9,7 +9,6 @@ use clap::ValueEnum;
 use lockstep_interchange::{onnx, pytorch, tfjs};
 use lockstep_telemetry::Terminal;
 
-use super::say;
 use super::source::Model;
 use crate::cli::EXIT_DONE;
 use crate::model_file::one_line;
@@ -24,7 +23,7 @@ pub struct Arguments {
     /// For which program
     #[arg(long, value_name = "NAME")]
     pub format: Format,
-    /// File to write, for tfjs a folder; what is there under this name is replaced [default: beside the model]
+    /// File to write, - for standard output, for tfjs a folder; what is there is replaced [default: beside the model]
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
 }
@@ -70,18 +69,31 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
             out
         }
         Format::Tfjs => {
+            if output::is_standard_output(&out) {
+                bail!("a TensorFlow.js model is a folder of two files; name a folder with --out");
+            }
             let metadata = serde_json::from_str(&metadata).context("the metadata as JSON")?;
             let files = tfjs::encode(weights, &metadata);
-            make_folder(&out)?;
+            let made = make_folder(&out)?;
             // Its index last: whoever finds it finds the weights.
-            output::write(&out.join(tfjs::WEIGHTS_FILE), &files.weights, "--out")?;
-            let index = out.join(tfjs::MODEL_FILE);
-            output::write(&index, files.model.as_bytes(), "--out")?;
+            let (weights, index) = (out.join(tfjs::WEIGHTS_FILE), out.join(tfjs::MODEL_FILE));
+            let write = |path: &Path, bytes: &[u8]| {
+                output::write(path, bytes, "--out").inspect_err(|_| {
+                    if made {
+                        // Only an empty one goes.
+                        let _ = fs::remove_dir(&out);
+                    }
+                })
+            };
+            write(&weights, &files.weights)?;
+            write(&index, files.model.as_bytes())?;
             index
         }
     };
-    terminal.print_line(&format!("exported {}, weights {}", one_line(model.describe()), model.digest));
-    say(&format!("{}\n", written.display()))?;
+    if !output::is_standard_error(&written) {
+        terminal.print_line(&format!("exported {}, weights {}", one_line(model.describe()), model.digest));
+    }
+    output::voice(Some(&written))(&format!("{}\n", written.display()))?;
     Ok(EXIT_DONE)
 }
 
@@ -109,12 +121,15 @@ fn is_same_file(left: &Path, right: &Path) -> bool {
     matches!((fs::canonicalize(left), fs::canonicalize(right)), (Ok(left), Ok(right)) if left == right)
 }
 
-fn make_folder(path: &Path) -> Result<()> {
+/// Makes the folder if it is not there; returns whether it was not.
+fn make_folder(path: &Path) -> Result<bool> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!("{} is a file; a TensorFlow.js model is a folder of two files", one_line(path.display()))
         }
-        result => result.with_context(|| format!("cannot make the folder {}", one_line(path.display()))),
+        result => result
+            .map(|()| true)
+            .with_context(|| format!("cannot make the folder {}", one_line(path.display()))),
     }
 }

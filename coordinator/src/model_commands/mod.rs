@@ -12,6 +12,13 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result};
 
+/// Prints on standard error what would be beside a result on standard output.
+pub(crate) fn say_aside(text: &str) -> Result<()> {
+    // A stream that is gone leaves nowhere to report it.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    Ok(())
+}
+
 /// Prints a result on standard output.
 pub(crate) fn say(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
