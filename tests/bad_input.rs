@@ -23,7 +23,7 @@ use crate::harness::{Finished, PATIENT, Running, SMALL, coordinator, run_small, 
 const TOKEN: &str = "a-token-for-tests";
 
 /// Everything below a folder: the content of files, `None` for folders.
-fn listing(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+pub fn listing(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {

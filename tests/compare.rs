@@ -143,7 +143,7 @@ fn bad_input_gets_one_clear_line() {
     fs::create_dir(path.join("empty")).unwrap();
     refused(path, &["one", "absent"], failed, &["there is no run directory absent"]);
     refused(path, &["one", "empty"], failed, &["empty is no run directory, it has no config.toml"]);
-    refused(path, &["one", "one/config.toml"], failed, &["cannot open the run directory one/config.toml"]);
+    refused(path, &["one", "one/config.toml"], failed, &["one/config.toml is a file and no folder"]);
     refused(path, &["one", "./one/"], usage, &["one and ./one/ are the same run directory"]);
     refused(path, &["one", "copy", "--svg", "empty"], failed, &["empty is a folder; name a file", "--svg"]);
     refused(path, &["one", "copy", "--svg", "absent/a.svg"], failed, &["cannot write absent/a.svg", "--svg"]);

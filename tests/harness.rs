@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -157,6 +157,25 @@ impl Running {
         }
     }
 
+    /// Whether a line with `part` comes before the process ends.
+    pub fn says(&mut self, part: &str) -> bool {
+        loop {
+            match self.stderr_lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    let found = line.contains(part);
+                    self.stderr.push_str(&(line + "\n"));
+                    if found {
+                        return true;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("neither came; standard error was: {}", self.stderr)
+                }
+            }
+        }
+    }
+
     /// Whether a line that was waited for, or passed over in waiting, has `part`.
     pub fn has_said(&self, part: &str) -> bool {
         self.stderr.contains(part)
@@ -187,8 +206,8 @@ impl Running {
         loop {
             match self.stderr_lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.stderr.push_str(&(line + "\n")),
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
                     let _ = self.child.kill();
                     panic!("did not end in time; standard error was: {}", self.stderr);
                 }

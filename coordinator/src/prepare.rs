@@ -23,8 +23,8 @@ use crate::crashing_disk::CrashingDisk;
 use crate::initial::Initial;
 use crate::latest::final_model;
 use crate::results::Results;
-use crate::run_directory::{INITIAL_WEIGHTS, RunDirectory};
-use crate::settings::{RunIdentity, Settings};
+use crate::run_directory::{Created, INITIAL_WEIGHTS, RunDirectory, RunDirectoryError};
+use crate::settings::{RunIdentity, Settings, StoredRun};
 
 /// A run's directory, held by this process.
 pub struct Place {
@@ -32,6 +32,10 @@ pub struct Place {
     pub directory: RunDirectory,
     /// The run's random id.
     pub run_id: RunId,
+    /// Why the run trains on generated digits, if nobody asked for them.
+    pub fallback: Option<String>,
+    /// What this start has made: it goes with this, unless it is kept. It stands before the lock, which is held meanwhile.
+    pub created: Created,
     /// It is released with the process.
     _lock: RunLock,
 }
@@ -58,51 +62,68 @@ impl Place {
     /// If another coordinator has it.
     pub fn resume(resume: &crate::settings::Resume) -> Result<Self> {
         let directory = RunDirectory::open(&resume.directory)?;
-        let lock = RunLock::acquire(directory.path())?;
+        let place = Self::hold(directory, RunId(resume.stored.run_id), resume.stored.fallback.clone())?;
         // What a killed process was about to write.
-        sweep_temporaries(&Disk, directory.path())?;
-        Ok(Self { directory, run_id: RunId(resume.stored.run_id), _lock: lock })
+        sweep_temporaries(&Disk, place.directory.path())?;
+        Ok(place)
     }
 
-    /// Makes the directory of a new run.
+    /// Makes the directory of a new run, which trains on generated digits for the reason `fallback` if there is one.
     ///
     /// # Errors
     ///
     /// If it exists, or cannot be written; nothing is left then.
-    pub fn new(settings: &Settings, identity: &RunIdentity, initial: &Initial) -> Result<Self> {
+    pub fn new(
+        settings: &Settings,
+        identity: &RunIdentity,
+        fallback: Option<String>,
+        initial: &Initial,
+    ) -> Result<Self> {
         let run_id = RunId(random()?);
         let path = settings.run_dir.clone().unwrap_or_else(|| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             RunDirectory::default_path(now.as_secs(), &run_id.0)
         });
-        let directory = if settings.adopt_run_dir {
-            RunDirectory::create_or_adopt(&path)?
-        } else {
-            RunDirectory::create(&path)?
-        };
-        match RunLock::acquire(directory.path()).map_err(anyhow::Error::from) {
-            Ok(lock) => {
-                if settings.adopt_run_dir {
-                    // Another process may have begun a run here between the look and the lock.
-                    RunDirectory::create_or_adopt(&path)?;
-                }
-                let place = Self { directory, run_id, _lock: lock };
-                // The weights first: what has a configuration is a run, and can be gone on with.
-                let written = initial.keep(&place.directory);
-                if let Err(error) = written.and_then(|()| place.write_config(settings, identity)) {
-                    // Whatever was not there before must not be there after.
-                    let _ = std::fs::remove_file(place.directory.initial_weights());
-                    let _ = std::fs::remove_file(place.directory.lock());
-                    place.directory.discard_if_empty();
-                    return Err(error);
-                }
-                Ok(place)
+        let place = Self::hold(RunDirectory::create(&path)?, run_id, fallback)?;
+        // Another process may have begun a run here between the look and the lock.
+        RunDirectory::create(&path).inspect_err(|error| {
+            if matches!(error, RunDirectoryError::Exists { .. }) {
+                place.created.keep();
             }
+        })?;
+        // The weights first: what has a configuration is a run, and can be gone on with.
+        initial.keep(&place.directory)?;
+        place.write_config(settings, identity)?;
+        Ok(place)
+    }
+
+    /// Locks the directory; nothing is left of that if it cannot be had.
+    fn hold(directory: RunDirectory, run_id: RunId, fallback: Option<String>) -> Result<Self> {
+        let was_locked_before = directory.lock().exists();
+        let lock = RunLock::acquire(directory.path());
+        // Another's lock is another's file.
+        let another_s = matches!(lock, Err(lockstep_checkpoint::Error::Locked { .. }));
+        let seen = lock.map_err(anyhow::Error::from).and_then(|lock| {
+            let created = Created::in_directory(&directory, was_locked_before);
+            let created =
+                created.with_context(|| format!("cannot look into {}", directory.path().display()))?;
+            Ok((created, lock))
+        });
+        match seen {
+            Ok((created, lock)) => Ok(Self { directory, run_id, fallback, created, _lock: lock }),
             Err(error) => {
-                directory.discard_if_empty();
+                if !was_locked_before && !another_s {
+                    let _ = std::fs::remove_file(directory.lock());
+                }
+                directory.discard();
                 Err(error)
             }
         }
+    }
+
+    /// The run as its `config.toml` names it.
+    pub fn stored(&self, identity: &RunIdentity) -> StoredRun {
+        StoredRun { run_id: self.run_id.0, identity: identity.clone(), fallback: self.fallback.clone() }
     }
 
     /// Writes the settings as they are now, and makes the folder of logs.
@@ -114,7 +135,8 @@ impl Place {
         // The next run with these settings begins with the same weights, whatever has become of the file they came from.
         let init = identity.initial_weights.as_ref().map(|_| INITIAL_WEIGHTS.into());
         let settings = Settings { init, ..settings.clone() };
-        let text = settings.to_toml(identity, self.run_id.0);
+        let text = settings.to_toml(&self.stored(identity));
+        self.created.replace(&self.directory.config());
         write_atomically(&self.directory.config(), text.as_bytes())?;
         match std::fs::create_dir(self.directory.logs()) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

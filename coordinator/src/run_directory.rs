@@ -1,8 +1,10 @@
 //! The run directory: its default name, its creation, finding it again, and where in it each file lies.
 //!
-//! Never overwrites anything: a path that exists is refused, unless it was left by an attempt to start that wrote
-//! nothing of a run, and the caller says that it may be. Writes no file itself and reads no clock; the time comes in.
+//! Never overwrites anything: a folder that exists is refused unless it counts as empty. What a start has made there is
+//! taken away again if it comes to nothing (`created`). Writes no file itself and reads no clock; the time comes in.
 
+mod created;
+mod residents;
 mod utc;
 
 use std::{
@@ -11,11 +13,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::path_error;
+pub use created::Created;
 pub(crate) use utc::compact_utc;
 
 /// The file that makes a directory that of a run. It appears whole, and nothing of the run but its initial weights comes
 /// before it.
 const CONFIG: &str = "config.toml";
+
+/// The log of a run's steps.
+const STEPS_LOG: &str = "steps.log";
 
 /// The weights of a run that was begun from a file.
 pub const INITIAL_WEIGHTS: &str = "initial.safetensors";
@@ -31,8 +38,8 @@ const TEMPORARY_PREFIX: &str = ".lockstep-";
 pub enum RunDirectoryError {
     /// There is something at the path already.
     #[error(
-        "the run directory {} exists already and is never overwritten; name another one with --run-dir, or leave \
-         that out for a new one under runs/",
+        "the run directory {} exists already and is never overwritten; name another one with --run-dir, leave that \
+         out for a new one under runs/, or go on with the run that is there with --resume",
         path.display()
     )]
     Exists {
@@ -82,7 +89,7 @@ pub enum RunDirectoryError {
         path: PathBuf,
     },
     /// The system refused to show it.
-    #[error("cannot open the run directory {}: {source}", path.display())]
+    #[error("cannot open the run directory: {}", unopened(path, source))]
     Open {
         /// The path.
         path: PathBuf,
@@ -92,11 +99,11 @@ pub enum RunDirectoryError {
 }
 
 /// The folder of one run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RunDirectory {
     path: PathBuf,
-    /// Whether this process made it, and may take it away again.
-    made_here: bool,
+    /// What this process made, and may take away again: the folders above it as well, the outermost first.
+    folders: Vec<PathBuf>,
 }
 
 impl RunDirectory {
@@ -109,55 +116,61 @@ impl RunDirectory {
         Path::new("runs").join(format!("{time}-{:02x}{:02x}", run_id[0], run_id[1]))
     }
 
-    /// Makes the folder at `path`, and its parents as needed.
-    ///
-    /// # Errors
-    ///
-    /// [`RunDirectoryError::Exists`] or [`RunDirectoryError::Create`].
-    pub fn create(path: &Path) -> Result<Self, RunDirectoryError> {
-        let refused = |source: io::Error| RunDirectoryError::Create { path: path.to_path_buf(), source };
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(refused)?;
-        }
-        match fs::create_dir(path) {
-            Ok(()) => Ok(Self { path: path.to_path_buf(), made_here: true }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(RunDirectoryError::Exists { path: path.to_path_buf() })
-            }
-            Err(error) => Err(refused(error)),
-        }
-    }
-
-    /// Makes the folder at `path` like [`RunDirectory::create`], or takes one that is there if there is nothing in it,
-    /// or nothing but what an attempt to start leaves.
+    /// Makes the folder at `path`, and its parents as needed, or takes one that is there if it counts as empty: nothing
+    /// is in it but what a file system or a launcher puts there, and what an attempt to start a run leaves.
     ///
     /// # Errors
     ///
     /// [`RunDirectoryError::Exists`] for a run, or for what is no folder; [`RunDirectoryError::Foreign`] for a folder
     /// with anything else in it; [`RunDirectoryError::Create`] or [`RunDirectoryError::Open`].
-    pub fn create_or_adopt(path: &Path) -> Result<Self, RunDirectoryError> {
-        match Self::create(path) {
-            Err(RunDirectoryError::Exists { path }) if path.is_dir() => Self::adopt(path),
-            result => result,
+    pub fn create(path: &Path) -> Result<Self, RunDirectoryError> {
+        let mut made = Self::at(path);
+        // The innermost first.
+        let absent: Vec<&Path> =
+            path.ancestors().take_while(|folder| fs::symlink_metadata(folder).is_err()).collect();
+        for folder in absent.into_iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
+            match fs::create_dir(folder) {
+                Ok(()) => made.folders.push(folder.to_path_buf()),
+                // Somebody else was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => {
+                    made.discard();
+                    return Err(RunDirectoryError::Create { path: path.to_path_buf(), source });
+                }
+            }
+        }
+        made.refuse_content().map(|()| made)
+    }
+
+    fn refuse_content(&self) -> Result<(), RunDirectoryError> {
+        let path = || self.path.clone();
+        let refused = |source| RunDirectoryError::Open { path: path(), source };
+        if !fs::metadata(&self.path).map_err(refused)?.is_dir() {
+            return Err(RunDirectoryError::Exists { path: path() });
+        }
+        if self.config().try_exists().map_err(refused)? {
+            return Err(RunDirectoryError::Exists { path: path() });
+        }
+        match Self::content(&self.path).map_err(refused)? {
+            Some(found) => Err(RunDirectoryError::Foreign { path: path(), found }),
+            None => Ok(()),
         }
     }
 
-    fn adopt(path: PathBuf) -> Result<Self, RunDirectoryError> {
-        let names = fs::read_dir(&path).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
-        });
-        let names = match names {
-            Ok(names) => names,
-            Err(source) => return Err(RunDirectoryError::Open { path, source }),
-        };
-        if names.iter().any(|name| name == CONFIG) {
-            return Err(RunDirectoryError::Exists { path });
-        }
-        // The least name, so that the message does not depend on the file system.
-        match names.into_iter().filter(|name| !is_leftover(name)).min() {
-            Some(found) => Err(RunDirectoryError::Foreign { path, found }),
-            None => Ok(Self { path, made_here: false }),
-        }
+    /// A name in the folder at `path` for which it does not count as empty.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not let us see.
+    pub fn content(path: &Path) -> io::Result<Option<OsString>> {
+        let names = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name()));
+        let names = names.collect::<io::Result<Vec<_>>>()?;
+        // The least one, so that the message does not depend on the file system.
+        Ok(names.into_iter().filter(|name| !is_leftover(name) && !residents::is_resident(name)).min())
+    }
+
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), folders: Vec::new() }
     }
 
     /// Finds the folder of a run that exists.
@@ -169,7 +182,8 @@ impl RunDirectory {
     pub fn open(path: &Path) -> Result<Self, RunDirectoryError> {
         let refused = |source| RunDirectoryError::Open { path: path.to_path_buf(), source };
         match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A link to nothing is something.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
                 return Err(RunDirectoryError::Absent { path: path.to_path_buf() });
             }
             Err(error) => return Err(refused(error)),
@@ -179,7 +193,7 @@ impl RunDirectory {
         if !Self::config_in(path).try_exists().map_err(refused)? {
             return Err(RunDirectoryError::NoRun { path: path.to_path_buf() });
         }
-        Ok(Self { path: path.to_path_buf(), made_here: false })
+        Ok(Self::at(path))
     }
 
     /// Where the settings of a run lie whose folder is `path`.
@@ -187,19 +201,23 @@ impl RunDirectory {
         path.join(CONFIG)
     }
 
-    /// Removes the folder again if this process made it and nothing was written into it; otherwise leaves it as it is.
-    pub fn discard_if_empty(self) {
-        if !self.made_here {
-            return;
+    /// Removes the folders again that this process made, if nothing is in them.
+    pub fn discard(&self) {
+        for folder in self.folders.iter().rev() {
+            // It refuses a folder that holds anything, which is all the check this needs.
+            let _ = fs::remove_dir(folder);
         }
-        // `remove_dir` refuses a folder that holds anything, which is all the check this needs.
-        let _ = fs::remove_dir(self.logs());
-        let _ = fs::remove_dir(&self.path);
     }
 
     /// Whether `path` is a file of the run, which nothing but the run may write. Its report may be written anew.
     pub fn owns(&self, path: &Path) -> bool {
-        let files = [
+        self.files().iter().any(|file| path == file)
+            || self.folders().iter().any(|folder| path.starts_with(folder))
+    }
+
+    /// Every file of a run but its report.
+    fn files(&self) -> [PathBuf; 11] {
+        [
             self.config(),
             self.metrics(),
             self.events(),
@@ -211,9 +229,12 @@ impl RunDirectory {
             self.term(),
             self.lock(),
             self.token(),
-        ];
-        let folders = [self.checkpoints(), self.tensorboard(), self.logs()];
-        files.iter().any(|file| path == file) || folders.iter().any(|folder| path.starts_with(folder))
+        ]
+    }
+
+    /// Every folder in that of a run.
+    fn folders(&self) -> [PathBuf; 3] {
+        [self.checkpoints(), self.tensorboard(), self.logs()]
     }
 
     /// The folder itself.
@@ -268,7 +289,7 @@ impl RunDirectory {
 
     /// A record per step, checksummed.
     pub fn steps_log(&self) -> PathBuf {
-        self.path.join("steps.log")
+        self.path.join(STEPS_LOG)
     }
 
     /// The fencing counter of the run's coordinators.
@@ -297,9 +318,20 @@ impl RunDirectory {
     }
 }
 
+fn unopened(path: &Path, error: &io::Error) -> String {
+    match path.is_file() {
+        true => format!("{} is a file and no folder", path.display()),
+        false => path_error::reason(path, error),
+    }
+}
+
 fn is_leftover(name: &OsStr) -> bool {
-    LEFTOVERS.iter().any(|leftover| name == *leftover)
-        || name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
+    LEFTOVERS.iter().any(|leftover| name == *leftover) || is_temporary(Path::new(name))
+}
+
+/// Whether an atomic write that was killed has left the file.
+fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()))
 }
 
 #[cfg(test)]
@@ -322,6 +354,7 @@ mod tests {
         assert_eq!(directory.path(), path);
         assert_eq!(directory.metrics(), path.join("metrics.jsonl"));
 
+        fs::write(directory.config(), "").unwrap();
         let message = RunDirectory::create(&path).unwrap_err().to_string();
         assert!(message.contains(path.to_str().unwrap()) && message.contains("--run-dir"), "{message}");
         let file = scratch.path().join("file");
@@ -344,24 +377,8 @@ mod tests {
     fn a_bare_name_needs_no_parent() {
         let path = PathBuf::from(format!("run-directory-test-{}", std::process::id()));
         let directory = RunDirectory::create(&path).unwrap();
-        directory.discard_if_empty();
+        directory.discard();
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn only_an_empty_directory_is_discarded() {
-        let scratch = tempfile::tempdir().unwrap();
-        let empty = RunDirectory::create(&scratch.path().join("empty")).unwrap();
-        fs::create_dir(empty.logs()).unwrap();
-        let path = empty.path().to_path_buf();
-        empty.discard_if_empty();
-        assert!(!path.exists());
-
-        let used = RunDirectory::create(&scratch.path().join("used")).unwrap();
-        fs::write(used.metrics(), "{}").unwrap();
-        let metrics = used.metrics();
-        used.discard_if_empty();
-        assert!(metrics.exists());
     }
 
     #[test]
@@ -407,44 +424,63 @@ mod tests {
         fs::write(path.join("config.toml"), "").unwrap();
         let file = message(&path.join("config.toml"));
         assert!(
-            file.starts_with("cannot open the run directory") && file.contains("not a directory"),
+            file.starts_with("cannot open the run directory: ") && file.ends_with("is a file and no folder"),
             "{file}"
         );
+
+        let link = scratch.path().join("link");
+        std::os::unix::fs::symlink("gone", &link).unwrap();
+        let expected = format!(
+            "cannot open the run directory: {} is a link to gone, and nothing is there",
+            link.display()
+        );
+        assert_eq!(message(&link), expected);
+        assert_eq!(RunDirectory::create(&link).unwrap_err().to_string(), expected);
+        let below = message(&path.join("config.toml/run"));
+        assert!(below.ends_with("config.toml is a file and no folder"), "{below}");
 
         let run = RunDirectory::open(&path).unwrap();
         assert_eq!(run.path(), path);
         fs::remove_file(run.config()).unwrap();
-        run.discard_if_empty();
+        run.discard();
         assert!(path.exists(), "what another process made is not taken away");
     }
 
     #[test]
-    fn a_folder_is_adopted_if_nothing_of_a_run_is_in_it() {
+    fn a_folder_is_taken_if_nothing_is_in_it_that_anybody_put_there() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("deep/run");
-        let made = RunDirectory::create_or_adopt(&path).unwrap();
-        let adopted = RunDirectory::create_or_adopt(&path).unwrap();
-        assert_eq!(adopted.path(), path);
-        adopted.discard_if_empty();
-        assert!(path.exists(), "an adopted folder is not taken away");
+        let made = RunDirectory::create(&path).unwrap();
+        let taken = RunDirectory::create(&path).unwrap();
+        assert_eq!(taken.path(), path);
+        taken.discard();
+        assert!(path.exists(), "a folder that was there is not taken away");
 
         for name in ["lock", "term", "token", "initial.safetensors", ".lockstep-1.tmp"] {
             fs::write(path.join(name), "left").unwrap();
         }
         fs::create_dir(made.logs()).unwrap();
         fs::write(made.logs().join("local-0.log"), "").unwrap();
-        RunDirectory::create_or_adopt(&path).unwrap();
-        assert_eq!(fs::read(made.token()).unwrap(), b"left", "adopting writes nothing");
+        for name in ["lost+found", ".snapshot", ".nfs0000001", ".Trash-1000", ".DS_Store", "..data"] {
+            fs::create_dir(path.join(name)).unwrap();
+        }
+        for name in ["..2026_11_30_17_59_01.42", ".keep", ".gitkeep", "slurm-42.out", "nohup.out", "job.log"]
+        {
+            fs::write(path.join(name), "theirs").unwrap();
+        }
+        RunDirectory::create(&path).unwrap();
+        assert_eq!(fs::read(made.token()).unwrap(), b"left", "taking it writes nothing");
+        assert_eq!(fs::read(path.join("slurm-42.out")).unwrap(), b"theirs");
 
-        for name in ["steps.log", "thesis.tex", "checkpoints"] {
+        for name in ["steps.log", "thesis.tex", "checkpoints", ".bashrc", "data"] {
             fs::write(path.join(name), "").unwrap();
-            let message = RunDirectory::create_or_adopt(&path).unwrap_err().to_string();
+            let message = RunDirectory::create(&path).unwrap_err().to_string();
             assert!(message.contains(&format!("has no run but {name} in it")), "{message}");
             fs::remove_file(path.join(name)).unwrap();
         }
         fs::write(made.config(), "").unwrap();
-        assert!(matches!(RunDirectory::create_or_adopt(&path), Err(RunDirectoryError::Exists { .. })));
-        let file = RunDirectory::create_or_adopt(&made.config());
+        assert!(matches!(RunDirectory::create(&path), Err(RunDirectoryError::Exists { .. })));
+        let file = RunDirectory::create(&made.config());
         assert!(matches!(file, Err(RunDirectoryError::Exists { .. })));
     }
 }

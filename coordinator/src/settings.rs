@@ -100,10 +100,10 @@ pub struct Settings {
     pub offline: bool,
     /// Threads of each spawned worker; external ones choose their own.
     pub threads_per_worker: NonZeroU32,
+    /// Whether somebody asked for that many; else they follow from the processors here, and another machine has others.
+    pub threads_asked_for: bool,
     /// Where the run writes; a new folder under `runs/` if absent. With `resume`, the directory of that run.
     pub run_dir: Option<PathBuf>,
-    /// Whether `run_dir` may exist already, without a run in it: empty, or with what is left of an attempt to start.
-    pub adopt_run_dir: bool,
     /// The run to go on with; a new one if absent.
     pub resume: Option<Resume>,
     /// Time between two checkpoints; 0 is one after every step.
@@ -159,7 +159,7 @@ impl Settings {
         cores: NonZeroU32,
     ) -> Result<Self, SettingsError> {
         let run_dir = base.run_dir();
-        let Base { file, resume, start } = base;
+        let Base { file, resume, .. } = base;
         let dataset = given.first("dataset", arguments.dataset, file.dataset);
         let workers = given.first("workers", arguments.workers, file.workers);
         let external = given.first("external", arguments.external, file.external);
@@ -175,6 +175,7 @@ impl Settings {
             workers,
             external,
             threads_per_worker,
+            threads_asked_for: threads.is_some(),
             listen: given.first("listen", arguments.listen, file.listen),
             insecure: given.first("insecure", arguments.insecure, file.insecure),
             deadline: period(given, "deadline", arguments.deadline, file.deadline, &DEADLINES)?,
@@ -208,7 +209,6 @@ impl Settings {
             init: given.first_some("init", arguments.init.clone(), file.init),
             offline: given.first("offline", arguments.offline, file.offline),
             run_dir: given.first_some("run_dir", arguments.run_dir.clone(), file.run_dir.or(run_dir)),
-            adopt_run_dir: start.is_some(),
             resume,
             checkpoint_every: period(
                 given,
@@ -257,9 +257,10 @@ impl Settings {
     }
 
     /// The text of `config.toml`: these settings under the names of the flags, and which run it is. Read with `--config`
-    /// it starts the same run again, in a new run directory; with `--resume` that run goes on.
-    pub fn to_toml(&self, identity: &RunIdentity, run_id: [u8; 16]) -> String {
-        let stored = StoredRun { run_id, identity: identity.clone() };
+    /// it starts the same run again, in a new run directory; with `--resume` that run goes on. It means the same from
+    /// another folder and on another machine: what follows from this machine is not in it unless somebody asked for it,
+    /// and paths do not depend on where one is.
+    pub fn to_toml(&self, stored: &StoredRun) -> String {
         let file = ConfigFile {
             workers: Some(self.workers.get()),
             external: Some(self.external),
@@ -270,8 +271,7 @@ impl Settings {
             max_restarts: Some(self.max_restarts),
             // The one that was really taken: the next run must not choose another one.
             dataset: Some(stored.dataset().unwrap_or(self.dataset)),
-            // TOML is UTF-8: a path that is not can only be given as a flag.
-            data_dir: self.data_dir.clone().filter(|path| path.to_str().is_some()),
+            data_dir: self.data_dir.as_deref().and_then(lasting),
             epochs: Some(self.epochs.get()),
             batch_size: Some(self.batch_size.get()),
             learning_rate: Some(self.learning_rate.get()),
@@ -280,10 +280,11 @@ impl Settings {
             micro_shards: Some(self.micro_shards.get()),
             examples: self.examples.map(NonZeroU32::get),
             max_steps: self.max_steps.map(NonZeroU64::get),
+            // Relative, it lies beside the file.
             init: self.init.clone().filter(|path| path.to_str().is_some()),
             offline: Some(self.offline),
             checkpoint_every: Some(Period(self.checkpoint_every)),
-            threads_per_worker: Some(self.threads_per_worker.get()),
+            threads_per_worker: self.threads_asked_for.then_some(self.threads_per_worker.get()),
             json: Some(self.json),
             no_metrics: Some(!self.metrics),
             no_tensorboard: Some(!self.tensorboard),
@@ -362,6 +363,13 @@ pub fn data_of_run(
     let file = ConfigFile::read(path)?;
     let choice = stored.dataset().or(file.dataset).unwrap_or(DatasetChoice::Auto);
     Ok((choice, file.data_dir.filter(|_| choice != DatasetChoice::Digits)))
+}
+
+/// A path that means the same from any folder. TOML is UTF-8: a path that is not can only be given as a flag.
+fn lasting(path: &Path) -> Option<PathBuf> {
+    // Without a folder to be in, nothing relative leads anywhere.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    path.to_str().is_some().then_some(path)
 }
 
 fn positive(flag: &'static str, value: u32) -> Result<NonZeroU32, SettingsError> {

@@ -3,11 +3,12 @@
 //! What may fail for the user's sake (address, data, run directory) comes first and leaves nothing behind.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lockstep_control::{Outcome, Plan};
+use lockstep_control::{Outcome, Plan, Signal};
 use lockstep_dataset::{Choice, Dataset, Examples, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
@@ -21,7 +22,7 @@ use tokio::sync::mpsc;
 use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
-use crate::cli::EXIT_DONE;
+use crate::cli::{EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED};
 use crate::dashboard::{Dashboard, DashboardError, Digits, Ended, Facts, RunFiles, restore};
 use crate::gauge::{self, Gauge};
 use crate::html_report;
@@ -30,6 +31,8 @@ use crate::journal::Journal;
 use crate::local_socket::LocalSocket;
 use crate::local_workers::{LocalWorkers, Recipe};
 use crate::metrics_routes::{self, MetricsState};
+use crate::output;
+use crate::path_error;
 use crate::prepare::{Place, Standing};
 use crate::report::{Report, show};
 use crate::run::{Run, Signals};
@@ -89,15 +92,13 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
-    if let Some(path) = settings.timeline.as_ref().filter(|path| path.exists()) {
-        bail!("the timeline {} exists already and is never overwritten; name another file", path.display());
-    }
+    settings.timeline.as_deref().map(refuse_timeline).transpose()?;
     let socket = (!settings.external).then(LocalSocket::bind).transpose();
     let socket = socket.context("cannot listen for local workers")?;
     let initial = Initial::find(settings)?;
     let dataset = load(settings, terminal)?;
     let identity = identity(settings, &dataset, &initial);
-    let fallback = dataset.fallback.is_some();
+    let fallback = dataset.fallback.clone();
     if let Some(resume) = &settings.resume {
         resume.stored.check(&identity)?;
     }
@@ -105,7 +106,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let mut signals = Signals::new()?;
     let place = match resumed {
         Some(place) => place,
-        None => Place::new(settings, &identity, &initial)?,
+        None => Place::new(settings, &identity, fallback.clone(), &initial)?,
     };
     let Place { directory, run_id, .. } = &place;
 
@@ -140,10 +141,6 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     }
     let first_weights = page.as_ref().map(|_| initial.weights.clone());
     let standing = place.standing(settings, &identity, &plan, initial.weights)?;
-    if settings.resume.is_some() {
-        place.write_config(settings, &identity)?;
-        place.discard_report();
-    }
     let mut recorder = recorder(settings, terminal, &place, &standing, &plan, start)?;
     let dashboard = page.map(|page| {
         let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
@@ -171,6 +168,20 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let join_test = lockstep_model::join_test(Cpu::detect());
     let service = Arc::new(Service::new(fence, token.clone(), join_test, pulse, sender.clone()));
     serve(TcpIncoming::from(listener).with_nodelay(Some(true)), Arc::clone(&service));
+    let Standing { journal, term, weights, results, .. } = standing;
+    let identity_json = serde_json::to_value(&identity).context("the identity as JSON")?;
+    let journal = Journal::start(journal, term, identity_json).context("cannot start the journal")?;
+    let trainer = Trainer::new(&weights, settings.learning_rate.get());
+    let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
+    measure(&mut run, settings, &plan, sample, start)?;
+    settings.timeline.iter().for_each(|path| place.created.add(path));
+    if settings.resume.is_some() {
+        place.write_config(settings, &identity)?;
+    }
+    // Whoever was told to end by now has not begun anything, and leaves nothing.
+    if let Some(signal) = come(&mut signals).await {
+        return Ok(exit_code(signal));
+    }
     let local = match socket {
         Some(socket) => {
             Some(start_local_workers(settings, socket, service, token, directory, &sender).await?)
@@ -180,13 +191,10 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
             None
         }
     };
-
-    let Standing { journal, term, weights, results, .. } = standing;
-    let identity_json = serde_json::to_value(&identity).context("the identity as JSON")?;
-    let journal = Journal::start(journal, term, identity_json).context("cannot start the journal")?;
-    let trainer = Trainer::new(&weights, settings.learning_rate.get());
-    let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
-    measure(&mut run, settings, &plan, sample, start)?;
+    place.created.keep();
+    if settings.resume.is_some() {
+        place.discard_report();
+    }
     let outcome = run.drive(&mut incoming, &mut signals).await;
     let limit = if matches!(outcome, Outcome::Interrupted { .. }) { LAST_SAVE_IN_HASTE } else { LAST_SAVE };
     let saved_by = Instant::now() + limit;
@@ -194,8 +202,15 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let (trainer, results) = run.into_results(saved_by).await;
     terminal.detach();
 
-    let report =
-        Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
+    let report = Report {
+        settings,
+        identity: &identity,
+        fallback: fallback.is_some(),
+        run_id: *run_id,
+        term,
+        directory,
+        outcome,
+    };
     let code = report.write(&trainer, &results);
     // Whether or not that could be printed.
     if report.belongs_here() {
@@ -299,7 +314,7 @@ fn facts(settings: &Settings, identity: &RunIdentity, place: &Place) -> Facts {
         epochs: settings.epochs.get(),
         ..Facts::default()
     };
-    facts.with_configuration(&settings.to_toml(identity, place.run_id.0))
+    facts.with_configuration(&settings.to_toml(&place.stored(identity)))
 }
 
 /// The data set that the settings ask for.
@@ -318,7 +333,7 @@ pub fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     source.examples = settings.examples.map(|examples| examples.get() as usize);
     let mut display = crate::data_command::DownloadDisplay::new(terminal);
     let loaded = lockstep_dataset::load(&source, &mut |progress| display.show(progress));
-    let dataset = loaded.map_err(|error| match error {
+    let mut dataset = loaded.map_err(|error| match error {
         lockstep_dataset::Error::Examples { requested: examples, available, origin } => {
             SettingsError::TooManyExamples { examples, available, origin }.into()
         }
@@ -330,6 +345,10 @@ pub fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     }
     for note in &dataset.notes {
         tracing::warn!("{note}");
+    }
+    if let Some(resume) = &settings.resume {
+        // It has asked for digits ever since; nobody else has.
+        dataset.fallback = dataset.fallback.or_else(|| resume.stored.fallback.clone());
     }
     let all = dataset.train.len();
     settings.check_against(all - validation_examples(all, settings.validation_split.get()))?;
@@ -352,6 +371,41 @@ pub fn identity(settings: &Settings, dataset: &Dataset, initial: &Initial) -> Ru
         learning_rate: settings.learning_rate.get(),
         numerics_version: NUMERICS_VERSION,
         initial_weights: initial.digest.map(|digest| digest.to_string()),
+    }
+}
+
+/// A timeline is refused before anything is done for the run.
+fn refuse_timeline(path: &Path) -> Result<()> {
+    if output::is_standard_output(path) {
+        bail!(
+            "a timeline grows while the run goes on, and takes a new file of its own; name one with --timeline"
+        );
+    }
+    if path.exists() {
+        bail!("the timeline {} exists already and is never overwritten; name another file", path.display());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(Err(error)) = folder.map(|folder| folder.join(".").metadata()) {
+        bail!("cannot create the timeline {}: {}", path.display(), path_error::reason(path, &error));
+    }
+    Ok(())
+}
+
+/// The operator's signal that has come already, if one has.
+async fn come(signals: &mut Signals) -> Option<Signal> {
+    tokio::select! {
+        biased;
+        signal = signals.next() => Some(signal),
+        // The runtime looks at what the system has, once.
+        () = tokio::task::yield_now() => None,
+    }
+}
+
+/// How a process ends that was told to before it had begun.
+fn exit_code(signal: Signal) -> u8 {
+    match signal {
+        Signal::Interrupt => EXIT_INTERRUPTED,
+        Signal::Terminate => EXIT_TERMINATED,
     }
 }
 

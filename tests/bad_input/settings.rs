@@ -129,13 +129,14 @@ fn an_existing_run_directory_is_never_touched() {
     let folder = tempfile::tempdir().unwrap();
     let earlier = folder.path().join("earlier");
     fs::create_dir(&earlier).unwrap();
-    for empty in [true, false] {
-        if !empty {
-            fs::write(earlier.join("summary.json"), "{}").unwrap();
-        }
+    for (name, part) in [
+        ("summary.json", "the folder earlier has no run but summary.json in it"),
+        ("config.toml", "run directory earlier exists already"),
+    ] {
+        fs::write(earlier.join(name), "").unwrap();
         let mut command = coordinator(folder.path());
         let line = refused(command.args(SMALL).args(["--run-dir", "earlier"]), folder.path(), FAILED);
-        assert_parts(&line, &["run directory earlier exists", "never overwritten", "--run-dir"]);
+        assert_parts(&line, &[part, "never overwritten"]);
     }
 }
 

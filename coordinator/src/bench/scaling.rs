@@ -145,8 +145,11 @@ impl Folder {
         let made_here = !path.exists();
         let refused =
             || format!("cannot write to {}; choose a place you may write to with --out", path.display());
-        if !made_here && let Some(found) = fs::read_dir(&path).with_context(refused)?.next() {
-            let found = found.with_context(refused)?.file_name();
+        let found = match made_here {
+            true => None,
+            false => RunDirectory::content(&path).with_context(refused)?,
+        };
+        if let Some(found) = found {
             bail!(
                 "the folder {} has {} in it, and nothing is overwritten; name a new or empty one with --out",
                 path.display(),
@@ -199,6 +202,9 @@ mod tests {
         let taken = Folder::create(Some(&path), 0).unwrap();
         taken.discard_if_empty();
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "what was there stays, as it was");
+
+        fs::create_dir(path.join("lost+found")).unwrap();
+        Folder::create(Some(&path), 0).unwrap().discard_if_empty();
 
         fs::write(path.join("scaling.csv"), "").unwrap();
         let full = Folder::create(Some(&path), 0).err().unwrap().to_string();

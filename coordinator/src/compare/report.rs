@@ -215,7 +215,7 @@ mod tests {
         };
         Run {
             directory: directory.to_string(),
-            stored: StoredRun { run_id: [1; 16], identity },
+            stored: StoredRun { run_id: [1; 16], identity, fallback: None },
             fields: Vec::new(),
             history: history(0, digests),
             summary: None,

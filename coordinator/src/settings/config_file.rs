@@ -16,8 +16,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use super::{DatasetChoice, Period, SettingsError, TokenText, nearest::nearest};
 
 /// Every key, in the order in which they are written. `run-dir`, `timeline` and `token` are read but never written: the
-/// first two would make the next run collide with this one, the other is a secret.
-const KEYS: [&str; 32] = [
+/// first two would make the next run collide with this one, the other is a secret. `threads-per-worker` is written only
+/// if it was asked for: else it follows from the processors of a machine, and the next one may have others.
+pub(super) const KEYS: [&str; 32] = [
     "workers",
     "external",
     "listen",

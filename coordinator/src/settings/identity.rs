@@ -77,6 +77,8 @@ pub struct StoredRun {
     pub run_id: [u8; 16],
     /// What decides its bits.
     pub identity: RunIdentity,
+    /// Why it trains on generated digits, if nobody asked for them.
+    pub fallback: Option<String>,
 }
 
 /// The tables of `config.toml` that flags have no part in.
@@ -87,8 +89,11 @@ struct Tables {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct RunTable {
     id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dataset_fallback: Option<String>,
 }
 
 impl StoredRun {
@@ -116,7 +121,7 @@ impl StoredRun {
             toml::from_str(text).map_err(|error: toml::de::Error| error.message().replace('\n', " "))?;
         let run_id = run_id(&run.id)
             .ok_or_else(|| format!("the id '{}' of its table [run] is not of 32 hex digits", run.id))?;
-        Ok(Self { run_id, identity })
+        Ok(Self { run_id, identity, fallback: run.dataset_fallback })
     }
 
     /// Holds `identity`, which is that of the program and of the data that were really loaded, against the run's.
@@ -149,7 +154,7 @@ impl StoredRun {
              # What decides the bits of this run. --config ignores it, --resume holds on to it.\n\
              [identity]\n\
              {}",
-            toml(&RunTable { id }),
+            toml(&RunTable { id, dataset_fallback: self.fallback.clone() }),
             toml(&self.identity)
         )
     }
@@ -183,7 +188,7 @@ mod tests {
             numerics_version: 1,
             initial_weights: None,
         };
-        StoredRun { run_id: *b"\x00\x11\x22\x33456789abcdef", identity }
+        StoredRun { run_id: *b"\x00\x11\x22\x33456789abcdef", identity, fallback: None }
     }
 
     #[test]
@@ -201,6 +206,7 @@ mod tests {
             run.identity.learning_rate = f32::from_bits((bits % 0x7f80_0000) as u32);
             run.identity.validation_split = f64::from_bits(bits % 0x3fec_cccc_cccc_cccd);
             run.identity.initial_weights = (round % 2 == 1).then(|| "ef".repeat(32));
+            run.fallback = (round % 3 == 1).then(|| "no \"mirror\"\n = [answered]".to_owned());
             let read = StoredRun::parse(&run.to_toml()).unwrap();
             assert_eq!(read, run);
             assert_eq!(read.identity.difference(&run.identity), None);

@@ -4,6 +4,8 @@ mod resuming;
 
 use std::{env, ffi::OsString, fs, path::Path, process};
 
+use clap::{Args, FromArgMatches};
+
 use super::*;
 use crate::cli::{Invocation, UsageError, parse};
 
@@ -67,7 +69,7 @@ fn defaults() {
     assert!(settings.metrics && settings.tensorboard && settings.progress && settings.token.is_none());
     assert_eq!((settings.deadline, settings.patience), (Duration::from_secs(1), Duration::from_secs(60)));
     assert_eq!((settings.checkpoint_every, settings.max_restarts), (Duration::from_secs(1), 10));
-    assert!(settings.resume.is_none() && !settings.adopt_run_dir);
+    assert!(settings.resume.is_none());
 }
 
 #[test]
@@ -316,7 +318,7 @@ fn tokens_have_a_length_and_are_never_shown() {
 
     let settings = settings(&["--token", "s3cret"]).unwrap();
     assert!(!format!("{settings:?}").contains("s3cret"));
-    assert!(!settings.to_toml(&identity(), RUN_ID).contains("s3cret"));
+    assert!(!settings.to_toml(&stored(identity())).contains("s3cret"));
 }
 
 #[test]
@@ -355,6 +357,84 @@ fn identity() -> RunIdentity {
     }
 }
 
+fn stored(identity: RunIdentity) -> StoredRun {
+    StoredRun { run_id: RUN_ID, identity, fallback: None }
+}
+
+/// The settings of `arguments` on a machine with `cores` processors.
+fn on_a_machine(cores: u32, arguments: &[&str]) -> Settings {
+    let command = TrainArguments::augment_args(clap::Command::new("coordinator"));
+    let matches = command.get_matches_from([&["coordinator"], arguments].concat());
+    let parsed = TrainArguments::from_arg_matches(&matches).unwrap();
+    Settings::resolve(&parsed, &matches, NonZeroU32::new(cores).unwrap()).unwrap()
+}
+
+#[test]
+fn what_a_run_keeps_means_the_same_from_another_folder_and_on_another_machine() {
+    // Every key as somebody may ask for it, paths relative to where they are; and how it is kept.
+    const ASKED: [(&str, &str, Option<&str>); 32] = [
+        ("workers", "3", Some("3")),
+        ("external", "", Some("true")),
+        ("listen", "127.0.0.2:29400", Some("\"127.0.0.2:29400\"")),
+        ("insecure", "", Some("true")),
+        ("deadline", "2s", Some("\"2s\"")),
+        ("patience", "3s", Some("\"3s\"")),
+        ("max-restarts", "4", Some("4")),
+        ("dataset", "digits", Some("\"digits\"")),
+        ("data-dir", "some/data", Some("\"HERE/some/data\"")),
+        ("epochs", "5", Some("5")),
+        ("batch-size", "32", Some("32")),
+        ("learning-rate", "0.5", Some("0.5")),
+        ("seed", "7", Some("7")),
+        ("validation-split", "0.25", Some("0.25")),
+        ("micro-shards", "8", Some("8")),
+        ("examples", "1000", Some("1000")),
+        ("max-steps", "9", Some("9")),
+        // The run's own copy, which lies beside the file: `Place::write_config` names it.
+        ("init", "initial.safetensors", Some("\"initial.safetensors\"")),
+        ("offline", "", Some("true")),
+        ("checkpoint-every", "6s", Some("\"6s\"")),
+        ("threads-per-worker", "11", Some("11")),
+        ("run-dir", "some/run", None),
+        ("json", "", Some("true")),
+        ("token", "s3cret", None),
+        ("no-metrics", "", Some("true")),
+        ("no-tensorboard", "", Some("true")),
+        ("timeline", "some/trace.json", None),
+        ("timeline-every", "12", Some("12")),
+        ("no-progress", "", Some("true")),
+        ("dashboard", "127.0.0.3:8080", Some("\"127.0.0.3:8080\"")),
+        ("no-dashboard", "", Some("false")),
+        ("stay", "", Some("true")),
+    ];
+    assert_eq!(ASKED.map(|(key, ..)| key), config_file::KEYS);
+    let flag = |(key, value, _): &(&str, &str, Option<&str>)| match *value {
+        "" => format!("--{key}"),
+        value => format!("--{key}={value}"),
+    };
+    // It contradicts two others.
+    let flags: Vec<String> = ASKED.iter().filter(|(key, ..)| *key != "no-dashboard").map(flag).collect();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let here = env::current_dir().unwrap();
+    let text = on_a_machine(32, &flags).to_toml(&stored(identity()));
+    let settings = text.split("# Which run").next().unwrap();
+    for (key, _, kept) in ASKED {
+        let line = settings.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+        let kept = kept.map(|kept| kept.replace("HERE", here.to_str().unwrap()));
+        assert_eq!(line, kept.as_deref(), "{key}");
+    }
+
+    // What nobody asked for is that of the machine where the run goes on.
+    let text = on_a_machine(32, &["--dataset=digits"]).to_toml(&stored(identity()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, &text).unwrap();
+    let elsewhere = on_a_machine(2, &["--config", path.to_str().unwrap()]);
+    assert_eq!(format!("{elsewhere:?}"), format!("{:?}", on_a_machine(2, &["--dataset=digits"])), "{text}");
+    let again = elsewhere.to_toml(&stored(identity()));
+    assert_eq!(again, text, "and so is what is kept then");
+}
+
 #[test]
 fn what_is_written_reads_back_as_the_same_settings() {
     let arguments = [
@@ -367,7 +447,7 @@ fn what_is_written_reads_back_as_the_same_settings() {
         "--max-restarts=0",
         "--checkpoint-every=2m",
         "--dataset=digits",
-        "--data-dir=a folder/\"quoted\"",
+        "--data-dir=/a folder/\"quoted\"",
         "--epochs=2",
         "--batch-size=32",
         "--learning-rate=0.123456789",
@@ -388,7 +468,7 @@ fn what_is_written_reads_back_as_the_same_settings() {
     ];
     for arguments in [&arguments[..], &["--dataset=digits", "--seed=9223372036854775808", "--no-dashboard"]] {
         let original = settings(arguments).unwrap();
-        let text = original.to_toml(&identity(), RUN_ID);
+        let text = original.to_toml(&stored(identity()));
         let read = with_file(&text, &[]).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(format!("{read:?}"), format!("{original:?}"), "{text}");
     }
@@ -399,7 +479,7 @@ fn the_written_file_is_plain_and_has_the_identity() {
     let directory = tempfile::tempdir().unwrap();
     let run = directory.path().join("run");
     let written = settings(&["--run-dir", run.to_str().unwrap(), "--threads-per-worker", "1"]).unwrap();
-    let text = written.to_toml(&RunIdentity { seed: 42, ..identity() }, RUN_ID);
+    let text = written.to_toml(&stored(RunIdentity { seed: 42, ..identity() }));
     let expected = format!(
         "# The settings of this run. `coordinator --config THIS_FILE` trains the same again, in a new run directory.\n\
          workers = 4\nexternal = false\nlisten = \"127.0.0.1:0\"\ninsecure = false\n\

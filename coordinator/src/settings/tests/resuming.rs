@@ -26,7 +26,7 @@ impl Begun {
             numerics_version: 1,
             initial_weights: None,
         };
-        fs::write(begun.config(), settings.to_toml(&identity, RUN_ID)).unwrap();
+        fs::write(begun.config(), settings.to_toml(&stored(identity))).unwrap();
         begun
     }
 
@@ -71,7 +71,6 @@ fn the_file_of_the_run_takes_the_place_of_the_configuration_file() {
     assert_eq!(resume.directory, begun.run());
     assert_eq!(resume.stored.run_id, RUN_ID);
     assert_eq!(resume.stored.identity.seed, u64::MAX);
-    assert!(!resumed.adopt_run_dir);
     let expected = Settings {
         resume: Some(resume),
         run_dir: Some(begun.run()),
@@ -246,14 +245,14 @@ fn resume_or_start_resumes_a_run_and_starts_where_there_is_none() {
     let begun = Begun::with(&["--seed=7"]);
     let run = begun.run();
     let found = settings(&["--resume-or-start", run.to_str().unwrap()]).unwrap();
-    assert_eq!((found.seed, found.run_dir, found.adopt_run_dir), (7, Some(run.clone()), false));
+    assert_eq!((found.seed, found.run_dir), (7, Some(run.clone())));
     assert_eq!(found.resume.unwrap().stored.run_id, RUN_ID);
 
     let empty = begun.scratch.path().join("empty");
     fs::create_dir(&empty).unwrap();
     for place in [begun.scratch.path().join("absent"), empty] {
         let start = settings(&["--resume-or-start", place.to_str().unwrap(), "--seed=9"]).unwrap();
-        assert!(start.resume.is_none() && start.adopt_run_dir);
+        assert!(start.resume.is_none());
         assert_eq!((start.seed, start.run_dir), (9, Some(place)));
     }
     let file = refusal(&["--resume-or-start", begun.config().to_str().unwrap()]);
