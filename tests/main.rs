@@ -26,6 +26,7 @@ mod prometheus;
 mod resume;
 mod same_bits;
 mod scaling;
+mod streams;
 mod tensorboard;
 mod timeline;
 mod worker_death;

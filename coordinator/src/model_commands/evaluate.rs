@@ -50,7 +50,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
-    /// Also write a line for each test image: label, prediction and the ten logits, with all their digits
+    /// Also write a line for each test image, - for standard output: label, prediction and the ten logits, with all
+    /// their digits
     #[arg(long, value_name = "FILE.csv")]
     pub predictions: Option<PathBuf>,
     /// Print one JSON object on standard output
@@ -90,9 +91,11 @@ struct Class {
 ///
 /// If model or data cannot be had, or the results not be written.
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
+    let predictions_to = arguments.predictions.as_deref();
+    output::refuse_two(predictions_to, "--predictions", arguments.json)?;
     let model = Model::find(&arguments.model)?;
     let dataset = load(arguments, model.run.as_ref(), terminal)?;
-    if let Some(path) = &arguments.predictions {
+    if let Some(path) = predictions_to {
         output::write(path, predictions(&model.weights, &dataset.test).as_bytes(), "--predictions")?;
     }
     let (kind, fallback) = (dataset.kind.to_string(), dataset.fallback.is_some());
@@ -125,7 +128,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     if arguments.json {
         say(&format!("{}\n", serde_json::to_string(&findings).context("the findings as JSON")?))?;
     } else {
-        say(&findings.to_text(&model))?;
+        output::voice(predictions_to)(&findings.to_text(&model))?;
     }
     Ok(EXIT_DONE)
 }
@@ -146,7 +149,7 @@ fn load(arguments: &Arguments, run: Option<&ModelOfRun>, terminal: &Terminal) ->
     source.offline = arguments.offline;
     source.examples = own.and_then(|run| usize::try_from(run.stored.identity.examples).ok());
     let mut display = DownloadDisplay::new(terminal);
-    let dataset = lockstep_dataset::load(&source, &mut |progress| display.show(progress))?;
+    let mut dataset = lockstep_dataset::load(&source, &mut |progress| display.show(progress))?;
     display.finish();
     if let Some(reason) = &dataset.fallback {
         tracing::warn!("EVALUATING ON GENERATED DIGITS, NOT ON MNIST: {reason}");
@@ -156,6 +159,9 @@ fn load(arguments: &Arguments, run: Option<&ModelOfRun>, terminal: &Terminal) ->
     }
     if own.is_some_and(|run| run.stored.identity.dataset_sha256 != Digest(dataset.digest).to_string()) {
         tracing::warn!("these are not the data that the run was trained on: their digest is another one");
+    }
+    if let Some(run) = own {
+        dataset.fallback = dataset.fallback.or_else(|| run.stored.fallback.clone());
     }
     if dataset.test.is_empty() {
         bail!("the test set is empty");
