@@ -136,6 +136,13 @@ impl Place {
         let init = identity.initial_weights.as_ref().map(|_| INITIAL_WEIGHTS.into());
         let settings = Settings { init, ..settings.clone() };
         let text = settings.to_toml(&self.stored(identity));
+        if let Some(path) = settings.data_dir.as_ref().filter(|_| !text.contains("\ndata-dir = ")) {
+            tracing::warn!(
+                "config.toml cannot keep the name of the data folder {}, which is not UTF-8: give --data-dir again \
+                 whenever this run is gone on with",
+                path.display()
+            );
+        }
         self.created.replace(&self.directory.config());
         write_atomically(&self.directory.config(), text.as_bytes())?;
         match std::fs::create_dir(self.directory.logs()) {

@@ -72,7 +72,7 @@ mod tests {
             ("file", "file is there, but this user may not open it"),
         ] {
             let closed = if name == "file" { name } else { "closed" };
-            fs::set_permissions(base.join(closed), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(base.join(closed), fs::Permissions::from_mode(0o000)).unwrap();
             // The superuser may: nothing is denied then.
             if File::open(base.join(name)).is_err() {
                 assert_eq!(sentence(name), expected);
