@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::dashboard::{client::Events, show};
-use crate::harness::{Finished, coordinator, start};
+use crate::harness::{Finished, coordinator, picture_of_a_digit, start};
 
 /// What that version trains the run to if nothing disturbs it.
 const DIGEST: &str = "019cf7d51e458d9ff4589721e549bf1448cb964e7672884d5e81fe426691bfed";
@@ -73,8 +73,8 @@ fn a_run_of_the_version_before_is_read_by_every_command() {
     let evaluated = run(folder.path(), &["evaluate", "run", "--json"]).done().summary();
     assert_eq!((&evaluated["weights_digest"], &evaluated["step"]), (&CHECKPOINTED.into(), &9.into()));
     run(folder.path(), &["export", "run", "--format", "onnx", "--out", "net.onnx"]).done();
-    run(folder.path(), &["data", "picture", "--out", "digits.png"]).done();
-    let predicted = run(folder.path(), &["predict", "digits.png", "--model", "run", "--json"]).done();
+    fs::write(folder.path().join("one.pgm"), picture_of_a_digit()).unwrap();
+    let predicted = run(folder.path(), &["predict", "one.pgm", "--model", "run", "--json"]).done();
     assert_eq!(predicted.summary()["weights_digest"], CHECKPOINTED, "{predicted}");
 
     run(folder.path(), &["report", "run"]).done();

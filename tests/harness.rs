@@ -293,6 +293,13 @@ pub fn kill_with_checkpoints(running: Running, run: &Path, count: usize) -> Fini
     running.finish()
 }
 
+/// A digit as MNIST has them, as a PGM image: a 1.
+pub fn picture_of_a_digit() -> Vec<u8> {
+    let ink = |at: usize| (4..24).contains(&(at / 28)) && (12..16).contains(&(at % 28));
+    let pixels = (0..28 * 28).map(|at| if ink(at) { 255 } else { 0 });
+    b"P5\n28 28\n255\n".iter().copied().chain(pixels).collect()
+}
+
 /// The lines of a JSON-lines file of a run.
 pub fn json_lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();

@@ -105,7 +105,7 @@ fn an_evaluation_has_the_bits_of_the_run_s_own_test() {
     let mut command = coordinator(trained());
     let text = start(command.args(["evaluate", "run"]).env("LOCKSTEP_OFFLINE", "1")).finish().done().stdout;
     for part in
-        ["after step 28 of a finished run", "10000 test images of digits", "recall", "label \\ predicted"]
+        ["after step 28 of a finished run", "10000 test images of digits", "recall", "true \\ predicted"]
     {
         assert!(text.contains(part), "{part} is not in {text}");
     }

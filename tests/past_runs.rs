@@ -222,13 +222,15 @@ fn a_run_that_lost_its_workers_ended_as_it_said_on_the_page_and_in_the_report() 
 }
 
 #[test]
-fn a_loss_that_is_not_finite_is_an_evaluation_all_the_same() {
+fn a_run_whose_evaluation_is_not_finite_is_shown_as_diverged() {
     let (finished, folder) = run_small(&["--learning-rate", "1e30", "--max-steps", "1"]);
-    let summary = finished.done().summary();
-    assert_eq!(summary["test_loss"], Value::Null);
+    assert_eq!(finished.code(), Some(1), "{finished}");
+    let summary = finished.summary();
+    assert_eq!((&summary["status"], &summary["test_loss"]), (&"diverged".into(), &Value::Null), "{summary}");
     let report = fs::read_to_string(folder.path().join("run/report.html")).unwrap();
-    assert!(report.contains("loss not finite") && !report.contains("not evaluated"), "{report}");
+    assert!(report.contains("diverged") && !report.contains("NaN"), "{report}");
     let (_show, address) = show(folder.path(), &[]);
     let told = Events::open(address).next().unwrap();
-    assert_eq!((&told["test"]["accuracy"], &told["test"]["loss"]), (&summary["test_accuracy"], &Value::Null));
+    let how = told["ended"]["how"].as_str().unwrap();
+    assert!(how.contains("diverged") && told["ended"]["well"] == false, "{told}");
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::harness::{coordinator, run_small};
+use crate::harness::{coordinator, picture_of_a_digit, run_small};
 
 /// Every command that writes a result where a flag says, up to that place.
 const RESULTS: [&[&str]; 7] = [
@@ -81,12 +81,11 @@ fn a_result_has_standard_output_to_itself() {
 
 #[test]
 fn an_object_has_standard_output_to_itself() {
-    let picture = trained().join("digits.png");
-    run(&["data", "picture", "--out"], picture.to_str().unwrap());
+    fs::write(trained().join("one.pgm"), picture_of_a_digit()).unwrap();
     let commands: [&[&str]; 4] = [
         &["evaluate", "run", "--json"],
         &["compare", "run", "again", "--json"],
-        &["predict", "digits.png", MODEL[0], MODEL[1], "--json"],
+        &["predict", "one.pgm", MODEL[0], MODEL[1], "--json"],
         &["--resume", "run", "--json"],
     ];
     for arguments in commands {

@@ -219,6 +219,14 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Nobody is left to hand in anything: the thread does what waits, and ends.
+        self.queue.lock().closed = true;
+        self.queue.filled.notify_one();
+    }
+}
+
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves a queue that is as it was.

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lockstep_proto::Token;
@@ -143,6 +145,8 @@ pub struct Recipe {
     pub logs: PathBuf,
     /// How often one is started again in a row.
     pub max_restarts: u32,
+    /// Set as soon as there is a process: from then on the run has begun.
+    pub begun: Arc<AtomicBool>,
 }
 
 fn signal_name(signal: i32) -> &'static str {
@@ -303,7 +307,9 @@ fn spawn(
         let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
         command.args(["--cores", &cores.join(",")]);
     }
-    command.spawn()
+    let child = command.spawn()?;
+    recipe.begun.store(true, Ordering::Relaxed);
+    Ok(child)
 }
 
 #[cfg(test)]
@@ -333,12 +339,14 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_failure_to_start_is_an_attempt_like_any_other() {
         let folder = tempfile::tempdir().unwrap();
+        let begun = Arc::<AtomicBool>::default();
         let recipe = Recipe {
             threads: 1,
             url: "http://127.0.0.1:1".to_string(),
             token: Token::new("t").unwrap(),
             logs: folder.path().join("logs"),
             max_restarts: 3,
+            begun: Arc::clone(&begun),
         };
         let (sender, mut incoming) = mpsc::channel(1);
         let mut workers = LocalWorkers::start(1, recipe, &sender);
@@ -350,6 +358,7 @@ mod tests {
             if number == 1 {
                 assert!(exit.to_string().starts_with("local-1 could not be started (No such file"), "{exit}");
             }
+            assert_eq!(begun.load(Ordering::Relaxed), exit.pid().is_some() || number == 4, "{number}");
             if number == 2 {
                 std::fs::create_dir(folder.path().join("logs")).unwrap();
             }

@@ -159,6 +159,7 @@ impl Place {
     /// Removes the page about an earlier end of a run that goes on; `coordinator report` makes one at any time.
     pub fn discard_report(&self) {
         let path = self.directory.report();
+        self.created.replace(&path);
         if let Err(error) = std::fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -35,6 +35,8 @@ pub struct Report<'a> {
     pub directory: &'a RunDirectory,
     /// How it ended.
     pub outcome: Outcome,
+    /// A worker was started, or could come: else nothing is kept of the start.
+    pub begun: bool,
 }
 
 /// What there is to write and to print at the end.
@@ -75,7 +77,8 @@ impl Report<'_> {
             Outcome::Diverged { .. } => (Status::Diverged, EXIT_FAILED),
             Outcome::Interrupted { signal } => (Status::Interrupted, exit_code(signal)),
             Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } | Outcome::NoProgress { .. } => {
-                return Ending { summary: None, files: vec![self.model(trainer)], code: EXIT_WORKERS_LOST };
+                let files = self.begun.then(|| self.model(trainer));
+                return Ending { summary: None, files: files.into_iter().collect(), code: EXIT_WORKERS_LOST };
             }
             // What is in the directory is the other coordinator's, or contradicts itself: nothing is added to it.
             Outcome::Superseded { .. } | Outcome::Contradicted { .. } => {
@@ -87,7 +90,8 @@ impl Report<'_> {
         let write = move || Ok(write_atomically_on(&CrashingDisk::of_results(), &path, json.as_bytes())?);
         let file = Piece { path: self.directory.summary(), write: Box::new(write) };
         // The model first: a run with a summary is finished, and has its model.
-        Ending { summary: Some(summary), files: vec![self.model(trainer), file], code }
+        let files = if self.begun { vec![self.model(trainer), file] } else { Vec::new() };
+        Ending { summary: Some(summary), files, code }
     }
 
     fn model(&self, trainer: &Trainer) -> Piece {
@@ -117,14 +121,16 @@ impl Report<'_> {
                  writes it again",
                 failures.join("; ")
             );
-        } else if let Outcome::Interrupted { .. } = self.outcome {
+        } else if self.begun
+            && let Outcome::Interrupted { .. } = self.outcome
+        {
             tracing::info!("go on with `coordinator --resume {directory}`");
         }
     }
 
     /// Whether the directory is this process' to write to.
     pub fn belongs_here(&self) -> bool {
-        !matches!(self.outcome, Outcome::Superseded { .. } | Outcome::Contradicted { .. })
+        self.begun && !matches!(self.outcome, Outcome::Superseded { .. } | Outcome::Contradicted { .. })
     }
 
     fn divergence(&self, step: u64, failures: &[String], results: &Results) -> String {
@@ -162,6 +168,11 @@ impl Report<'_> {
         tracing::error!("{}, after {} steps", self.outcome, results.steps);
         for exit in &results.exits {
             tracing::error!("{exit}");
+        }
+        if !self.begun {
+            return tracing::error!(
+                "no worker could be started: the run has not begun, and leaves nothing behind"
+            );
         }
         tracing::error!(
             "the workers' output is in {}; go on with `coordinator --resume {}`",

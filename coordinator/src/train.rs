@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -182,21 +183,26 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     if let Some(signal) = come(&mut signals).await {
         return Ok(exit_code(signal));
     }
-    let local = match socket {
-        Some(socket) => Some(start_local_workers(settings, socket, service, token, directory, &sender)),
-        None => {
-            invite(settings, address, &token, terminal);
-            None
-        }
-    };
-    place.created.keep();
     if settings.resume.is_some() {
         place.discard_report();
     }
+    let begun = place.created.when_kept();
+    let local = match socket {
+        Some(socket) => {
+            let begun = Arc::clone(&begun);
+            Some(start_local_workers(settings, socket, service, token, directory, begun, &sender))
+        }
+        None => {
+            invite(settings, address, &token, terminal);
+            place.created.keep();
+            None
+        }
+    };
     let outcome = run.drive(&mut incoming, &mut signals).await;
     let fallback = fallback.is_some();
+    let begun = begun.load(Ordering::Relaxed);
     let report =
-        Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome };
+        Report { settings, identity: &identity, fallback, run_id: *run_id, term, directory, outcome, begun };
     Remains { run, incoming, local, signals, report, digits: shown, dashboard, terminal }.finish().await
 }
 
@@ -243,6 +249,7 @@ fn start_local_workers(
     service: Arc<Service>,
     token: Token,
     directory: &RunDirectory,
+    begun: Arc<AtomicBool>,
     sender: &mpsc::Sender<Incoming>,
 ) -> LocalWorkers {
     let url = socket.url();
@@ -253,6 +260,7 @@ fn start_local_workers(
         token,
         logs: directory.logs(),
         max_restarts: settings.max_restarts,
+        begun,
     };
     LocalWorkers::start(settings.workers.get(), recipe, sender)
 }

@@ -93,7 +93,7 @@ fn a_wrong_value_in_the_environment_is_refused() {
     let line = refused(coordinator(folder.path()).env("LOCKSTEP_WORKERS", "0"), folder.path(), USAGE);
     assert_parts(&line, &["LOCKSTEP_WORKERS is 0"]);
     let line = refused(coordinator(folder.path()).env("LOCKSTEP_EPOCHS", "ten"), folder.path(), USAGE);
-    assert_parts(&line, &["--epochs", "'ten'"]);
+    assert_parts(&line, &["LOCKSTEP_EPOCHS", "'ten'"]);
 }
 
 #[test]

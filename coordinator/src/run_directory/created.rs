@@ -3,11 +3,13 @@
 //! Removes only what was not there before and is a file or folder of the run. Whoever has one of these for a run's
 //! directory holds the run's lock, and so nobody else writes there.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lockstep_checkpoint::write_atomically;
 
@@ -25,7 +27,7 @@ pub struct Created {
     replaced: RefCell<Vec<(PathBuf, Vec<u8>)>>,
     /// A descriptor for the way back: whoever came to nothing for want of one has none left to look around with.
     spare: RefCell<Option<File>>,
-    kept: Cell<bool>,
+    kept: Arc<AtomicBool>,
 }
 
 impl Created {
@@ -46,7 +48,7 @@ impl Created {
             others: RefCell::default(),
             replaced: RefCell::default(),
             spare: RefCell::new(Some(File::open(directory.path())?)),
-            kept: Cell::new(false),
+            kept: Arc::default(),
         })
     }
 
@@ -65,13 +67,18 @@ impl Created {
     /// The start came to something: all of it stays.
     pub fn keep(&self) {
         self.spare.take();
-        self.kept.set(true);
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    /// To be set by whoever has the start come to something later.
+    pub fn when_kept(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.kept)
     }
 }
 
 impl Drop for Created {
     fn drop(&mut self) {
-        if self.kept.get() {
+        if self.kept.load(Ordering::Relaxed) {
             return;
         }
         self.spare.take();

@@ -88,10 +88,6 @@ impl Invariant for Silence {
                     ears.unread.clone_from(unread);
                 }
             }
-            // It was read, and said nothing of this run or term.
-            Fact::Stale { coordinator, worker } => {
-                self.0.entry(*coordinator).or_default().unread.retain(|unread| unread != worker);
-            }
             Fact::Ended { coordinator, .. } => drop(self.0.remove(coordinator)),
             _ => {}
         }
