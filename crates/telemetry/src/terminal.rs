@@ -19,6 +19,9 @@ use indicatif::ProgressBar;
 /// Text that waits to be shown: more than a thousand lines, and little enough to be read when a terminal goes on.
 const MAX_WAITING_BYTES: usize = 256 << 10;
 
+/// The line that says how many are missing has so many bytes at most.
+const MAX_NOTICE_BYTES: usize = 100;
+
 /// A handle on standard error; clones share the stream and the bar.
 #[derive(Clone)]
 pub struct Terminal {
@@ -228,7 +231,7 @@ impl State {
     fn push(&mut self, piece: Piece) {
         match piece {
             Piece::Progress(progress) => self.progress = Some(progress),
-            Piece::Text(text) if self.bytes + text.len() > MAX_WAITING_BYTES => {
+            Piece::Text(text) if self.bytes + text.len() + self.notice_bytes() > MAX_WAITING_BYTES => {
                 self.left_out += text.iter().filter(|byte| **byte == b'\n').count() as u64;
             }
             Piece::Text(text) => {
@@ -239,6 +242,11 @@ impl State {
             // A run has a handful of them.
             piece => self.waiting.push_back(piece),
         }
+    }
+
+    /// Room for the line that says how many are missing.
+    fn notice_bytes(&self) -> usize {
+        if self.left_out > 0 { MAX_NOTICE_BYTES } else { 0 }
     }
 
     /// Says, where they would have stood, how many lines are missing.
