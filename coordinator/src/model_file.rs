@@ -18,11 +18,11 @@ pub fn write(path: &Path, weights: &[f32], metadata: &str) -> Result<(), lockste
     write_on(&Disk, path, weights, metadata)
 }
 
-/// [`write`] on any file system.
+/// [`write()`] on any file system.
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub fn write_on(
     files: &dyn Files,
     path: &Path,

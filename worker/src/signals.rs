@@ -25,7 +25,7 @@ const ENDING: [Signal; 3] = [Signal::HUP, Signal::INT, Signal::TERM];
 /// Whether one of them ends this process at once.
 static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
 
-/// Has [`ENDING`] signals end this process at once, whatever its threads are doing, while nobody waits for them.
+/// Has `ENDING` signals end this process at once, whatever its threads are doing, while nobody waits for them.
 ///
 /// # Errors
 ///
