@@ -22,6 +22,9 @@ const STEPS_AFTER: u64 = 2;
 pub struct SavingRecovers {
     failed_calls: u64,
     coordinators: BTreeMap<CoordinatorId, Health>,
+    /// The last step that each has done. Where another has got further, the log may say of a step that it has no record: it
+    /// gets none when it is computed again.
+    done: BTreeMap<CoordinatorId, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +73,10 @@ impl Invariant for SavingRecovers {
             self.coordinators.remove(coordinator);
             return Ok(());
         }
-        let Some((coordinator, change)) = Change::of(fact) else { return Ok(()) };
+        if let Fact::Done { coordinator, task, .. } = fact {
+            self.done.insert(*coordinator, task.step);
+        }
+        let Some((coordinator, change)) = Change::of(fact, &self.done) else { return Ok(()) };
         let health = self.coordinators.entry(coordinator).or_default();
         health.take(change, view);
         Ok(())
@@ -110,7 +116,7 @@ enum Change {
 }
 
 impl Change {
-    fn of(fact: &Fact) -> Option<(CoordinatorId, Self)> {
+    fn of(fact: &Fact, done: &BTreeMap<CoordinatorId, u64>) -> Option<(CoordinatorId, Self)> {
         Some(match fact {
             Fact::Started { coordinator, done, .. } => {
                 (*coordinator, Self::Begins(done.map_or(0, |done| done.step)))
@@ -127,6 +133,11 @@ impl Change {
             Fact::SaveTaken { coordinator } => (*coordinator, Self::InMemory(false)),
             Fact::NotDurable { coordinator, .. } => (*coordinator, Self::InMemory(true)),
             Fact::Recorded { coordinator, step, proof: Proof::Appended | Proof::Proved } => {
+                (*coordinator, Self::Recorded(*step))
+            }
+            Fact::Recorded { coordinator, step, proof: Proof::Unrecorded }
+                if done.iter().any(|(other, done)| other != coordinator && done >= step) =>
+            {
                 (*coordinator, Self::Recorded(*step))
             }
             Fact::Decided { coordinator, command: Command::Save { after, .. } } => {
@@ -239,6 +250,10 @@ mod tests {
         assert!(error.ends_with("and no step is recorded"), "{error}");
         let unrecorded = self::recorded(2, Proof::Unrecorded);
         assert!(complaint(&disk(), &[unrecorded, saved_late.clone()]).is_err());
+        // Another process had got further, and the log may have a gap there.
+        let again = self::recorded(2, Proof::Unrecorded);
+        assert!(Change::of(&again, &BTreeMap::from([(0, 9), (1, 1)])).is_none());
+        assert!(matches!(Change::of(&again, &BTreeMap::from([(1, 9)])), Some((0, Change::Recorded(2)))));
         let in_memory = Fact::NotDurable { coordinator: 0, steps: 1..=2 };
         assert!(complaint(&disk(), &[recorded, in_memory, saved_late]).is_err());
     }
