@@ -38,7 +38,7 @@ enum Topic {
 fn topic_of(kind: &str) -> Option<(Topic, bool)> {
     Some(match kind {
         "log_failed" | "disk_behind" => (Topic::Log, false),
-        "disk_caught_up" => (Topic::Log, true),
+        "disk_caught_up" | "log_goes_on" => (Topic::Log, true),
         "records_lost" => (Topic::Records, true),
         "not_saved" => (Topic::Checkpoint, false),
         "saved_again" => (Topic::Checkpoint, true),
@@ -130,6 +130,11 @@ mod tests {
             ("checkpoints are written again", true),
         ];
         assert_eq!(told(&notices), after);
+        notices.event("log_failed", "the log cannot be written");
+        notices.event("steps_missing", "step 9 has no record");
+        assert_eq!(told(&notices).last(), Some(&("the log cannot be written", false)));
+        notices.event("log_goes_on", "the log is written again");
+        assert_eq!(told(&notices).last(), Some(&("the log is written again", true)));
     }
 
     #[test]

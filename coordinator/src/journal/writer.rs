@@ -190,7 +190,13 @@ impl Writer {
     fn journal_notes(&mut self, wanted: impl Fn(&Note) -> bool) {
         for note in self.journal.take_notes() {
             if wanted(&note) {
-                let kind = if matches!(note, Note::LogGoesOn { .. }) { "log_goes_on" } else { "log_failed" };
+                let kind = match note {
+                    Note::LogFailed { .. } | Note::Unreadable { .. } => "log_failed",
+                    Note::LogGoesOn { .. } => "log_goes_on",
+                    // What went wrong was said when it did.
+                    Note::Gap { .. } => "steps_missing",
+                    Note::NotRemoved(_) => "checkpoint_stays",
+                };
                 self.tell(kind, note.to_string());
             }
         }
