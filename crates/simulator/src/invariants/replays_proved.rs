@@ -18,6 +18,8 @@ pub struct ReplaysProved {
     held: BTreeSet<CoordinatorId>,
     /// They wait, and are not proved yet.
     due: BTreeSet<(CoordinatorId, u64)>,
+    /// Calls of the disk that had failed when a step was recorded last.
+    failed_calls: u64,
 }
 
 impl Invariant for ReplaysProved {
@@ -45,7 +47,11 @@ impl Invariant for ReplaysProved {
                 }
             }
             Fact::Recorded { coordinator, step, proof } => {
-                if *proof == Proof::Proved {
+                let failed_calls = view.disk.failed_calls();
+                // A record that could not be read proves nothing, which people are told.
+                let unread = *proof == Proof::Unrecorded && failed_calls > self.failed_calls;
+                self.failed_calls = failed_calls;
+                if *proof == Proof::Proved || unread {
                     self.due.remove(&(*coordinator, *step));
                 }
                 return self.nothing_due(*coordinator, *step);
