@@ -58,7 +58,8 @@ impl Run {
                 (self.counted, self.most_counted, self.most_done) = (0, 0, 0);
                 self.held.retain(|_, (_, of)| of != task);
             }
-            Fact::Paused { .. } => self.paused_us = Some(view.now),
+            // It may be stopped twice before it goes on.
+            Fact::Paused { .. } => self.paused_us = self.paused_us.or(Some(view.now)),
             Fact::Resumed { .. } => {
                 // Nobody could come meanwhile.
                 self.until_us += self.paused_us.take().map_or(0, |paused_us| view.now - paused_us);
