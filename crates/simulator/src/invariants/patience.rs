@@ -60,7 +60,8 @@ impl Run {
             }
             // It may be stopped twice before it goes on.
             Fact::Paused { .. } => self.paused_us = self.paused_us.or(Some(view.now)),
-            Fact::Resumed { .. } => {
+            // A jump of its clock lets nobody go on.
+            Fact::Resumed { jumped_us: 0, .. } => {
                 // Nobody could come meanwhile.
                 self.until_us += self.paused_us.take().map_or(0, |paused_us| view.now - paused_us);
             }

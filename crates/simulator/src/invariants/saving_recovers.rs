@@ -124,7 +124,7 @@ impl Change {
             Fact::Held { coordinator, .. } => (*coordinator, Self::Held(true)),
             Fact::WentOn { coordinator } => (*coordinator, Self::Held(false)),
             Fact::Paused { coordinator } => (*coordinator, Self::Paused(true)),
-            Fact::Resumed { coordinator, .. } => (*coordinator, Self::Paused(false)),
+            Fact::Resumed { coordinator, jumped_us: 0, .. } => (*coordinator, Self::Paused(false)),
             Fact::Done { coordinator, task, .. } if task.kind == TaskKind::Train => {
                 (*coordinator, Self::Done(task.step))
             }
