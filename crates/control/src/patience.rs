@@ -38,10 +38,16 @@ impl Control {
         self.patience = Patience { got_on: now, excused, until, in_vain: false, told: false };
     }
 
-    /// This process itself did not run for `pause`: nobody could come or get on.
-    pub(crate) fn excuse(&mut self, pause: Duration) {
+    /// This process itself did not run for `pause`, until now: nobody could come or get on. What came before the run got on
+    /// last excuses nothing, and a patience that was over by then stays over.
+    pub(crate) fn excuse(&mut self, now: Time, pause: Duration) {
+        let pause = pause.min(now.since(self.patience.got_on));
         self.patience.excused = self.patience.excused.saturating_add(pause);
-        self.patience.until = self.patience.until.after(pause);
+        let until = self.patience.until.after(pause);
+        if until < now {
+            return;
+        }
+        self.patience.until = until;
         if let Some((at, TimerReason::Patience)) = &mut self.end {
             *at = self.patience.until;
         }

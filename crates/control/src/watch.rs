@@ -31,7 +31,7 @@ impl Control {
         }
         if now.since(armed) >= self.settings.deadline / OWN_PAUSE {
             self.forgive(now);
-            self.excuse(now.since(armed));
+            self.excuse(now, now.since(armed));
         }
         if let Some((at, reason)) = self.end
             && at <= now
