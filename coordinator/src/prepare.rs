@@ -102,7 +102,7 @@ impl Place {
         let was_locked_before = directory.lock().exists();
         let lock = RunLock::acquire(directory.path());
         // Another's lock is another's file.
-        let another_s = matches!(lock, Err(lockstep_checkpoint::Error::Locked { .. }));
+        let held_by_another = matches!(lock, Err(lockstep_checkpoint::Error::Locked { .. }));
         let seen = lock.map_err(anyhow::Error::from).and_then(|lock| {
             let created = Created::in_directory(&directory, was_locked_before);
             let created =
@@ -115,7 +115,7 @@ impl Place {
                 Ok(Self { directory, run_id, fallback, created, _lock: lock })
             }
             Err(error) => {
-                if !was_locked_before && !another_s {
+                if !was_locked_before && !held_by_another {
                     let _ = std::fs::remove_file(directory.lock());
                 }
                 directory.discard();
