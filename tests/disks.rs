@@ -135,6 +135,12 @@ fn a_disk_that_hangs_for_ever_holds_up_no_end() {
             let named = format!("{file}: the disk does not answer");
             assert_eq!(!finished.stderr.contains(&named), kept, "{finished}");
         }
+        if kept {
+            // The summary alone can say it: the events hang behind the log.
+            let verified = start(coordinator(folder.path()).args(["verify", "run"])).finish().done();
+            let told = "before the run did, as the run says: the disk did not finish in time";
+            assert!(verified.stdout.contains(told), "{verified}");
+        }
     }
 }
 

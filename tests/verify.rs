@@ -75,7 +75,7 @@ fn a_log_that_ends_before_its_run_is_no_proof_of_it() {
     // A disk that did not keep up explains it.
     let event = r#"{"kind":"log_failed","seconds":1.0,"step":18,"worker":null,"reason":"the disk was full"}"#;
     change(&run.join("events.jsonl"), |events| events.extend(format!("{event}\n").bytes()));
-    says(&verify(folder.path(), &[]), 0, &["as its events say: the disk was full"]);
+    says(&verify(folder.path(), &[]), 0, &["as the run says: the disk was full"]);
     // Damage is named.
     change(&run.join("steps.log"), |log| *log.last_mut().unwrap() ^= 1);
     says(&verify(folder.path(), &[]), 0, &["not seen: run/steps.log: record 19", "and it is damaged"]);

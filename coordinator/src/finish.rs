@@ -57,13 +57,14 @@ impl Remains<'_> {
         let Self { mut run, mut incoming, local, mut signals, report, digits, dashboard, terminal } = self;
         let signals = &mut signals;
         let mut deadline = Deadline::of(report.outcome);
-        let Ending { summary, files, code } = report.ending(run.trainer(), run.results());
-        let mut writing = Writing::begin(files);
         deadline.wait(signals, WORKERS_LEAVE, wind_up(&mut run, report.outcome, &mut incoming, local)).await;
         let measuring = deadline.limit(MEASURING);
         if deadline.wait(signals, LAST_SAVE, run.settle(measuring)).await.is_none() {
             run.not_settled();
         }
+        // Behind the log: a run with a summary has the record of its last step, or says why not.
+        let Ending { summary, files, code } = report.ending(run.trainer(), run.results());
+        let mut writing = Writing::begin(files);
         let results = run.into_results();
         deadline.wait(signals, FILES, writing.finished()).await;
         terminal.detach();

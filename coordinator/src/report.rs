@@ -222,6 +222,7 @@ impl Report<'_> {
             },
             terms: self.term,
             faults: results.faults,
+            log_ends_early: results.log_ends_early.clone(),
         }
     }
 }

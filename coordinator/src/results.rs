@@ -33,6 +33,8 @@ pub struct Results {
     pub exits: Vec<Exit>,
     /// What went wrong, and did no harm.
     pub faults: FaultCounts,
+    /// Why the log may end before the run does, as far as is known by now.
+    pub log_ends_early: Option<String>,
     /// The workers of this process over their whole time, once it is over.
     pub workers: Option<WorkersRecord>,
 }

@@ -36,18 +36,18 @@ pub(super) const WORKERS_LEAVE: Part = part(800, Duration::from_secs(10));
 pub(super) const MEASURING: Part = part(850, Duration::from_secs(30));
 /// The last checkpoint and the last lines.
 pub(super) const LAST_SAVE: Part = part(1000, Duration::from_secs(30));
-/// The model and the summary, which are written meanwhile.
-pub(super) const FILES: Part = part(1150, Duration::from_secs(30));
+/// The model and the summary.
+pub(super) const FILES: Part = part(1250, Duration::from_secs(30));
 /// What was said before the summary is shown before it.
-pub(super) const SEEN: Part = part(1200, Duration::from_secs(2));
+pub(super) const SEEN: Part = part(1300, Duration::from_secs(2));
 /// The summary: who reads slowly gets it whole.
-pub(super) const PRINT: Part = part(1300, PRACTICALLY_FOR_EVER);
+pub(super) const PRINT: Part = part(1400, PRACTICALLY_FOR_EVER);
 /// The pages to keep; drawing has a limit of its own.
-pub(super) const REPORT: Part = part(1450, Duration::from_secs(60));
+pub(super) const REPORT: Part = part(1550, Duration::from_secs(60));
 /// Open pages are told.
-pub(super) const PAGE: Part = part(1550, Duration::from_secs(5));
+pub(super) const PAGE: Part = part(1650, Duration::from_secs(5));
 /// What is left to be shown: who pages through the output has some time to read on.
-pub(super) const LAST_WORDS: Part = part(1600, Duration::from_secs(2));
+pub(super) const LAST_WORDS: Part = part(1700, Duration::from_secs(2));
 
 /// The limit of the end as a whole.
 pub(super) struct Deadline {

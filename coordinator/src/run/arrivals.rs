@@ -76,6 +76,11 @@ impl Run {
                 Some(Event::Saved { durable: false })
             }
             News::Told { kind, sentence } => {
+                match kind {
+                    "log_failed" => self.results.log_ends_early = Some(sentence.clone()),
+                    "log_goes_on" => self.results.log_ends_early = None,
+                    _ => {}
+                }
                 self.record(kind, None, sentence);
                 None
             }

@@ -71,6 +71,7 @@ impl Run {
     pub fn not_settled(&mut self) {
         self.take_news();
         let sentence = "the disk did not finish in time: what was last is not saved".to_string();
+        self.results.log_ends_early.get_or_insert_with(|| sentence.clone());
         self.journal_says(News::NotSaved { sentence });
     }
 

@@ -137,7 +137,7 @@ impl<'a> Findings<'a> {
         match &self.kept.not_recorded {
             None => format!("{ends}; the run keeps no events that could say why"),
             Some(events) => match events.last() {
-                Some(reason) => format!("{ends}, as its events say: {reason}"),
+                Some(reason) => format!("{ends}, as the run says: {reason}"),
                 None => {
                     *sound = false;
                     format!("{ends}, and no event says why: it was cut, or is an older copy")
@@ -261,7 +261,7 @@ mod tests {
         assert!(text.contains("not seen: steps 4 to 6 have no record: the log ends with step 3"), "{text}");
         assert!(text.contains("it was cut") && !sound, "{text}");
         let (text, sound) = tried(Some(&["the disk is behind"]));
-        assert!(text.contains("as its events say: the disk is behind") && sound, "{text}");
+        assert!(text.contains("as the run says: the disk is behind") && sound, "{text}");
         let (text, sound) = tried(None);
         assert!(text.contains("keeps no events") && sound, "{text}");
     }

@@ -36,7 +36,7 @@ pub struct Kept {
     pub model: Option<Model>,
     /// Which of the states is the end that the summary tells of.
     pub(super) ended: Option<usize>,
-    /// Events about steps without a record; nothing, if the run keeps no events.
+    /// What the run says of steps without a record; nothing, if it keeps no events.
     pub not_recorded: Option<Vec<String>>,
 }
 
@@ -86,7 +86,10 @@ impl Kept {
             }
         })
         .context("cannot read what the run has recorded")?;
-        Ok(Self { states, unreadable, model, ended, not_recorded: has_events.then_some(events) })
+        let ends_early = summary.and_then(|summary| summary.log_ends_early);
+        let says = has_events || ends_early.is_some();
+        events.extend(ends_early);
+        Ok(Self { states, unreadable, model, ended, not_recorded: says.then_some(events) })
     }
 
     /// The end that the summary tells of.

@@ -150,6 +150,9 @@ pub struct Summary {
     pub terms: u64,
     /// What went wrong and was made good.
     pub faults: FaultCounts,
+    /// Why `steps.log` may end before the run did; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_ends_early: Option<String>,
 }
 
 impl Summary {
@@ -272,6 +275,7 @@ mod tests {
             diverged_at_step: None,
             terms: 1,
             faults: FaultCounts::default(),
+            log_ends_early: None,
         }
     }
 
