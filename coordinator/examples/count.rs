@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use lockstep_control::{AssignmentId, Command, Control, Event, Settings, Task, TaskKind, Time, WorkerId};
 use lockstep_coordinator::batches::Batches;
-use lockstep_coordinator::messages;
 use lockstep_coordinator::trainer::Trainer;
+use lockstep_coordinator::transport::encode;
 use lockstep_dataset::{Dataset, Kind, digits_test, digits_train};
 use lockstep_model::{Cpu, PARAMETERS, PIXELS, Workspace, initial_weights, into_le_bytes};
 use lockstep_proto::{Encoded, Fence, NodeValue, RunId, ToWorker};
@@ -105,12 +105,12 @@ fn steps(times: u64) {
             match command {
                 Command::Assign { worker, assignment, task, leaves, .. } => {
                     let data = batches.leaves(task, leaves.clone());
-                    let message = messages::assignment(fence, assignment, task, leaves.start, data);
+                    let message = encode::assignment(fence, assignment, task, leaves.start, data);
                     std::hint::black_box(Encoded::from(ToWorker::Assignment(message)));
                     held.push_back((worker, assignment, task, leaves));
                 }
                 Command::SendWeights { step, .. } => {
-                    let message = messages::weights(fence, step, values.clone());
+                    let message = encode::weights(fence, step, values.clone());
                     std::hint::black_box(Encoded::from(ToWorker::Weights(message)));
                 }
                 Command::Combine { task, worker, node } => {

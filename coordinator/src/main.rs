@@ -6,11 +6,9 @@ use std::time::Duration;
 use lockstep_coordinator::cli::{
     self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, Parsed, UsageError, sentence,
 };
-use lockstep_coordinator::model_commands::{evaluate, export, predict};
+use lockstep_coordinator::commands::{compare, data, evaluate, export, predict, report, show, train, verify};
 use lockstep_coordinator::settings::SettingsError;
-use lockstep_coordinator::{
-    bench, chaos, compare_command, data_command, report_command, show_command, train, verify,
-};
+use lockstep_coordinator::{bench, chaos, scaling};
 use lockstep_telemetry::Terminal;
 use lockstep_worker::cli::log_filter;
 use lockstep_worker::variables::Variables;
@@ -62,13 +60,13 @@ fn run(invocation: Invocation, variables: &Variables, terminal: &Terminal) -> Ex
         Invocation::Evaluate(arguments) => evaluate::run(&arguments, terminal),
         Invocation::Predict(arguments) => predict::run(&arguments, terminal),
         Invocation::Show { run_dir, dashboard, dashboard_hosts, data_dir } => {
-            show_command::show(&run_dir, dashboard, dashboard_hosts, data_dir, terminal)
+            show::show(&run_dir, dashboard, dashboard_hosts, data_dir, terminal)
         }
-        Invocation::Compare(arguments) => compare_command::run(&arguments),
-        Invocation::Report(arguments) => report_command::run(&arguments, terminal),
+        Invocation::Compare(arguments) => compare::run(&arguments),
+        Invocation::Report(arguments) => report::run(&arguments, terminal),
         Invocation::Chaos(arguments) => chaos::run(arguments),
         Invocation::Bench(bench) => bench::run(bench),
-        Invocation::Data(command) => data_command::run(&command, terminal).map(|()| EXIT_DONE),
+        Invocation::Data(command) => data::run(&command, terminal).map(|()| EXIT_DONE),
         Invocation::Worker(_) => unreachable!("a worker has its own logs"),
     };
     match result {
@@ -78,8 +76,8 @@ fn run(invocation: Invocation, variables: &Variables, terminal: &Terminal) -> Ex
             // The settings may turn out to be wrong only when the data are there.
             let usage = error.downcast_ref::<SettingsError>().is_some()
                 || error.downcast_ref::<chaos::plan::PlanError>().is_some()
-                || error.downcast_ref::<compare_command::SameRun>().is_some()
-                || error.downcast_ref::<bench::scaling::PlanError>().is_some();
+                || error.downcast_ref::<compare::SameRun>().is_some()
+                || error.downcast_ref::<scaling::PlanError>().is_some();
             (if usage { EXIT_USAGE } else { EXIT_FAILED }).into()
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lockstep_coordinator::cli::{self, Invocation};
-use lockstep_coordinator::train;
+use lockstep_coordinator::commands::train;
 use lockstep_telemetry::Terminal;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tracing_subscriber::EnvFilter;

@@ -1,7 +1,8 @@
 //! `coordinator bench`: measurements that anybody can repeat, a file each. Nothing here measures.
 
+use crate::scaling;
+
 pub mod kernels;
-pub mod scaling;
 pub mod step;
 mod threads;
 

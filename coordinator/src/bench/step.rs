@@ -25,11 +25,11 @@ use super::Interrupted;
 use super::threads::together;
 use crate::batches::Batches;
 use crate::cli::EXIT_DONE;
-use crate::messages;
 use crate::own_command::own_command;
 use crate::run::{Signals, exit_code};
 use crate::runtime;
 use crate::trainer::Trainer;
+use crate::transport::encode;
 
 const SEED: u64 = 42;
 const LEARNING_RATE: f32 = 0.01;
@@ -193,7 +193,7 @@ impl Training {
     }
 
     fn weights(&self, step: u64) -> Weights {
-        messages::weights(self.fence, step, self.trainer.weights_as_bytes())
+        encode::weights(self.fence, step, self.trainer.weights_as_bytes())
     }
 
     /// The work of a step, one assignment for each worker.
@@ -202,7 +202,7 @@ impl Training {
         let Self { batches, intervals, fence, .. } = self;
         let assignment = |leaves: &std::ops::Range<u32>| {
             let data = batches.leaves(task, leaves.clone());
-            messages::assignment(*fence, AssignmentId(1), task, leaves.start, data)
+            encode::assignment(*fence, AssignmentId(1), task, leaves.start, data)
         };
         intervals.iter().map(assignment).collect()
     }
@@ -325,7 +325,7 @@ fn serve(address: std::net::SocketAddr, threads: u32, steps: u64) -> Result<()> 
     let fence = Fence { run_id: RunId([0; 16]), term: 1 };
     let mut next = read_assignment(&mut socket, fence, 1)?;
     for step in 1..=steps {
-        let weights = messages::weights(fence, step - 1, read_bytes(&mut socket, PARAMETER_BYTES)?);
+        let weights = encode::weights(fence, step - 1, read_bytes(&mut socket, PARAMETER_BYTES)?);
         let results = recomputer.answer(&weights, &next);
         socket.write_all(&(results.len() as u32).to_le_bytes())?;
         for result in results {

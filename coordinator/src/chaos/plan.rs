@@ -276,7 +276,7 @@ impl Action {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The file cannot be read.
-    #[error("cannot read the plan {}: {}; name a TOML file with --plan", path.display(), crate::path_error::reason(path, source))]
+    #[error("cannot read the plan {}: {}; name a TOML file with --plan", path.display(), crate::run_directory::path_error::reason(path, source))]
     Unreadable {
         /// The file.
         path: PathBuf,

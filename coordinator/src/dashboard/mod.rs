@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod hosts;
 mod inside;
+pub mod metrics_routes;
 mod notices;
 mod patience;
 mod records;

@@ -9,7 +9,7 @@ use lockstep_telemetry::{Record, Recorder};
 use lockstep_worker::crash;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::crashing_disk::Operations;
+use crate::failpoints::Operations;
 
 use super::{Job, News, Queue, Save};
 

@@ -8,8 +8,8 @@ use lockstep_proto::NodeResult;
 use lockstep_reduction::Node;
 
 use super::{Arrived, Run};
-use crate::messages;
 use crate::trainer::{Comparison, Received, same_answer};
+use crate::transport::encode;
 
 impl Run {
     /// Two answers for the same leaves are an audit for free.
@@ -37,7 +37,7 @@ impl Run {
 
     /// Those of the nodes received that their recomputation does not confirm.
     fn refuted(&mut self, task: Task, nodes: &[Received], counted: bool) -> Vec<Event> {
-        let weights = messages::weights(self.fence, task.weights(), self.values.clone());
+        let weights = encode::weights(self.fence, task.weights(), self.values.clone());
         let mut refuted = Vec::new();
         for Received { worker, node, value } in nodes {
             let assignment = self.assignment(AssignmentId(0), task, node.leaves());

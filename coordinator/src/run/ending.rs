@@ -7,9 +7,9 @@ use lockstep_proto::{self as proto, Encoded, Hello, ToWorker};
 
 use super::{Member, Run};
 use crate::journal::News;
-use crate::results::Results;
-use crate::service::Incoming;
+use crate::run::totals::Results;
 use crate::trainer::Trainer;
+use crate::transport::service::Incoming;
 
 impl Run {
     /// Tells the members that the run is over.

@@ -6,7 +6,7 @@ use lockstep_control::{Command, Event, Task, TaskKind, WorkerId};
 use lockstep_telemetry::{EpochRecord, EvaluationKind, EvaluationRecord, EventRecord};
 
 use super::{Run, sentences};
-use crate::gauge::Measured;
+use crate::observe::weight_norms::Measured;
 use crate::trainer::{Confusion, Means};
 
 /// Events of one kind that a process records: a hostile or broken peer must not fill the disk.

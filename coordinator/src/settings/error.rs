@@ -6,8 +6,8 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 use lockstep_proto::TokenError;
 
 use super::{Origin, Period};
-use crate::path_error::reason;
 use crate::run_directory::RunDirectoryError;
+use crate::run_directory::path_error::reason;
 
 /// A setting, or several together, that no run can have.
 #[derive(Debug, thiserror::Error)]

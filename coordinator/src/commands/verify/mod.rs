@@ -1,0 +1,149 @@
+//! `coordinator verify`: computes steps of a run again, compares the weights' digests with all that the run's directory
+//! says of them, and says what it did not see.
+//!
+//! It only reads, and may run beside the coordinator that writes.
+
+mod findings;
+mod kept;
+mod replay;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use lockstep_checkpoint::{Digests, Disk, Files, History, LogHeader, list_checkpoints, load_checkpoint};
+use lockstep_model::{Digest, digest};
+use lockstep_telemetry::Terminal;
+
+use self::findings::{Findings, Log, Verdict};
+use self::kept::Kept;
+use self::replay::Replay;
+use crate::cli::{EXIT_DONE, EXIT_FAILED};
+use crate::commands::say;
+use crate::commands::train;
+use crate::run_directory::RunDirectory;
+use crate::run_directory::stored_run::PastRun;
+use crate::start::initial_weights::Initial;
+use crate::start::open_run::weights_of;
+
+/// Which steps of which run to compute again.
+pub struct Request {
+    /// Folder of the run; whether there is one is not looked at.
+    pub run_dir: PathBuf,
+    /// Folder of the data; where the run had them if absent.
+    pub data_dir: Option<PathBuf>,
+    /// First step, from 1.
+    pub from: u64,
+    /// Last step, not before `from`; the last one that the run has got to if absent.
+    pub to: Option<u64>,
+    /// Threads to compute with, 1 to 1024.
+    pub threads: NonZeroU32,
+}
+
+/// Computes the steps again and says what came of it; returns the exit code.
+///
+/// # Errors
+///
+/// If the run, its data or its log cannot be read.
+pub fn verify(request: &Request, terminal: &Terminal) -> Result<u8> {
+    let run = PastRun::open(&request.run_dir)?;
+    let mut settings = run.settings()?;
+    if request.data_dir.is_some() {
+        settings.data_dir.clone_from(&request.data_dir);
+    }
+    let run_id = run.stored.run_id;
+    let initial = Initial::find(&settings)?;
+    let dataset = train::load(&settings, terminal)?;
+    let identity = train::identity(&settings, &dataset, &initial);
+    run.stored.check(&identity)?;
+    let identity = serde_json::to_string(&identity)?;
+    let directory = &run.directory;
+    // What is saved while the run goes on has its record already: so the log is read last.
+    let kept = Kept::read(directory, &run_id, &identity)?;
+    let (path, header) = (directory.steps_log(), LogHeader::new(run_id, &identity));
+    let history = History::read(Arc::new(Disk), &path, &header)?;
+    let damages = history.damages().iter().map(ToString::to_string).collect();
+    let log = Log { last_step: history.last_step(), damages };
+    let end = log.last_step.max(kept.last_step());
+    let (from, to) = (request.from, request.to.unwrap_or(end));
+    if to > end || from > to {
+        bail!("the run has got to step {end}; there is nothing to compare {from} to {to} with");
+    }
+
+    let begin = Begin::find(directory, run_id, from, initial.weights)?;
+    let mut records = Digests::open(Arc::new(Disk), &path, &header)?;
+    if let Some(difference) = begin.difference(records.of(begin.step)?.map(Digest)) {
+        say(&difference)?;
+        return Ok(EXIT_FAILED);
+    }
+    let mut replay = Replay::new(&settings, dataset, &begin.weights, request.threads)?;
+    let mut findings = Findings::new(&kept, from..=to);
+    for step in begin.step + 1..=to {
+        let actual = replay.step(step)?;
+        if step < from {
+            continue;
+        }
+        if let Err(difference) = findings.take(step, actual, records.of(step)?.map(Digest)) {
+            say(&format!("{difference}\n"))?;
+            return Ok(EXIT_FAILED);
+        }
+    }
+    let Verdict { mut lines, sound } = findings.conclude(&log);
+    lines.extend(begin.taken_for_granted());
+    lines.push(String::new());
+    say(&lines.join("\n"))?;
+    Ok(if sound { EXIT_DONE } else { EXIT_FAILED })
+}
+
+/// The newest state before the first step that is compared.
+struct Begin {
+    step: u64,
+    weights: Box<[f32]>,
+    /// The checkpoint; nothing, if these are the initial weights.
+    checkpoint: Option<PathBuf>,
+}
+
+impl Begin {
+    fn find(directory: &RunDirectory, run_id: [u8; 16], from: u64, initial: Box<[f32]>) -> Result<Self> {
+        let files: Arc<dyn Files> = Arc::new(Disk);
+        let folder = directory.checkpoints();
+        // A run that was ended early may have no such folder.
+        for name in list_checkpoints(&*files, &folder)
+            .unwrap_or_default()
+            .iter()
+            .rev()
+            .filter(|name| name.step < from)
+        {
+            let digest_of = |model: &_| Ok(digest(&weights_of(model)?).0);
+            // One that is not valid is no reason to fail: an older one does as well.
+            if let Ok((manifest, model)) = load_checkpoint(&*files, &folder, name, &run_id, &digest_of) {
+                let weights = weights_of(&model).map_err(anyhow::Error::msg)?;
+                return Ok(Self {
+                    step: manifest.step,
+                    weights,
+                    checkpoint: Some(folder.join(name.manifest())),
+                });
+            }
+        }
+        Ok(Self { step: 0, weights: initial, checkpoint: None })
+    }
+
+    /// Says how it differs from its record, if it does.
+    fn difference(&self, logged: Option<Digest>) -> Option<String> {
+        let (path, logged) = (self.checkpoint.as_ref()?, logged?);
+        let actual = digest(&self.weights);
+        (actual != logged)
+            .then(|| format!("{} has weights of the digest {actual}, the log has {logged}\n", path.display()))
+    }
+
+    /// What was not computed again, for people.
+    fn taken_for_granted(&self) -> Option<String> {
+        let path = self.checkpoint.as_ref()?;
+        Some(format!(
+            "not seen: steps 1 to {} were not computed again; {} was taken as it is",
+            self.step,
+            path.display()
+        ))
+    }
+}

@@ -1,0 +1,112 @@
+//! A run as its directory has it: what it is, what it was told, its log, its curves and its summary.
+//!
+//! Reads only, and may do so beside the coordinator that trains: then it finds what is written by now.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use lockstep_checkpoint::{Disk, History, Kind, LogHeader};
+use lockstep_proto::RunId;
+use lockstep_telemetry::{EpochRecord, Summary};
+
+use super::curves::CurvePoint;
+use super::differences::Fields;
+use super::parting::Logged;
+use crate::dashboard::{Cursor, Facts, Shared, restore};
+use crate::run_directory::newest_weights::summary;
+use crate::run_directory::stored_run::PastRun;
+use crate::settings::StoredRun;
+
+/// Everything that is compared of a run.
+#[derive(Debug)]
+pub struct Run {
+    /// Its folder, as it was named.
+    pub directory: String,
+    /// What it is.
+    pub stored: StoredRun,
+    /// Its identity and its settings.
+    pub fields: Fields,
+    /// What its log says as a whole.
+    pub history: History,
+    /// The steps in its log.
+    pub logged: Vec<Logged>,
+    /// Its end; absent if it has not ended, or goes on after an end.
+    pub summary: Option<Summary>,
+    /// Its epochs.
+    pub epochs: Vec<EpochRecord>,
+    /// Its steps, gathered into points.
+    pub curve: Vec<CurvePoint>,
+}
+
+impl Run {
+    /// Reads the run in `path`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or a file of it is of another version of this program, of another run, or damaged. Torn ends
+    /// of logs are not: they are left out.
+    pub fn read(path: &Path) -> Result<Self> {
+        let PastRun { directory, stored, configuration } = PastRun::open(path)?;
+        let header = LogHeader::new(stored.run_id, &serde_json::to_string(&stored.identity)?);
+        let mut logged = Vec::new();
+        let history = History::visit(Arc::new(Disk), &directory.steps_log(), &header, |record| {
+            if record.kind == Kind::Step {
+                logged.push((record.step, record.weights_digest));
+            }
+        })?;
+        let summary =
+            summary(&directory, &stored.run_id)?.filter(|summary| summary.steps >= history.last_step());
+        let mut shared = Shared::default();
+        restore(&mut shared, &directory, RunId(stored.run_id))
+            .with_context(|| format!("cannot read the records in {}", path.display()))?;
+        let view = shared.view(&mut Cursor::default());
+        Ok(Self {
+            directory: path.display().to_string(),
+            fields: fields(&configuration, &stored, summary.as_ref()),
+            stored,
+            history,
+            logged,
+            summary,
+            epochs: view.epochs.unwrap_or_default(),
+            curve: view
+                .curve
+                .map(|points| points.points.iter().map(CurvePoint::of).collect())
+                .unwrap_or_default(),
+        })
+    }
+
+    /// The last step in its log; 0 if there is none.
+    pub fn last_logged(&self) -> u64 {
+        self.logged.last().map_or(0, |(step, _)| *step)
+    }
+
+    /// The keys of the identity in which two runs differ; if in none, they must have the same bits.
+    pub fn identity_differences(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = self.stored.identity.fields().into_iter().zip(other.stored.identity.fields());
+        pairs.filter(|((_, here), (_, there))| here != there).map(|((key, _), _)| key).collect()
+    }
+}
+
+/// The identity, then what else `config.toml` has; what a resumed run was told later is in its summary.
+fn fields(configuration: &str, stored: &StoredRun, summary: Option<&Summary>) -> Fields {
+    let mut fields: Fields =
+        stored.identity.fields().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
+    for (key, value) in Facts::default().with_configuration(configuration).configuration {
+        if key != "id" && !fields.iter().any(|(known, _)| *known == key) {
+            fields.push((key, value.trim_matches('"').to_string()));
+        }
+    }
+    let later = summary.map(|summary| {
+        let threads = summary.threads_per_worker.map(|threads| threads.to_string());
+        [("workers", Some(summary.workers.to_string())), ("threads-per-worker", threads)]
+    });
+    for (key, value) in later.into_iter().flatten() {
+        let Some(value) = value else { continue };
+        match fields.iter_mut().find(|(known, _)| known == key) {
+            Some(field) => field.1 = value,
+            None => fields.push((key.to_string(), value)),
+        }
+    }
+    fields
+}

@@ -1,0 +1,165 @@
+//! `report.html`: a run on one page that needs no server, no network and no script, to keep and to send.
+//!
+//! Made of the run directory's files alone, so that `coordinator report` writes the same page again; all it is given
+//! besides are the first test digits. It never fails a run: what cannot be written is a warning.
+
+mod again;
+mod course;
+mod learning;
+mod records;
+mod sections;
+mod svg;
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lockstep_control::Outcome;
+use lockstep_dataset::{Examples, contact_sheet};
+use lockstep_model::{Cpu, Network, Workspace, digest};
+use lockstep_proto::RunId;
+use lockstep_telemetry::{Summary, WorkersRecord};
+
+use crate::charts::escaped as escape;
+use crate::cli::sentence;
+use crate::dashboard::{Ended, Facts};
+use crate::observe::weight_norms::{self, COLUMNS};
+use crate::run_directory::RunDirectory;
+use crate::run_directory::newest_weights::{Latest, Stored};
+use crate::run_directory::stored_run::PastRun;
+use crate::run_directory::workers_file;
+use records::Records;
+
+/// What reading and drawing may take at an end by signal, which is promised within 2 seconds, and at any other.
+const IN_HASTE: Duration = Duration::from_millis(400);
+const AT_LEISURE: Duration = Duration::from_secs(30);
+
+/// What is known of a run from its files.
+pub struct Story {
+    /// The last part of its path: wherever it is called from.
+    name: String,
+    dataset: String,
+    facts: Facts,
+    records: Records,
+    /// What each worker did, of the process that ended the run.
+    workers: Option<WorkersRecord>,
+    /// What the run found out, if that is how it ended last.
+    summary: Option<Summary>,
+    /// Its newest weights, their step and digest.
+    weights: Option<Weights>,
+    ended: Ended,
+    /// It was begun with weights from a file.
+    initialised: bool,
+}
+
+/// Weights of the run.
+struct Weights {
+    step: u64,
+    values: Box<[f32]>,
+    digest: String,
+}
+
+/// Test digits and what the newest weights take them for.
+struct Predicted {
+    step: u64,
+    /// A PNG.
+    sheet: Vec<u8>,
+    /// For each its label and what it was taken for.
+    digits: Vec<(u8, u8)>,
+}
+
+/// Reads what the files of a run tell.
+///
+/// # Errors
+///
+/// If one of them is there and cannot be read.
+pub fn read(run: &PastRun) -> Result<Story> {
+    let PastRun { directory, stored, configuration } = run;
+    let records = Records::read(directory, RunId(stored.run_id))
+        .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
+    let steps = records.view.progress.step;
+    let Latest { summary, weights } = Latest::read(directory, &stored.run_id, steps)?;
+    let weights = weights.map(|Stored { step, values, .. }| {
+        let digest = digest(&values).to_string();
+        Weights { step: step.unwrap_or(steps), values, digest }
+    });
+    let weights = weights.map_err(|flaw| tracing::warn!("the report predicts no digits: {flaw}")).ok();
+    let ended = Ended::of_files(summary.as_ref(), &records.view.events);
+    let workers = workers_file::read(directory, RunId(stored.run_id), steps);
+    Ok(Story {
+        name: name(directory.path()),
+        dataset: stored.identity.dataset.clone(),
+        facts: Facts::default().with_configuration(configuration),
+        records,
+        workers,
+        summary,
+        weights,
+        ended,
+        initialised: directory.initial_weights().exists(),
+    })
+}
+
+fn name(path: &Path) -> String {
+    let whole = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    whole.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+impl Story {
+    /// The page. `digits` are the first of the test set, or the sentence that says why there are none.
+    pub fn page(&self, digits: Result<Examples, String>) -> String {
+        let predicted = digits.and_then(|digits| self.predict(&digits));
+        sections::page(self, predicted)
+    }
+
+    fn predict(&self, digits: &Examples) -> Result<Predicted, String> {
+        let Some(Weights { step, values, .. }) = &self.weights else {
+            return Err("The run has no weights yet to predict digits with.".to_string());
+        };
+        let mut network = Network::new(Cpu::detect());
+        network.load(values);
+        let predicted = weight_norms::predictions(&network, &mut Workspace::new(), digits);
+        Ok(Predicted {
+            step: *step,
+            sheet: contact_sheet(digits, COLUMNS, COLUMNS),
+            digits: digits.labels.iter().copied().zip(predicted).collect(),
+        })
+    }
+}
+
+/// Writes the report at the end of a run, which it neither fails nor holds up.
+pub fn write_at_end(directory: &RunDirectory, digits: Examples, outcome: Outcome) {
+    let limit = if matches!(outcome, Outcome::Interrupted { .. }) { IN_HASTE } else { AT_LEISURE };
+    let written = page_within(limit, directory, digits)
+        .and_then(|page| Ok(lockstep_checkpoint::write_atomically(&directory.report(), page.as_bytes())?));
+    if let Err(error) = written {
+        tracing::warn!(
+            "there is no report of this run: {}; write it with `coordinator report {}`",
+            sentence(&error),
+            directory.path().display()
+        );
+    }
+}
+
+/// Makes the page on a thread of its own, which is left alone if it takes too long: only its end writes anything.
+fn page_within(limit: Duration, directory: &RunDirectory, digits: Examples) -> Result<String> {
+    let path = directory.path().to_path_buf();
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let make = move || {
+        let story = PastRun::open(&path).and_then(|run| read(&run));
+        // Nobody waits for it any longer, perhaps.
+        let _ = sender.send(story.map(|story| story.page(Ok(digits))));
+    };
+    std::thread::Builder::new().name("report".to_string()).spawn(make)?;
+    match receiver.recv_timeout(limit) {
+        Ok(page) => page,
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            anyhow::bail!("reading its records takes longer than {limit:?}")
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("it could not be drawn"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

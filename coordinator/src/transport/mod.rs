@@ -1,0 +1,5 @@
+//! Workers' connections: the gRPC service, the server that serves it, and messages from decisions.
+
+pub mod encode;
+pub mod server;
+pub mod service;
