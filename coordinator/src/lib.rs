@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 mod comparison;
 pub mod dashboard;
+pub mod exit;
 mod failpoints;
 pub mod finish;
 pub mod journal;

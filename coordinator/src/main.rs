@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lockstep_coordinator::cli::{
-    self, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Invocation, Parsed, UsageError, sentence,
-};
+use lockstep_coordinator::cli::{self, Command, Invocation, Parsed, UsageError};
 use lockstep_coordinator::commands::{compare, data, evaluate, export, predict, report, show, train, verify};
+use lockstep_coordinator::exit::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, sentence};
+use lockstep_coordinator::run_directory::identity::OtherIdentity;
+use lockstep_coordinator::run_directory::user_file::TwoResults;
 use lockstep_coordinator::settings::SettingsError;
 use lockstep_coordinator::{bench, chaos, scaling};
 use lockstep_telemetry::Terminal;
@@ -26,7 +27,9 @@ fn main() -> ExitCode {
         Err(error) => return error.report().into(),
     };
     let invocation = match invocation {
-        Invocation::Worker(arguments) => return lockstep_worker::cli::main(arguments, &variables),
+        Invocation::Command(Command::Worker(arguments)) => {
+            return lockstep_worker::cli::main(arguments, &variables);
+        }
         invocation => invocation,
     };
     if let Err(error) = instruction_set::force_from_environment() {
@@ -55,19 +58,19 @@ fn main() -> ExitCode {
 fn run(invocation: Invocation, variables: &Variables, terminal: &Terminal) -> ExitCode {
     let result = match invocation {
         Invocation::Train(settings) => train::train(&settings, terminal),
-        Invocation::Verify(request) => verify::verify(&request, terminal),
-        Invocation::Export(arguments) => export::run(&arguments, terminal),
-        Invocation::Evaluate(arguments) => evaluate::run(&arguments, terminal),
-        Invocation::Predict(arguments) => predict::run(&arguments, terminal),
-        Invocation::Show { run_dir, dashboard, dashboard_hosts, data_dir } => {
-            show::show(&run_dir, dashboard, dashboard_hosts, data_dir, terminal)
-        }
-        Invocation::Compare(arguments) => compare::run(&arguments),
-        Invocation::Report(arguments) => report::run(&arguments, terminal),
-        Invocation::Chaos(arguments) => chaos::run(arguments),
-        Invocation::Bench(bench) => bench::run(bench),
-        Invocation::Data(command) => data::run(&command, terminal).map(|()| EXIT_DONE),
-        Invocation::Worker(_) => unreachable!("a worker has its own logs"),
+        Invocation::Command(command) => match command {
+            Command::Verify(arguments) => verify::run(&arguments, terminal),
+            Command::Export(arguments) => export::run(&arguments, terminal),
+            Command::Evaluate(arguments) => evaluate::run(&arguments, terminal),
+            Command::Predict(arguments) => predict::run(&arguments, terminal),
+            Command::Show(arguments) => show::run(&arguments, terminal),
+            Command::Compare(arguments) => compare::run(&arguments),
+            Command::Report(arguments) => report::run(&arguments, terminal),
+            Command::Chaos(arguments) => chaos::run(arguments),
+            Command::Bench(bench) => bench::run(bench),
+            Command::Data(arguments) => data::run(&arguments, terminal).map(|()| EXIT_DONE),
+            Command::Worker(_) => unreachable!("a worker has its own logs"),
+        },
     };
     match result {
         Ok(code) => code.into(),
@@ -75,6 +78,8 @@ fn run(invocation: Invocation, variables: &Variables, terminal: &Terminal) -> Ex
             terminal.print_line(&format!("error: {}", variables.name_in(&sentence(&error))));
             // The settings may turn out to be wrong only when the data are there.
             let usage = error.downcast_ref::<SettingsError>().is_some()
+                || error.downcast_ref::<OtherIdentity>().is_some()
+                || error.downcast_ref::<TwoResults>().is_some()
                 || error.downcast_ref::<chaos::plan::PlanError>().is_some()
                 || error.downcast_ref::<compare::SameRun>().is_some()
                 || error.downcast_ref::<scaling::PlanError>().is_some();

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lockstep_coordinator::cli::{self, Invocation};
+use lockstep_coordinator::cli::{self, Command, Invocation};
 use lockstep_coordinator::commands::train;
 use lockstep_telemetry::Terminal;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -27,7 +27,7 @@ pub fn counts_folder() -> Option<PathBuf> {
 pub fn play(folder: &Path) -> ExitCode {
     let parsed = cli::parse(std::env::args_os()).unwrap();
     let (role, code) = match parsed.invocation {
-        Invocation::Worker(arguments) => ("worker", lockstep_worker::cli::main(arguments, &parsed.variables)),
+        Invocation::Command(Command::Worker(arguments)) => ("worker", lockstep_worker::cli::main(arguments, &parsed.variables)),
         Invocation::Train(settings) => {
             let terminal = Terminal::stderr();
             let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("info")).with_ansi(false);

@@ -20,7 +20,7 @@ use ndarray::{ArrayView1, ArrayView3};
 use serde_json::{Map, Value, json};
 
 use super::threads::together;
-use crate::cli::EXIT_DONE;
+use crate::exit::EXIT_DONE;
 
 /// Multiply-adds of one example, forward and backward, if every term of every layer is computed.
 const DENSE_MULTIPLY_ADDS: u64 = 2_173_440;

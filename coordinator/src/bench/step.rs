@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::Interrupted;
 use super::threads::together;
 use crate::batches::Batches;
-use crate::cli::EXIT_DONE;
+use crate::exit::EXIT_DONE;
 use crate::own_command::own_command;
 use crate::run::{Signals, exit_code};
 use crate::runtime;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::{EXIT_DONE, EXIT_FAILED};
+use crate::exit::{EXIT_DONE, EXIT_FAILED};
 use crate::run::{Signals, exit_code};
 use crate::run_directory::RunDirectory;
 use crate::runtime;

@@ -1,49 +1,25 @@
-//! The command line of `coordinator`: flags, environment variables, subcommands, help texts and exit codes.
+//! The command line of `coordinator`: flags, environment variables, subcommands and help texts.
 //!
 //! Turns arguments into an [`Invocation`], or into an error that says what to type instead. What a value may be is
-//! decided in `settings`; nothing here acts on anything.
+//! decided in `settings`. The arguments of a subcommand stand beside it, in `commands`.
 
 mod train_arguments;
 
-use std::{
-    ffi::{OsStr, OsString},
-    io::{self, Write},
-    net::SocketAddr,
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-    thread,
-};
+use std::ffi::OsString;
+use std::io::{self, Write};
 
+use clap::builder::BoolishValueParser;
 use clap::{
-    ArgAction, ArgMatches, Args, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand,
-    ValueEnum, builder::BoolishValueParser, value_parser,
+    ArgAction, ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand,
 };
-
 use lockstep_worker::instruction_set::{self, ForcedCpuError};
 use lockstep_worker::variables::{self, PREFIX, Variables};
 
 use crate::bench::Bench;
-use crate::commands::compare;
-use crate::commands::report;
-use crate::commands::verify;
-use crate::commands::{evaluate, export, predict};
-use crate::settings::{HostName, Settings, SettingsError, address, nearest::nearest};
-pub(crate) use train_arguments::TrainArguments;
-
-/// The run is done.
-pub const EXIT_DONE: u8 = 0;
-/// Data, input, output or divergence.
-pub const EXIT_FAILED: u8 = 1;
-/// Usage, flags or configuration.
-pub const EXIT_USAGE: u8 = 2;
-/// All workers are lost; another attempt may succeed (`EX_TEMPFAIL`).
-pub const EXIT_WORKERS_LOST: u8 = 75;
-/// After SIGHUP.
-pub const EXIT_HUNG_UP: u8 = 129;
-/// After SIGINT.
-pub const EXIT_INTERRUPTED: u8 = 130;
-/// After SIGTERM.
-pub const EXIT_TERMINATED: u8 = 143;
+use crate::commands::{compare, data, evaluate, export, predict, report, show, verify};
+use crate::exit::EXIT_USAGE;
+use crate::settings::{Settings, SettingsError, nearest::nearest, processors};
+use train_arguments::TrainArguments;
 
 /// Variables of that prefix that are no flag: the instruction set that is forced, where the test-suite finds MNIST,
 /// and the place at which it has a process die.
@@ -90,11 +66,11 @@ struct Cli {
 
 /// What to do instead of training.
 #[derive(Subcommand)]
-enum Command {
+pub enum Command {
     /// Download, verify or look at the training data
-    Data(DataArguments),
+    Data(data::Arguments),
     /// Recompute steps of a run and compare them with its log
-    Verify(VerifyArguments),
+    Verify(verify::Arguments),
     /// Write a run's model for PyTorch, ONNX or TensorFlow.js
     Export(export::Arguments),
     /// Measure a model on the test set: loss, accuracy, precision and recall of each digit
@@ -102,7 +78,7 @@ enum Command {
     /// Say which digit is drawn in an image
     Predict(predict::Arguments),
     /// Show a run that is over, or was interrupted, as the dashboard shows one that is under way
-    Show(ShowArguments),
+    Show(show::Arguments),
     /// Put runs side by side: settings, results, curves, and the step at which their bits part
     Compare(compare::Arguments),
     /// Write the report of a run that is over, or was interrupted, again: one page without a server
@@ -117,94 +93,6 @@ enum Command {
     Worker(lockstep_worker::cli::Arguments),
 }
 
-#[derive(Args)]
-struct DataArguments {
-    #[command(subcommand)]
-    command: DataCommand,
-}
-
-/// Which steps of which run to recompute.
-#[derive(Args)]
-struct VerifyArguments {
-    /// Folder of the run
-    #[arg(value_name = "RUN_DIR")]
-    run_dir: PathBuf,
-    /// First step to recompute
-    #[arg(long, value_name = "STEP", default_value_t = 1, allow_negative_numbers = true)]
-    #[arg(value_parser = value_parser!(u64).range(1..))]
-    from: u64,
-    /// Last step to recompute [default: the last one that the run has got to]
-    #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
-    #[arg(value_parser = value_parser!(u64).range(1..))]
-    to: Option<u64>,
-    /// Folder of the data [default: where the run had them]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Threads to compute with [default: processors]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[arg(value_parser = value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
-}
-
-/// Which run to show, and where.
-#[derive(Args)]
-struct ShowArguments {
-    /// Folder of the run
-    #[arg(value_name = "RUN_DIR")]
-    run_dir: PathBuf,
-    /// Where the page is served; port 0 takes a free one
-    #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
-    #[arg(value_parser = address::parse)]
-    dashboard: SocketAddr,
-    /// A name of yours by which a browser or proxy asks for the page; several with commas
-    #[arg(long, env = "LOCKSTEP_DASHBOARD_HOST", value_name = "NAME", value_delimiter = ',')]
-    dashboard_host: Vec<HostName>,
-    /// Allow --dashboard on an address that other machines reach
-    #[arg(long, env = "LOCKSTEP_INSECURE")]
-    insecure: bool,
-    /// Folder of the data, for the test digits [default: where the run had them]
-    #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-}
-
-/// Work on the training data.
-#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
-pub enum DataCommand {
-    /// Download MNIST from its public mirrors and verify it
-    Download {
-        /// Folder to put the files into [default: the cache folder]
-        #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-    },
-    /// Check that the four MNIST files are complete, and compare their SHA-256
-    Verify {
-        /// Folder of the files [default: --data-dir, else the cache folder]
-        #[arg(value_name = "DIR", env = "LOCKSTEP_DATA_DIR")]
-        data_dir: Option<PathBuf>,
-    },
-    /// Draw 100 training images as one PNG
-    Picture {
-        /// File to write
-        #[arg(long, value_name = "FILE.png")]
-        out: PathBuf,
-        /// Which images
-        #[arg(long, value_name = "NAME", default_value = "digits")]
-        dataset: PictureDataset,
-        /// Folder of the MNIST files [default: the cache folder]
-        #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-    },
-}
-
-/// Which images `data picture` draws.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum PictureDataset {
-    /// Digits generated by the program itself
-    Digits,
-    /// MNIST
-    Mnist,
-}
-
 /// What the user asked for, and by which variables of the environment, if by any.
 pub struct Parsed {
     /// What to do.
@@ -217,37 +105,8 @@ pub struct Parsed {
 pub enum Invocation {
     /// Train.
     Train(Box<Settings>),
-    /// Work on the training data.
-    Data(DataCommand),
-    /// Recompute steps of a run and compare them with what its directory says.
-    Verify(verify::Request),
-    /// Write a model for another program.
-    Export(export::Arguments),
-    /// Measure a model on a test set.
-    Evaluate(evaluate::Arguments),
-    /// Classify images.
-    Predict(predict::Arguments),
-    /// Show a run from its files.
-    Show {
-        /// Folder of the run; whether there is one is not looked at.
-        run_dir: PathBuf,
-        /// Where the page is served.
-        dashboard: SocketAddr,
-        /// Names by which it may be asked besides its own.
-        dashboard_hosts: Vec<HostName>,
-        /// Folder of the data.
-        data_dir: Option<PathBuf>,
-    },
-    /// Put runs side by side.
-    Compare(compare::Arguments),
-    /// Write the report of a run from its files.
-    Report(report::Arguments),
-    /// Train under faults.
-    Chaos(crate::chaos::Arguments),
-    /// Measure.
-    Bench(Bench),
-    /// Be a worker.
-    Worker(lockstep_worker::cli::Arguments),
+    /// Something else.
+    Command(Command),
 }
 
 /// The command line was not understood, asked for help, or asks for what no run can have.
@@ -300,56 +159,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Us
 
 fn invocation(cli: Cli, matches: &ArgMatches) -> Result<Invocation, SettingsError> {
     Ok(match cli.command {
-        Some(Command::Data(data)) => Invocation::Data(data.command),
-        Some(Command::Verify(arguments)) => verify_request(arguments)?,
-        Some(Command::Export(arguments)) => Invocation::Export(arguments),
-        Some(Command::Evaluate(arguments)) => Invocation::Evaluate(arguments),
-        Some(Command::Predict(arguments)) => Invocation::Predict(arguments),
-        Some(Command::Show(arguments)) => show(arguments)?,
-        Some(Command::Compare(arguments)) => Invocation::Compare(arguments),
-        Some(Command::Report(arguments)) => Invocation::Report(arguments),
-        Some(Command::Chaos(arguments)) => Invocation::Chaos(arguments),
-        Some(Command::Bench(bench)) => Invocation::Bench(bench),
-        Some(Command::Worker(worker)) => Invocation::Worker(worker),
-        None => Invocation::Train(Box::new(Settings::resolve(&cli.train, matches, processors())?)),
-    })
-}
-
-/// The settings that the run in `run_dir` would go on with if nobody asked for others, whatever the environment says.
-///
-/// # Errors
-///
-/// [`UsageError`], if there is no run, or its `config.toml` is none.
-pub fn settings_of_run(run_dir: &Path) -> Result<Settings, UsageError> {
-    let deaf = variables::without(command(), &|_| false);
-    let arguments = [OsStr::new("coordinator"), OsStr::new("--resume"), run_dir.as_os_str()];
-    let matches = deaf.try_get_matches_from(arguments)?;
-    let cli = Cli::from_arg_matches(&matches)?;
-    Settings::resolve(&cli.train, &matches, processors())
-        .map_err(|error| UsageError::Settings { error: error.into(), variables: Variables::default() })
-}
-
-fn verify_request(arguments: VerifyArguments) -> Result<Invocation, SettingsError> {
-    let VerifyArguments { run_dir, from, to, data_dir, threads } = arguments;
-    match to {
-        Some(to) if to < from => Err(SettingsError::StepsReversed { from, to }),
-        _ => {
-            let threads = threads.and_then(NonZeroU32::new).unwrap_or_else(processors);
-            Ok(Invocation::Verify(verify::Request { run_dir, data_dir, from, to, threads }))
-        }
-    }
-}
-
-fn show(arguments: ShowArguments) -> Result<Invocation, SettingsError> {
-    let ShowArguments { run_dir, dashboard, dashboard_host, insecure, data_dir } = arguments;
-    Settings::check_dashboard(dashboard, insecure)?;
-    Ok(Invocation::Show { run_dir, dashboard, dashboard_hosts: dashboard_host, data_dir })
-}
-
-/// An error and its causes in one line; some errors have named their cause already.
-pub fn sentence(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |sentence, cause| {
-        if sentence.contains(&cause) { sentence } else { format!("{sentence}: {cause}") }
+        Some(command) => Invocation::Command(command),
+        None => Invocation::Train(Box::new(Settings::resolve(cli.train.asked(matches), processors())?)),
     })
 }
 
@@ -410,13 +221,6 @@ pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<Strin
             None => format!("the environment variable {name} is unknown and ignored"),
         })
         .collect()
-}
-
-fn processors() -> NonZeroU32 {
-    thread::available_parallelism()
-        .ok()
-        .and_then(|processors| NonZeroU32::try_from(processors).ok())
-        .unwrap_or(NonZeroU32::MIN)
 }
 
 #[cfg(test)]

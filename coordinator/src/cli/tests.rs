@@ -1,8 +1,11 @@
 //! Tests of the command line.
 
+mod settings;
 mod variables;
 
 use super::*;
+use crate::commands::data::{DataCommand, PictureDataset};
+use crate::exit::EXIT_DONE;
 
 fn parsed(arguments: &[&str]) -> Result<Invocation, UsageError> {
     parse(["coordinator"].iter().chain(arguments).map(OsString::from)).map(|parsed| parsed.invocation)
@@ -65,7 +68,7 @@ fn switches_can_be_turned_off_again() {
 #[test]
 fn data_subcommands() {
     let data = |arguments: &[&str]| match parsed(arguments) {
-        Ok(Invocation::Data(command)) => command,
+        Ok(Invocation::Command(Command::Data(data))) => data.command,
         _ => panic!("{arguments:?}"),
     };
     assert_eq!(data(&["data", "download"]), DataCommand::Download { data_dir: None });
@@ -92,16 +95,12 @@ fn data_subcommands() {
 #[test]
 fn verify_takes_a_run_and_a_range_of_steps() {
     let verify = |arguments: &[&str]| match parsed(&[&["verify"], arguments].concat()) {
-        Ok(Invocation::Verify(request)) => (request.run_dir, request.from, request.to, request.threads.get()),
+        Ok(Invocation::Command(Command::Verify(run))) => (run.run_dir, run.from, run.to, run.threads),
         _ => panic!("{arguments:?}"),
     };
-    assert_eq!(verify(&["r"]), ("r".into(), 1, None, processors().get()));
+    assert_eq!(verify(&["r"]), ("r".into(), 1, None, None));
     let all = ["--from", "3", "r", "--to", "3", "--threads", "2"];
-    assert_eq!(verify(&all), ("r".into(), 3, Some(3), 2));
-    assert_eq!(
-        refusal(&["verify", "r", "--from", "4", "--to", "3"]),
-        "--from is 4 but --to is 3; the first step must not come after the last one"
-    );
+    assert_eq!(verify(&all), ("r".into(), 3, Some(3), Some(2)));
     assert!(refusal(&["verify"]).contains("<RUN_DIR>"));
     for wrong in [["--from", "0"], ["--to", "0"], ["--to", "-1"], ["--threads", "0"], ["--threads", "1025"]] {
         assert!(refusal(&[&["verify", "r"][..], &wrong].concat()).contains(wrong[0]), "{wrong:?}");
@@ -111,7 +110,7 @@ fn verify_takes_a_run_and_a_range_of_steps() {
 #[test]
 fn compare_takes_two_to_sixteen_runs() {
     let parsed_runs = |count: usize| match parsed(&[&["compare"], &vec!["run"; count][..]].concat()) {
-        Ok(Invocation::Compare(arguments)) => Some(arguments.run_dirs.len()),
+        Ok(Invocation::Command(Command::Compare(arguments))) => Some(arguments.run_dirs.len()),
         _ => None,
     };
     assert_eq!([0, 1, 2, 16, 17].map(parsed_runs), [None, None, Some(2), Some(16), None]);
@@ -119,10 +118,10 @@ fn compare_takes_two_to_sixteen_runs() {
 
 #[test]
 fn bench_kernels_refuses_what_it_cannot_measure() {
-    assert!(matches!(parsed(&["bench", "kernels"]), Ok(Invocation::Bench(_))));
+    assert!(matches!(parsed(&["bench", "kernels"]), Ok(Invocation::Command(Command::Bench(_)))));
     let all =
         ["bench", "kernels", "--layer", "conv2", "--layer", "dense1", "--cpu", "scalar", "--seconds", "0.5"];
-    assert!(matches!(parsed(&all), Ok(Invocation::Bench(_))));
+    assert!(matches!(parsed(&all), Ok(Invocation::Command(Command::Bench(_)))));
     for (wrong, parts) in [
         (["--layer", "conv9"], ["'conv9'", "--layer", "conv1, conv2, conv3, dense1, dense2"]),
         (["--cpu", "sse9"], ["'sse9'", "--cpu", "this machine has "]),
@@ -144,7 +143,7 @@ fn flags_of_a_training_run_do_not_go_with_a_subcommand() {
 #[test]
 fn the_worker_subcommand_takes_the_arguments_of_the_worker() {
     let arguments = ["worker", "--coordinator", "http://127.0.0.1:1", "--threads", "2", "--name", "local-0"];
-    assert!(matches!(parsed(&arguments), Ok(Invocation::Worker(_))));
+    assert!(matches!(parsed(&arguments), Ok(Invocation::Command(Command::Worker(_)))));
 }
 
 #[test]

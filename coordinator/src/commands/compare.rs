@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::cli::{EXIT_DONE, EXIT_FAILED};
 use crate::commands::say;
 use crate::comparison::report::Report;
 use crate::comparison::run::Run;
 use crate::comparison::{curves, plot, table};
+use crate::exit::{EXIT_DONE, EXIT_FAILED};
 use crate::run_directory::user_file;
 
 /// Which runs, and how to show them.

@@ -19,10 +19,10 @@ use ndarray::ArrayView2;
 use serde::Serialize;
 
 use super::model_source::{Model, ModelOfRun};
-use super::{percent, say};
+use super::{dataset, percent, say};
 use crate::batches::Batches;
-use crate::cli::EXIT_DONE;
 use crate::commands::data::DownloadDisplay;
+use crate::exit::EXIT_DONE;
 use crate::run_directory::RunDirectory;
 use crate::run_directory::model_file::one_line;
 use crate::run_directory::user_file;
@@ -37,7 +37,7 @@ pub struct Arguments {
     #[arg(value_name = "RUN_DIR|FILE")]
     pub model: PathBuf,
     /// Which test set [default: that of the run; auto for a file]
-    #[arg(long, env = "LOCKSTEP_DATASET", value_name = "NAME")]
+    #[arg(long, env = "LOCKSTEP_DATASET", value_name = "NAME", value_parser = dataset())]
     pub dataset: Option<DatasetChoice>,
     /// Folder of the four MNIST files, plain or .gz [default: that of the run, else the cache folder]
     #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR")]

@@ -10,7 +10,7 @@ use lockstep_interchange::{onnx, pytorch, tfjs};
 use lockstep_telemetry::Terminal;
 
 use super::model_source::Model;
-use crate::cli::EXIT_DONE;
+use crate::exit::EXIT_DONE;
 use crate::run_directory::model_file::one_line;
 use crate::run_directory::user_file;
 

@@ -13,7 +13,11 @@ pub mod verify;
 
 use std::io::{ErrorKind, Write};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use crate::run_directory::stored_run::StoredRun;
+use crate::settings::{DatasetChoice, Settings};
 
 /// Prints on standard error what would be beside a result on standard output.
 pub(crate) fn say_aside(text: &str) -> Result<()> {
@@ -31,6 +35,18 @@ pub(crate) fn say(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The settings that a run would go on with if nobody asked for others.
+pub(crate) fn settings_of(run: &StoredRun) -> Result<Settings> {
+    // What a run has is no wrong usage of the command that reads it.
+    Settings::of_run(run.directory.path()).map_err(|error| anyhow!("{error}"))
+}
+
+/// The parser of `--dataset`.
+pub(crate) fn dataset() -> impl TypedValueParser<Value = DatasetChoice> {
+    let names = DatasetChoice::ALL.map(|choice| PossibleValue::new(choice.name()).help(choice.meaning()));
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<DatasetChoice>())
 }
 
 /// A share of 0 to 1 in percent, as the summary of a run shows it.

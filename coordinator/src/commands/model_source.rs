@@ -12,10 +12,10 @@ use lockstep_telemetry::{Status, Summary};
 use serde::Serialize;
 
 use crate::run_directory::RunDirectory;
+use crate::run_directory::identity::{RunIdentity, StoredIdentity};
 use crate::run_directory::model_file;
 use crate::run_directory::newest_weights::{Latest, Stored};
-use crate::run_directory::stored_run::PastRun;
-use crate::settings::{RunIdentity, StoredRun};
+use crate::run_directory::stored_run::StoredRun;
 
 /// Where runs lie that were given no directory.
 const RUNS: &str = "runs";
@@ -39,7 +39,7 @@ pub struct ModelOfRun {
     /// Its directory.
     pub directory: PathBuf,
     /// What it is.
-    pub stored: StoredRun,
+    pub stored: StoredIdentity,
     /// The step after which the run had these weights, if that is known.
     pub step: Option<u64>,
     /// Whether it ended there.
@@ -123,7 +123,7 @@ impl Model {
     }
 
     fn of_run(path: &Path) -> Result<Self> {
-        let PastRun { directory, stored, .. } = PastRun::open(path)?;
+        let StoredRun { directory, stored, .. } = StoredRun::open(path)?;
         let version = stored.identity.numerics_version;
         if version != NUMERICS_VERSION {
             bail!(

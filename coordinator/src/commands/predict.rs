@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::model_source::Model;
 use super::{percent, say};
-use crate::cli::EXIT_DONE;
+use crate::exit::EXIT_DONE;
 use crate::run_directory::model_file::one_line;
 use crate::run_directory::path_error::reason;
 

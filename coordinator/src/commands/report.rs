@@ -8,11 +8,12 @@ use anyhow::Result;
 use clap::Args;
 use lockstep_telemetry::Terminal;
 
-use crate::cli::{EXIT_DONE, sentence};
+use crate::commands::settings_of;
 use crate::commands::show::data_of;
+use crate::exit::{EXIT_DONE, sentence};
 use crate::observe::weight_norms;
 use crate::report;
-use crate::run_directory::stored_run::PastRun;
+use crate::run_directory::stored_run::StoredRun;
 use crate::run_directory::user_file;
 
 /// Which run to report on, and where to.
@@ -35,8 +36,8 @@ pub struct Arguments {
 ///
 /// If the run cannot be read or the file not be written.
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
-    let run = PastRun::open(&arguments.run_dir)?;
-    let mut settings = run.settings()?;
+    let run = StoredRun::open(&arguments.run_dir)?;
+    let mut settings = settings_of(&run)?;
     settings.offline = true;
     settings.data_dir = arguments.data_dir.clone().or(settings.data_dir);
     // Before the data, which take longer.

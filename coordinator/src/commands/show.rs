@@ -5,11 +5,12 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
+use clap::Args;
 use lockstep_checkpoint::{Disk, History, LogHeader};
 use lockstep_dataset::{Dataset, validation_examples};
 use lockstep_model::into_le_bytes;
@@ -17,36 +18,52 @@ use lockstep_proto::RunId;
 use lockstep_telemetry::{EvaluationKind, EvaluationRecord, Sink, Summary, Terminal};
 
 use crate::batches;
-use crate::cli::{EXIT_DONE, sentence};
-use crate::commands::train;
+use crate::commands::{settings_of, train};
 use crate::dashboard::{Cursor, Dashboard, Digits, Ended, Facts, RunFiles, restore};
+use crate::exit::{EXIT_DONE, sentence};
 use crate::run::Signals;
 use crate::run_directory::newest_weights::Latest;
-use crate::run_directory::stored_run::PastRun;
+use crate::run_directory::stored_run::StoredRun;
 use crate::run_directory::workers_file;
 use crate::runtime;
-use crate::settings::{HostName, Settings};
+use crate::settings::{HostName, Settings, address};
 use crate::start::initial_weights::Initial;
 
-/// Serves the page of the run in `run_dir` on `address`, also to who comes by the names that are `vouched` for; the data,
-/// for its test digits, are looked for in `data_dir`, else where the run had them. Returns the exit code.
+/// Which run to show, and where.
+#[derive(Args)]
+pub struct Arguments {
+    /// Folder of the run
+    #[arg(value_name = "RUN_DIR")]
+    pub run_dir: PathBuf,
+    /// Where the page is served; port 0 takes a free one
+    #[arg(long, env = "LOCKSTEP_DASHBOARD", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    #[arg(value_parser = address::parse)]
+    pub dashboard: SocketAddr,
+    /// A name of yours by which a browser or proxy asks for the page; several with commas
+    #[arg(long, env = "LOCKSTEP_DASHBOARD_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub dashboard_host: Vec<HostName>,
+    /// Allow --dashboard on an address that other machines reach
+    #[arg(long, env = "LOCKSTEP_INSECURE")]
+    pub insecure: bool,
+    /// Folder of the data, for the test digits [default: where the run had them]
+    #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Serves the page of a run until Ctrl-C; returns the exit code.
 ///
 /// # Errors
 ///
 /// If the run cannot be read or the address cannot be had.
-pub fn show(
-    run_dir: &Path,
-    address: SocketAddr,
-    vouched: Vec<HostName>,
-    data_dir: Option<PathBuf>,
-    terminal: &Terminal,
-) -> Result<u8> {
-    let run = PastRun::open(run_dir)?;
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
+    let Arguments { run_dir, dashboard, dashboard_host, insecure, data_dir } = arguments;
+    Settings::check_dashboard(*dashboard, *insecure)?;
+    let run = StoredRun::open(run_dir)?;
     let directory = &run.directory;
-    let mut settings = run.settings()?;
+    let mut settings = settings_of(&run)?;
     settings.offline = true;
-    settings.data_dir = data_dir.or(settings.data_dir);
-    let dashboard = Dashboard::start(address, vouched, Router::new())?;
+    settings.data_dir = data_dir.clone().or(settings.data_dir);
+    let dashboard = Dashboard::start(*dashboard, dashboard_host.clone(), Router::new())?;
     let mut shared = dashboard.shared();
     restore(&mut shared, directory, RunId(run.stored.run_id))
         .with_context(|| format!("cannot read the records in {}", run_dir.display()))?;
@@ -103,7 +120,7 @@ pub fn show(
     Ok(EXIT_DONE)
 }
 
-fn facts(run: &PastRun, settings: &Settings) -> Facts {
+fn facts(run: &StoredRun, settings: &Settings) -> Facts {
     let identity = &run.stored.identity;
     let all = u32::try_from(identity.examples).unwrap_or(u32::MAX);
     let train_examples = all - validation_examples(all as usize, identity.validation_split) as u32;
@@ -129,8 +146,8 @@ fn facts(run: &PastRun, settings: &Settings) -> Facts {
 /// # Errors
 ///
 /// If the log cannot be read.
-fn gaps(run: &PastRun, summary: Option<&Summary>) -> Result<Vec<RangeInclusive<u64>>> {
-    let PastRun { directory, stored, .. } = run;
+fn gaps(run: &StoredRun, summary: Option<&Summary>) -> Result<Vec<RangeInclusive<u64>>> {
+    let StoredRun { directory, stored, .. } = run;
     let header = LogHeader::new(stored.run_id, &serde_json::to_string(&stored.identity)?);
     let history = History::read(Arc::new(Disk), &directory.steps_log(), &header)?;
     let mut gaps = history.gaps().to_vec();

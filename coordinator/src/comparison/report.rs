@@ -199,7 +199,7 @@ mod tests {
     use lockstep_checkpoint::History;
 
     use super::*;
-    use crate::settings::{RunIdentity, StoredRun};
+    use crate::run_directory::identity::{RunIdentity, StoredIdentity};
 
     /// A run that has only a log.
     fn run(directory: &str, seed: u64, digests: &[u8]) -> Run {
@@ -217,7 +217,7 @@ mod tests {
         };
         Run {
             directory: directory.to_string(),
-            stored: StoredRun { run_id: [1; 16], identity, fallback: None },
+            stored: StoredIdentity { run_id: [1; 16], identity, fallback: None },
             fields: Vec::new(),
             history: History::default(),
             logged: logged(0, digests),

@@ -14,9 +14,9 @@ use super::curves::CurvePoint;
 use super::differences::Fields;
 use super::parting::Logged;
 use crate::dashboard::{Cursor, Facts, Shared, restore};
+use crate::run_directory::identity::StoredIdentity;
 use crate::run_directory::newest_weights::summary;
-use crate::run_directory::stored_run::PastRun;
-use crate::settings::StoredRun;
+use crate::run_directory::stored_run::StoredRun;
 
 /// Everything that is compared of a run.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Run {
     /// Its folder, as it was named.
     pub directory: String,
     /// What it is.
-    pub stored: StoredRun,
+    pub stored: StoredIdentity,
     /// Its identity and its settings.
     pub fields: Fields,
     /// What its log says as a whole.
@@ -47,7 +47,7 @@ impl Run {
     /// If there is none, or a file of it is of another version of this program, of another run, or damaged. Torn ends
     /// of logs are not: they are left out.
     pub fn read(path: &Path) -> Result<Self> {
-        let PastRun { directory, stored, configuration } = PastRun::open(path)?;
+        let StoredRun { directory, stored, configuration } = StoredRun::open(path)?;
         let header = LogHeader::new(stored.run_id, &serde_json::to_string(&stored.identity)?);
         let mut logged = Vec::new();
         let history = History::visit(Arc::new(Disk), &directory.steps_log(), &header, |record| {
@@ -89,7 +89,7 @@ impl Run {
 }
 
 /// The identity, then what else `config.toml` has; what a resumed run was told later is in its summary.
-fn fields(configuration: &str, stored: &StoredRun, summary: Option<&Summary>) -> Fields {
+fn fields(configuration: &str, stored: &StoredIdentity, summary: Option<&Summary>) -> Fields {
     let mut fields: Fields =
         stored.identity.fields().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
     for (key, value) in Facts::default().with_configuration(configuration).configuration {

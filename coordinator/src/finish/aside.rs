@@ -8,7 +8,7 @@ use anyhow::Result;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
-use crate::cli::sentence;
+use crate::exit::sentence;
 
 /// Does `work` on a thread of its own; here, if the system has none.
 pub fn aside<T, W>(name: &str, work: W) -> impl Future<Output = T> + use<T, W>

@@ -15,8 +15,8 @@ use lockstep_dataset::Examples;
 use lockstep_telemetry::{Sink, Terminal};
 use tokio::sync::mpsc;
 
-use crate::cli::EXIT_FAILED;
 use crate::dashboard::{Dashboard, Ended};
+use crate::exit::EXIT_FAILED;
 use crate::local_workers::LocalWorkers;
 use crate::report as html_report;
 use crate::run::{Run, Signals};

@@ -9,14 +9,15 @@ use lockstep_control::Outcome;
 use lockstep_proto::RunId;
 use lockstep_telemetry::{SchemaVersion, Status, Summary};
 
-use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
+use crate::exit::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
 use crate::failpoints::CrashingDisk;
 use crate::finish::Piece;
 use crate::run::exit_code;
 use crate::run::totals::Results;
 use crate::run_directory::RunDirectory;
+use crate::run_directory::identity::RunIdentity;
 use crate::run_directory::model_file;
-use crate::settings::{RunIdentity, Settings};
+use crate::settings::Settings;
 use crate::trainer::Trainer;
 
 /// How a run ended, for who reads.

@@ -23,12 +23,12 @@ use lockstep_proto::RunId;
 use lockstep_telemetry::{Summary, WorkersRecord};
 
 use crate::charts::escaped as escape;
-use crate::cli::sentence;
 use crate::dashboard::{Ended, Facts};
+use crate::exit::sentence;
 use crate::observe::weight_norms::{self, COLUMNS};
 use crate::run_directory::RunDirectory;
 use crate::run_directory::newest_weights::{Latest, Stored};
-use crate::run_directory::stored_run::PastRun;
+use crate::run_directory::stored_run::StoredRun;
 use crate::run_directory::workers_file;
 use records::Records;
 
@@ -75,8 +75,8 @@ struct Predicted {
 /// # Errors
 ///
 /// If one of them is there and cannot be read.
-pub fn read(run: &PastRun) -> Result<Story> {
-    let PastRun { directory, stored, configuration } = run;
+pub fn read(run: &StoredRun) -> Result<Story> {
+    let StoredRun { directory, stored, configuration } = run;
     let records = Records::read(directory, RunId(stored.run_id))
         .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
     let steps = records.view.progress.step;
@@ -147,7 +147,7 @@ fn page_within(limit: Duration, directory: &RunDirectory, digits: Examples) -> R
     let path = directory.path().to_path_buf();
     let (sender, receiver) = mpsc::sync_channel(1);
     let make = move || {
-        let story = PastRun::open(&path).and_then(|run| read(&run));
+        let story = StoredRun::open(&path).and_then(|run| read(&run));
         // Nobody waits for it any longer, perhaps.
         let _ = sender.send(story.map(|story| story.page(Ok(digits))));
     };

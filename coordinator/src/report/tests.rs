@@ -39,7 +39,8 @@ fn names_and_events_are_words_and_never_markup() {
         events.push_str(&format!("{event}\n"));
     }
     fs::write(directory.events(), events).unwrap();
-    let page = read(&PastRun::open(directory.path()).unwrap()).unwrap().page(Err("<i>none</i>".to_string()));
+    let page =
+        read(&StoredRun::open(directory.path()).unwrap()).unwrap().page(Err("<i>none</i>".to_string()));
     for markup in ["<img", "<script", "<i>none", "run <one>", "' onload", "\" onload"] {
         assert!(!page.contains(markup), "{markup}");
     }
@@ -53,7 +54,7 @@ fn names_and_events_are_words_and_never_markup() {
 #[test]
 fn digits_that_stood_in_for_mnist_are_said_to_be_none() {
     let (_folder, directory) = run();
-    let page = || read(&PastRun::open(directory.path()).unwrap()).unwrap().page(Err("none".to_string()));
+    let page = || read(&StoredRun::open(directory.path()).unwrap()).unwrap().page(Err("none".to_string()));
     let sentence = "trained on generated digits, not on MNIST, which could not be had";
     assert!(!page().contains(sentence), "they were chosen");
     let fell_back = CONFIG.replace("\n\n[identity]", "\ndataset-fallback = \"no mirror\"\n\n[identity]");
@@ -64,8 +65,9 @@ fn digits_that_stood_in_for_mnist_are_said_to_be_none() {
 #[test]
 fn what_a_run_without_records_lacks_is_said() {
     let (_folder, directory) = run();
-    let page =
-        read(&PastRun::open(directory.path()).unwrap()).unwrap().page(Ok(lockstep_dataset::digits_test(100)));
+    let page = read(&StoredRun::open(directory.path()).unwrap())
+        .unwrap()
+        .page(Ok(lockstep_dataset::digits_test(100)));
     for sentence in [
         "There are no curves: metrics.jsonl has no steps",
         "The run has no weights yet to predict digits with.",
@@ -111,7 +113,7 @@ fn all_steps_and_workers_are_counted_and_what_is_not_finite_is_drawn_as_nothing(
     assert_eq!((records.totals.steps, records.totals.workers), (3001, Some((1, 3))));
     assert_eq!((records.members.len(), records.joined_besides, records.events), (64, 36, 100));
     assert_eq!(records.curve.last().unwrap().0, 3001, "the last step is in the curve");
-    let page = read(&PastRun::open(directory.path()).unwrap()).unwrap().page(Err(String::new()));
+    let page = read(&StoredRun::open(directory.path()).unwrap()).unwrap().page(Err(String::new()));
     assert!(page.contains("<title>training, step 3001: 50.00 %, smoothed 50.00 %</title>"));
     assert!(page.contains("<td>5.00 ms</td><td>50.0 %</td>"), "waiting");
     assert!(page.contains("From 1 to 3 workers") && page.contains("Others joined 36 times"));

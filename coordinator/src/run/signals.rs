@@ -7,7 +7,7 @@ use lockstep_control::Signal;
 use lockstep_worker::signals;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
-use crate::cli::{EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED};
+use crate::exit::{EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED};
 
 /// The operator's signals, or nothing where none can come.
 pub struct Signals(Vec<(Signal, SignalStream)>);

@@ -4,12 +4,13 @@
 //! taken away again if it comes to nothing (`created`). Writes no file itself and reads no clock; the time comes in.
 
 mod created;
+pub mod identity;
 pub mod model_file;
 pub mod newest_weights;
 pub(crate) mod path_error;
 mod residents;
 pub mod stored_run;
-pub(crate) mod user_file;
+pub mod user_file;
 mod utc;
 pub(crate) mod workers_file;
 

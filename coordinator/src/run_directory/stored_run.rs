@@ -5,22 +5,21 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
-use crate::cli;
+use crate::run_directory::identity::{StoredIdentity, read_configuration};
 use crate::run_directory::path_error;
 use crate::run_directory::{RunDirectory, RunDirectoryError};
-use crate::settings::{Settings, SettingsError, StoredRun, read_configuration};
 
 /// A run that was begun, finished or not.
-pub struct PastRun {
+pub struct StoredRun {
     /// Where it lies.
     pub directory: RunDirectory,
     /// What it is.
-    pub stored: StoredRun,
+    pub stored: StoredIdentity,
     /// The text of its `config.toml`.
     pub configuration: String,
 }
 
-impl PastRun {
+impl StoredRun {
     /// The run in the folder `path`.
     ///
     /// # Errors
@@ -38,30 +37,12 @@ impl PastRun {
             }
             other => other.into(),
         })?;
-        let configuration = read_configuration(&directory.config()).map_err(reason)?;
-        let stored = StoredRun::of(&configuration, &directory.config()).map_err(reason)?;
+        let path = directory.config();
+        let configuration = read_configuration(&path).map_err(|error| {
+            anyhow!("cannot read {}: {}", path.display(), path_error::reason(&path, &error))
+        })?;
+        let stored = StoredIdentity::parse(&configuration)
+            .map_err(|message| anyhow!("{} does not say which run it is: {message}", path.display()))?;
         Ok(Self { directory, stored, configuration })
-    }
-
-    /// The settings that it would go on with if nobody asked for others.
-    ///
-    /// # Errors
-    ///
-    /// If its `config.toml` is none that this program wrote.
-    pub fn settings(&self) -> Result<Settings> {
-        // What a run has is no wrong usage of the command that reads it.
-        cli::settings_of_run(self.directory.path()).map_err(|error| anyhow!("{error}"))
-    }
-}
-
-fn reason(error: SettingsError) -> anyhow::Error {
-    match error {
-        SettingsError::NotResumable { path, message } => {
-            anyhow!("{} does not say which run it is: {message}", path.display())
-        }
-        SettingsError::ConfigUnreadable { path, source } => {
-            anyhow!("cannot read {}: {}", path.display(), path_error::reason(&path, &source))
-        }
-        other => anyhow!("{other}"),
     }
 }

@@ -13,10 +13,17 @@ use lockstep_checkpoint::write_atomically;
 
 use crate::commands::{say, say_aside};
 use crate::run_directory::RunDirectory;
-use crate::settings::SettingsError;
 
 /// What stands for standard output in the place of a file.
 const STANDARD_OUTPUT: &str = "-";
+
+/// Two results are to go to standard output.
+#[derive(Debug, thiserror::Error)]
+#[error("--json and {flag} both write to standard output; name a file with {flag}, or leave --json out")]
+pub struct TwoResults {
+    /// The flag that names the other one's place.
+    flag: &'static str,
+}
 
 /// How a command says what it has to say besides its result, which goes to `result` if that is named: on standard output,
 /// unless the result goes there.
@@ -28,10 +35,10 @@ pub fn voice(result: Option<&Path>) -> fn(&str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`SettingsError::TwoResults`].
-pub fn refuse_two(result: Option<&Path>, flag: &'static str, json: bool) -> Result<(), SettingsError> {
+/// [`TwoResults`].
+pub fn refuse_two(result: Option<&Path>, flag: &'static str, json: bool) -> Result<(), TwoResults> {
     match result {
-        Some(path) if json && is_standard_output(path) => Err(SettingsError::TwoResults { flag }),
+        Some(path) if json && is_standard_output(path) => Err(TwoResults { flag }),
         _ => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use lockstep_model::Cpu;
 
-use crate::cli::EXIT_DONE;
+use crate::exit::EXIT_DONE;
 use crate::run::Signals;
 use crate::run_directory::{RunDirectory, compact_utc};
 use crate::runtime;

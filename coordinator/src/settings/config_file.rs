@@ -1,205 +1,77 @@
 //! The configuration file: TOML whose keys are the flags, read with `--config` and written as `config.toml`.
-//!
-//! One struct is read and written, so that a run's `config.toml` starts the same run again. It holds what the file
-//! says, unchecked; what is allowed is for `Settings` to decide.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, Read},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde::de::IgnoredAny;
 
-use super::{DatasetChoice, HostName, Period, SettingsError, TokenText, address, nearest::nearest};
+use super::flags::Flags;
+use super::{SettingsError, nearest::nearest};
+use crate::run_directory::identity::read_configuration;
 
-/// Every key, in the order in which they are written. `run-dir`, `timeline` and `token` are read but never written: the
-/// first two would make the next run collide with this one, the other is a secret. `threads-per-worker` is written only
-/// if it was asked for: else it follows from the processors of a machine, and the next one may have others.
-pub(super) const KEYS: [&str; 33] = [
-    "workers",
-    "external",
-    "listen",
-    "insecure",
-    "deadline",
-    "patience",
-    "max-restarts",
-    "dataset",
-    "data-dir",
-    "epochs",
-    "batch-size",
-    "learning-rate",
-    "seed",
-    "validation-split",
-    "micro-shards",
-    "examples",
-    "max-steps",
-    "init",
-    "offline",
-    "checkpoint-every",
-    "threads-per-worker",
-    "run-dir",
-    "json",
-    "token",
-    "no-metrics",
-    "no-tensorboard",
-    "timeline",
-    "timeline-every",
-    "no-progress",
-    "dashboard",
-    "dashboard-host",
-    "no-dashboard",
-    "stay",
-];
-
-/// The tables that `config.toml` has besides the keys.
+/// The tables that `config.toml` has besides the keys: what a run wrote about itself. They are accepted, so that it can
+/// be read back, and ignored: a new run has another id, and its identity follows from its own settings and data.
 const TABLES: [&str; 2] = ["run", "identity"];
 
-/// What a configuration file says; absent keys are left to the defaults.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub(super) struct ConfigFile {
-    pub workers: Option<u32>,
-    pub external: Option<bool>,
-    #[serde(deserialize_with = "address::deserialize")]
-    pub listen: Option<SocketAddr>,
-    pub insecure: Option<bool>,
-    pub deadline: Option<Period>,
-    pub patience: Option<Period>,
-    pub max_restarts: Option<u32>,
-    pub dataset: Option<DatasetChoice>,
-    pub data_dir: Option<PathBuf>,
-    pub epochs: Option<u32>,
-    pub batch_size: Option<u32>,
-    #[serde(deserialize_with = "some_shortest_f32")]
-    pub learning_rate: Option<f32>,
-    pub seed: Option<u64>,
-    pub validation_split: Option<f64>,
-    pub micro_shards: Option<u32>,
-    pub examples: Option<u32>,
-    pub max_steps: Option<u64>,
-    pub init: Option<PathBuf>,
-    pub offline: Option<bool>,
-    pub checkpoint_every: Option<Period>,
-    pub threads_per_worker: Option<u32>,
-    #[serde(skip_serializing)]
-    pub run_dir: Option<PathBuf>,
-    pub json: Option<bool>,
-    #[serde(skip_serializing)]
-    pub token: Option<TokenText>,
-    pub no_metrics: Option<bool>,
-    pub no_tensorboard: Option<bool>,
-    #[serde(skip_serializing)]
-    pub timeline: Option<PathBuf>,
-    pub timeline_every: Option<u64>,
-    pub no_progress: Option<bool>,
-    #[serde(deserialize_with = "address::deserialize")]
-    pub dashboard: Option<SocketAddr>,
-    pub dashboard_host: Option<Vec<HostName>>,
-    pub no_dashboard: Option<bool>,
-    pub stay: Option<bool>,
-    /// What a run wrote about itself. It is accepted, so that a `config.toml` can be read back, and ignored: a new
-    /// run has another id, and its identity follows from its own settings and data. `StoredRun` is who reads it.
-    #[serde(skip_serializing)]
-    pub run: Option<IgnoredAny>,
-    /// The same.
-    #[serde(skip_serializing)]
-    pub identity: Option<IgnoredAny>,
-}
-
-/// More than any configuration has; what is longer is none.
-const MAX_BYTES: u64 = 1 << 20;
-
-/// The text of a configuration file.
+/// The text of the file.
 ///
 /// # Errors
 ///
 /// [`SettingsError::ConfigUnreadable`].
-pub fn read_configuration(path: &Path) -> Result<String, SettingsError> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
-    let read = read.and_then(|bytes| match bytes as u64 > MAX_BYTES {
-        true => Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes"))),
-        false => Ok(text),
-    });
-    read.map_err(|source| SettingsError::ConfigUnreadable { path: path.to_path_buf(), source })
+pub(super) fn text(path: &Path) -> Result<String, SettingsError> {
+    read_configuration(path)
+        .map_err(|source| SettingsError::ConfigUnreadable { path: path.to_path_buf(), source })
 }
 
-impl ConfigFile {
-    /// Reads the file.
-    ///
-    /// # Errors
-    ///
-    /// [`SettingsError::ConfigUnreadable`], [`SettingsError::ConfigInvalid`] or [`SettingsError::UnknownKey`].
-    pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        let text = read_configuration(path)?;
-        let invalid = |error: toml::de::Error| SettingsError::ConfigInvalid {
-            path: path.to_path_buf(),
-            line: line_of(&text, error.span().map_or(0, |span| span.start)),
-            message: error.message().replace('\n', " "),
-        };
-        // Only the names: a `toml::Table` would refuse a seed above i64::MAX, which the struct takes.
-        let table: BTreeMap<String, IgnoredAny> = toml::from_str(&text).map_err(invalid)?;
-        if let Some(key) = table.keys().find(|key| ![&KEYS[..], &TABLES].concat().contains(&key.as_str())) {
-            let nearest = nearest(key, KEYS);
-            return Err(SettingsError::UnknownKey { path: path.to_path_buf(), key: key.clone(), nearest });
-        }
-        let file: Self = toml::from_str(&text).map_err(invalid)?;
-        // From wherever it is read: what a run's own file names lies beside it.
-        let beside = |init| path.parent().unwrap_or(Path::new("")).join(init);
-        Ok(Self { init: file.init.map(beside), ..file })
+/// Reads the file.
+///
+/// # Errors
+///
+/// [`SettingsError::ConfigUnreadable`], [`SettingsError::ConfigInvalid`] or [`SettingsError::UnknownKey`].
+pub(super) fn read(path: &Path) -> Result<Flags, SettingsError> {
+    let text = text(path)?;
+    let invalid = |error: toml::de::Error| SettingsError::ConfigInvalid {
+        path: path.to_path_buf(),
+        line: line_of(&text, error.span().map_or(0, |span| span.start)),
+        message: error.message().replace('\n', " "),
+    };
+    // Only the names: a `toml::Table` would refuse a seed above i64::MAX, which the struct takes.
+    let table: BTreeMap<String, IgnoredAny> = toml::from_str(&text).map_err(invalid)?;
+    let names = Flags::names();
+    if let Some(key) = table.keys().find(|key| !TABLES.contains(&key.as_str()) && !names.contains(key)) {
+        let nearest = nearest(key, names.iter().map(String::as_str)).map(str::to_owned);
+        return Err(SettingsError::UnknownKey { path: path.to_path_buf(), key: key.clone(), nearest });
     }
+    let flags: Flags = toml::from_str(&text).map_err(invalid)?;
+    // From wherever it is read: what a run's own file names lies beside it.
+    let beside = |init| path.parent().unwrap_or(Path::new("")).join(init);
+    Ok(Flags { init: flags.init.map(beside), ..flags })
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// TOML has only f64, and rounding a decimal number first to f64 and then to f32 is not always what parsing it as f32,
-/// as the flag does, gives. The shortest decimal form of the f64 is the number as it was written (up to 15 digits).
-pub(super) fn shortest_f32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
-    let value = f64::deserialize(deserializer)?;
-    value.to_string().parse().map_err(serde::de::Error::custom)
-}
-
-fn some_shortest_f32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f32>, D::Error> {
-    shortest_f32(deserializer).map(Some)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use lockstep_worker::Period;
 
-    fn read(text: &str) -> Result<ConfigFile, SettingsError> {
+    use super::*;
+    use crate::settings::{DatasetChoice, TokenText};
+
+    fn read(text: &str) -> Result<Flags, SettingsError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run.toml");
         std::fs::write(&path, text).unwrap();
-        ConfigFile::read(&path)
+        super::read(&path)
     }
 
     fn message(text: &str) -> String {
         let message = read(text).unwrap_err().to_string();
         assert!(!message.contains('\n'), "{message}");
         message
-    }
-
-    #[test]
-    fn every_flag_is_a_key() {
-        let flags: Vec<String> = crate::cli::command()
-            .get_arguments()
-            .filter_map(|argument| argument.get_long().map(str::to_owned))
-            .filter(|flag| {
-                !["help", "version", "config", "resume", "resume-or-start"].contains(&flag.as_str())
-            })
-            .collect();
-        let (mut flags, mut keys) = (flags, KEYS.map(str::to_owned).to_vec());
-        flags.sort();
-        keys.sort();
-        assert_eq!(flags, keys);
     }
 
     #[test]
@@ -244,7 +116,7 @@ mod tests {
             seed = 99
             "#;
         let file = read(text).unwrap();
-        let expected = ConfigFile {
+        let expected = Flags {
             workers: Some(2),
             external: Some(true),
             listen: Some("127.0.0.1:29400".parse().unwrap()),
@@ -278,14 +150,12 @@ mod tests {
             dashboard_host: Some(["a.example", "b.example"].map(|name| name.parse().unwrap()).to_vec()),
             no_dashboard: Some(true),
             stay: Some(true),
-            run: Some(IgnoredAny),
-            identity: Some(IgnoredAny),
         };
         // Beside the file, wherever that lies.
         let init = file.init.as_ref().unwrap();
         assert!(init.is_absolute() && init.ends_with("start.safetensors"), "{init:?}");
-        assert_eq!(ConfigFile { init: expected.init.clone(), ..file }, expected);
-        assert_eq!(read("").unwrap(), ConfigFile::default());
+        assert_eq!(Flags { init: expected.init.clone(), ..file }, expected);
+        assert_eq!(read("").unwrap(), Flags::default());
     }
 
     #[test]
@@ -316,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error_that_names_it() {
-        let error = ConfigFile::read(Path::new("absent/run.toml")).unwrap_err();
+        let error = super::read(Path::new("absent/run.toml")).unwrap_err();
         assert!(
             error.to_string().starts_with("cannot read the configuration file absent/run.toml"),
             "{error}"

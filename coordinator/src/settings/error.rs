@@ -7,6 +7,7 @@ use lockstep_proto::TokenError;
 
 use super::{Origin, Period};
 use crate::run_directory::RunDirectoryError;
+use crate::run_directory::identity::OtherIdentity;
 use crate::run_directory::path_error::reason;
 
 /// A setting, or several together, that no run can have.
@@ -158,7 +159,7 @@ pub enum SettingsError {
     #[error(
         "configuration file {}: unknown key '{key}'{}",
         path.display(),
-        nearest.map(|nearest| format!("; did you mean '{nearest}'?")).unwrap_or_else(
+        nearest.as_ref().map(|nearest| format!("; did you mean '{nearest}'?")).unwrap_or_else(
             || "; keys are the flags of `coordinator --help` without their dashes".to_owned()
         )
     )]
@@ -168,7 +169,7 @@ pub enum SettingsError {
         /// The key.
         key: String,
         /// The known key it may have been meant to be.
-        nearest: Option<&'static str>,
+        nearest: Option<String>,
     },
     /// Two flags, or environment variables, of which a run can have only one.
     #[error("{first} and {second} cannot be given together: {reason}; {}", second.remedy())]
@@ -230,25 +231,8 @@ pub enum SettingsError {
         directory: PathBuf,
     },
     /// Program or data are not those of the run.
-    #[error(
-        "the run cannot go on with other bits: its {key} is {now} now but {stored} in its config.toml; {remedy}"
-    )]
-    OtherIdentity {
-        /// Key of the field, in the table `identity` of the run's `config.toml`.
-        key: &'static str,
-        /// What the run has.
-        stored: String,
-        /// What was found.
-        now: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// Two results are to go to standard output.
-    #[error("--json and {flag} both write to standard output; name a file with {flag}, or leave --json out")]
-    TwoResults {
-        /// The flag that names the other one's place.
-        flag: &'static str,
-    },
+    #[error(transparent)]
+    OtherIdentity(#[from] OtherIdentity),
     /// A range of steps that has none.
     #[error("--from is {from} but --to is {to}; the first step must not come after the last one")]
     StepsReversed {

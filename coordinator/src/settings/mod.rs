@@ -1,14 +1,14 @@
 //! The settings of a run: flags, environment, configuration file and defaults, merged and checked once.
 //!
 //! Owns the order (flag, then environment, then file, then default) and every rule about what a run can have; past
-//! this point no setting can be wrong. Opens nothing but the configuration file and knows nothing of data or sockets.
+//! this point no setting can be wrong.
 
 pub(crate) mod address;
 mod config_file;
 mod error;
-mod given;
-mod identity;
+pub(crate) mod flags;
 pub(crate) mod nearest;
+mod origin;
 mod resume;
 mod values;
 
@@ -17,23 +17,20 @@ use std::{
     num::{NonZeroU32, NonZeroU64},
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
-use clap::ArgMatches;
 use lockstep_proto::Token;
 pub(crate) use lockstep_worker::Period;
-use serde::Serialize;
 
-use crate::cli::TrainArguments;
-use config_file::ConfigFile;
-pub(crate) use config_file::read_configuration;
+use crate::run_directory::identity::{StoredIdentity, to_toml};
 pub use error::SettingsError;
-use given::Given;
-pub use given::Origin;
-pub use identity::{RunIdentity, StoredRun};
-use resume::Base;
+use flags::Flags;
+pub use origin::Origin;
+pub(crate) use origin::{Source, Sources};
 pub use resume::Resume;
+use resume::{Base, stored_dataset};
 use values::MAX_MICRO_SHARDS;
 pub(crate) use values::TokenText;
 pub use values::{DatasetChoice, HostName, LearningRate, MicroShards, ValidationSplit};
@@ -55,6 +52,21 @@ const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration
 
 /// From at once to practically never, without an end of time to overflow.
 const PERIODS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
+
+/// What somebody asks for, unchecked: flags, variables of the environment, and the files that they name.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// What flags and variables give.
+    pub flags: Flags,
+    /// The run to go on with.
+    pub resume: Option<PathBuf>,
+    /// The same, or where to start one.
+    pub resume_or_start: Option<PathBuf>,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Whether a flag or a variable gave each of them.
+    pub sources: Sources,
+}
 
 /// Everything a run is told, checked.
 #[derive(Clone, Debug)]
@@ -100,8 +112,6 @@ pub struct Settings {
     pub offline: bool,
     /// Threads of each spawned worker; external ones choose their own.
     pub threads_per_worker: NonZeroU32,
-    /// Whether somebody asked for that many; else they follow from the processors here, and another machine has others.
-    pub threads_asked_for: bool,
     /// Where the run writes; a new folder under `runs/` if absent. With `resume`, the directory of that run.
     pub run_dir: Option<PathBuf>,
     /// The run to go on with; a new one if absent.
@@ -128,120 +138,88 @@ pub struct Settings {
     pub dashboard_hosts: Vec<HostName>,
     /// Keep the dashboard after the run.
     pub stay: bool,
+    /// All of it as flags, for `config.toml`.
+    pub(crate) flags: Flags,
 }
 
 impl Settings {
-    /// Merges `arguments` (as parsed into `matches`, from flags and environment) with the configuration file that they
-    /// name, if any, and checks the result. `cores` is the number of processors there are.
+    /// Merges what is asked for with the configuration file that it names, if any, and checks the result. `cores` is the
+    /// number of processors there are.
     ///
     /// # Errors
     ///
     /// The first thing that is wrong.
-    pub(crate) fn resolve(
-        arguments: &TrainArguments,
-        matches: &ArgMatches,
-        cores: NonZeroU32,
-    ) -> Result<Self, SettingsError> {
-        let given = Given(matches);
-        let base = Base::find(arguments, &given)?;
+    pub(crate) fn resolve(asked: Asked, cores: NonZeroU32) -> Result<Self, SettingsError> {
+        let base = Base::find(&asked)?;
         let epochs = base.file.epochs;
-        let settings = Self::merge(arguments, &given, base, cores)?;
+        let Asked { flags, sources, .. } = asked;
+        let settings = Self::merge(flags, base, cores)?;
         settings.check()?;
         if let Some(resume) = &settings.resume {
-            resume.check(&settings, epochs, &given)?;
+            resume.check(&settings, epochs, &sources)?;
         }
         Ok(settings)
     }
 
+    /// The settings that the run in `directory` would go on with if nobody asked for others, whatever the environment
+    /// says.
+    ///
+    /// # Errors
+    ///
+    /// If there is no run, or its `config.toml` is none.
+    pub fn of_run(directory: &Path) -> Result<Self, SettingsError> {
+        let asked = Asked { resume: Some(directory.to_path_buf()), ..Asked::default() };
+        Self::resolve(asked, processors())
+    }
+
     /// Each setting from the first that gives it, held against its own bounds.
-    fn merge(
-        arguments: &TrainArguments,
-        given: &Given,
-        base: Base,
-        cores: NonZeroU32,
-    ) -> Result<Self, SettingsError> {
+    fn merge(flags: Flags, base: Base, cores: NonZeroU32) -> Result<Self, SettingsError> {
         let run_dir = base.run_dir();
         let Base { file, resume, .. } = base;
-        let dataset = given.first("dataset", arguments.dataset, file.dataset);
-        let workers = given.first("workers", arguments.workers, file.workers);
-        let external = given.first("external", arguments.external, file.external);
-        let threads =
-            given.first_some("threads_per_worker", arguments.threads_per_worker, file.threads_per_worker);
+        let flags = flags.or(file).or(Flags { run_dir, ..Flags::defaults() });
+        let all = flags.clone();
 
-        let workers = counted("workers", workers, MAX_WORKERS)?;
-        let threads_per_worker = match threads {
+        let workers = counted("workers", given(flags.workers), MAX_WORKERS)?;
+        let threads_per_worker = match flags.threads_per_worker {
             Some(threads) => counted("threads-per-worker", threads, MAX_THREADS_PER_WORKER)?,
             None => cores_per_worker(cores, workers),
         };
+        let dataset = given(flags.dataset);
         Ok(Self {
             workers,
-            external,
+            external: given(flags.external),
             threads_per_worker,
-            threads_asked_for: threads.is_some(),
-            listen: given.first("listen", arguments.listen, file.listen),
-            insecure: given.first("insecure", arguments.insecure, file.insecure),
-            deadline: period(given, "deadline", arguments.deadline, file.deadline, &DEADLINES)?,
-            patience: period(given, "patience", arguments.patience, file.patience, &PERIODS)?,
-            max_restarts: given.first("max_restarts", arguments.max_restarts, file.max_restarts),
+            listen: given(flags.listen),
+            insecure: given(flags.insecure),
+            deadline: period("deadline", flags.deadline, &DEADLINES)?,
+            patience: period("patience", flags.patience, &PERIODS)?,
+            max_restarts: given(flags.max_restarts),
             dataset: resume.as_ref().map_or(dataset, |resume| resume.dataset(dataset)),
-            data_dir: given.first_some("data_dir", arguments.data_dir.clone(), file.data_dir),
-            epochs: positive("epochs", given.first("epochs", arguments.epochs, file.epochs))?,
-            batch_size: positive(
-                "batch-size",
-                given.first("batch_size", arguments.batch_size, file.batch_size),
-            )?,
-            learning_rate: given
-                .first("learning_rate", arguments.learning_rate, file.learning_rate)
-                .try_into()?,
-            seed: given.first("seed", arguments.seed, file.seed),
-            validation_split: given
-                .first("validation_split", arguments.validation_split, file.validation_split)
-                .try_into()?,
-            micro_shards: given
-                .first("micro_shards", arguments.micro_shards, file.micro_shards)
-                .try_into()?,
-            examples: given
-                .first_some("examples", arguments.examples, file.examples)
-                .map(|examples| positive("examples", examples))
-                .transpose()?,
-            max_steps: given
-                .first_some("max_steps", arguments.max_steps, file.max_steps)
-                .map(|steps| NonZeroU64::new(steps).ok_or(SettingsError::Zero { flag: "max-steps" }))
-                .transpose()?,
-            init: given.first_some("init", arguments.init.clone(), file.init),
-            offline: given.first("offline", arguments.offline, file.offline),
-            run_dir: given.first_some("run_dir", arguments.run_dir.clone(), file.run_dir.or(run_dir)),
+            data_dir: flags.data_dir,
+            epochs: positive("epochs", given(flags.epochs))?,
+            batch_size: positive("batch-size", given(flags.batch_size))?,
+            learning_rate: given(flags.learning_rate).try_into()?,
+            seed: given(flags.seed),
+            validation_split: given(flags.validation_split).try_into()?,
+            micro_shards: given(flags.micro_shards).try_into()?,
+            examples: flags.examples.map(|examples| positive("examples", examples)).transpose()?,
+            max_steps: flags.max_steps.map(|steps| positive_u64("max-steps", steps)).transpose()?,
+            init: flags.init,
+            offline: given(flags.offline),
+            run_dir: flags.run_dir,
             resume,
-            checkpoint_every: period(
-                given,
-                "checkpoint-every",
-                arguments.checkpoint_every,
-                file.checkpoint_every,
-                &PERIODS,
-            )?,
-            json: given.first("json", arguments.json, file.json),
-            token: given
-                .first_some("token", arguments.token.clone(), file.token)
-                .map(|text| Token::new(text.reveal()))
-                .transpose()?,
-            metrics: !given.first("no_metrics", arguments.no_metrics, file.no_metrics),
-            tensorboard: !given.first("no_tensorboard", arguments.no_tensorboard, file.no_tensorboard),
-            timeline: given.first_some("timeline", arguments.timeline.clone(), file.timeline),
-            timeline_every: NonZeroU64::new(given.first(
-                "timeline_every",
-                arguments.timeline_every,
-                file.timeline_every,
-            ))
-            .ok_or(SettingsError::Zero { flag: "timeline-every" })?,
-            progress: !given.first("no_progress", arguments.no_progress, file.no_progress),
-            dashboard: (!given.first("no_dashboard", arguments.no_dashboard, file.no_dashboard))
-                .then(|| given.first("dashboard", arguments.dashboard, file.dashboard)),
-            dashboard_hosts: given.first(
-                "dashboard_host",
-                arguments.dashboard_host.clone(),
-                file.dashboard_host,
-            ),
-            stay: given.first("stay", arguments.stay, file.stay),
+            checkpoint_every: period("checkpoint-every", flags.checkpoint_every, &PERIODS)?,
+            json: given(flags.json),
+            token: flags.token.map(|text| Token::new(text.reveal())).transpose()?,
+            metrics: !given(flags.no_metrics),
+            tensorboard: !given(flags.no_tensorboard),
+            timeline: flags.timeline,
+            timeline_every: positive_u64("timeline-every", given(flags.timeline_every))?,
+            progress: !given(flags.no_progress),
+            dashboard: flags.dashboard.filter(|_| !given(flags.no_dashboard)),
+            dashboard_hosts: flags.dashboard_host.unwrap_or_default(),
+            stay: given(flags.stay),
+            flags: all,
         })
     }
 
@@ -267,47 +245,23 @@ impl Settings {
     /// it starts the same run again, in a new run directory; with `--resume` that run goes on. It means the same from
     /// another folder and on another machine: what follows from this machine is not in it unless somebody asked for it,
     /// and paths do not depend on where one is.
-    pub fn to_toml(&self, stored: &StoredRun) -> String {
-        let file = ConfigFile {
-            workers: Some(self.workers.get()),
-            external: Some(self.external),
-            listen: Some(self.listen),
-            insecure: Some(self.insecure),
-            deadline: Some(Period(self.deadline)),
-            patience: Some(Period(self.patience)),
-            max_restarts: Some(self.max_restarts),
+    pub fn to_toml(&self, stored: &StoredIdentity) -> String {
+        let kept = Flags {
             // The one that was really taken: the next run must not choose another one.
-            dataset: Some(stored.dataset().unwrap_or(self.dataset)),
+            dataset: Some(stored_dataset(stored).unwrap_or(self.dataset)),
             data_dir: self.data_dir.as_deref().and_then(lasting),
-            epochs: Some(self.epochs.get()),
-            batch_size: Some(self.batch_size.get()),
-            learning_rate: Some(self.learning_rate.get()),
-            seed: Some(self.seed),
             validation_split: Some(self.validation_split.get()),
-            micro_shards: Some(self.micro_shards.get()),
-            examples: self.examples.map(NonZeroU32::get),
-            max_steps: self.max_steps.map(NonZeroU64::get),
             // Relative, it lies beside the file.
             init: self.init.clone().filter(|path| path.to_str().is_some()),
-            offline: Some(self.offline),
-            checkpoint_every: Some(Period(self.checkpoint_every)),
-            threads_per_worker: self.threads_asked_for.then_some(self.threads_per_worker.get()),
-            json: Some(self.json),
-            no_metrics: Some(!self.metrics),
-            no_tensorboard: Some(!self.tensorboard),
-            timeline_every: Some(self.timeline_every.get()),
-            no_progress: Some(!self.progress),
             dashboard: self.dashboard,
             dashboard_host: Some(self.dashboard_hosts.clone()).filter(|hosts| !hosts.is_empty()),
-            no_dashboard: Some(self.dashboard.is_none()),
-            stay: Some(self.stay),
-            ..ConfigFile::default()
+            ..self.flags.clone()
         };
         format!(
             "# The settings of this run. `coordinator --config THIS_FILE` trains the same again, in a new run directory.\n\
              {}\n\
              {}",
-            toml(&file),
+            to_toml(&kept),
             stored.to_toml()
         )
     }
@@ -366,10 +320,10 @@ impl Settings {
 /// If the file cannot be read, or is no configuration.
 pub fn data_of_run(
     path: &Path,
-    stored: &StoredRun,
+    stored: &StoredIdentity,
 ) -> Result<(DatasetChoice, Option<PathBuf>), SettingsError> {
-    let file = ConfigFile::read(path)?;
-    let choice = stored.dataset().or(file.dataset).unwrap_or(DatasetChoice::Auto);
+    let file = config_file::read(path)?;
+    let choice = stored_dataset(stored).or(file.dataset).unwrap_or(DatasetChoice::Auto);
     Ok((choice, file.data_dir.filter(|_| choice != DatasetChoice::Digits)))
 }
 
@@ -393,28 +347,35 @@ fn counted(flag: &'static str, value: u32, most: u32) -> Result<NonZeroU32, Sett
     })
 }
 
+fn positive_u64(flag: &'static str, value: u64) -> Result<NonZeroU64, SettingsError> {
+    NonZeroU64::new(value).ok_or(SettingsError::Zero { flag })
+}
+
 fn period(
-    given: &Given,
     flag: &'static str,
-    argument: Period,
-    file: Option<Period>,
+    value: Option<Period>,
     allowed: &RangeInclusive<Duration>,
 ) -> Result<Duration, SettingsError> {
-    let Period(value) = given.first(&flag.replace('-', "_"), argument, file);
+    let Period(value) = given(value);
     if allowed.contains(&value) {
         return Ok(value);
     }
     Err(SettingsError::PeriodOutOfRange { flag, value, least: *allowed.start(), most: *allowed.end() })
 }
 
+/// The value of a flag that has a default.
+fn given<T>(value: Option<T>) -> T {
+    value.expect("the defaults were merged in")
+}
+
+/// The processors that this process may use.
+pub(crate) fn processors() -> NonZeroU32 {
+    thread::available_parallelism()
+        .ok()
+        .and_then(|processors| NonZeroU32::try_from(processors).ok())
+        .unwrap_or(NonZeroU32::MIN)
+}
+
 fn cores_per_worker(cores: NonZeroU32, workers: NonZeroU32) -> NonZeroU32 {
     NonZeroU32::new((cores.get() / workers).min(MAX_THREADS_PER_WORKER)).unwrap_or(NonZeroU32::MIN)
 }
-
-fn toml(value: &impl Serialize) -> String {
-    // Flat structs of numbers and UTF-8 strings: there is nothing in them that TOML could not express.
-    toml::to_string(value).expect("settings are always expressible as TOML")
-}
-
-#[cfg(test)]
-mod tests;

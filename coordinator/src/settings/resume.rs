@@ -5,17 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-
-use super::{
-    DatasetChoice, RunIdentity, Settings, SettingsError, StoredRun,
-    config_file::ConfigFile,
-    given::{Given, Origin},
-};
-use crate::{
-    cli::TrainArguments,
-    run_directory::{RunDirectory, RunDirectoryError},
-};
+use super::flags::Flags;
+use super::origin::{Origin, Sources};
+use super::{Asked, DatasetChoice, Settings, SettingsError, config_file};
+use crate::run_directory::identity::{RunIdentity, StoredIdentity};
+use crate::run_directory::{RunDirectory, RunDirectoryError};
 
 /// What does not go with `--resume` and `--resume-or-start`, and why.
 const CONFLICTS: [(&str, &str); 2] = [
@@ -29,14 +23,14 @@ pub struct Resume {
     /// Its directory.
     pub directory: PathBuf,
     /// What it is.
-    pub stored: StoredRun,
+    pub stored: StoredIdentity,
 }
 
 /// What stands below flags and environment.
 #[derive(Default)]
 pub(super) struct Base {
-    /// The file whose values beat the defaults.
-    pub file: ConfigFile,
+    /// The values of a file, which beat the defaults.
+    pub file: Flags,
     /// The run to go on with.
     pub resume: Option<Resume>,
     /// Where to start the run that there is none of yet.
@@ -44,18 +38,18 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Finds what `arguments` ask for: the run to resume, or the configuration file, or neither.
+    /// Finds what is asked for: the run to resume, or the configuration file, or neither.
     ///
     /// # Errors
     ///
     /// [`SettingsError::Conflict`], [`SettingsError::RunDirectory`] if there is no run to resume, or what is wrong with
     /// the file.
-    pub fn find(arguments: &TrainArguments, given: &Given) -> Result<Self, SettingsError> {
-        refuse_conflicts(given)?;
-        if let Some(directory) = &arguments.resume {
+    pub fn find(asked: &Asked) -> Result<Self, SettingsError> {
+        refuse_conflicts(&asked.sources)?;
+        if let Some(directory) = &asked.resume {
             return Self::of_run(RunDirectory::open(directory)?.path());
         }
-        if let Some(directory) = &arguments.resume_or_start {
+        if let Some(directory) = &asked.resume_or_start {
             return match RunDirectory::open(directory) {
                 Ok(found) => Self::of_run(found.path()),
                 Err(RunDirectoryError::Absent { path } | RunDirectoryError::NoRun { path }) => {
@@ -64,16 +58,18 @@ impl Base {
                 Err(error) => Err(error.into()),
             };
         }
-        let file = arguments.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+        let file = asked.config.as_deref().map(config_file::read).transpose()?.unwrap_or_default();
         Ok(Self { file, ..Self::default() })
     }
 
     fn of_run(directory: &Path) -> Result<Self, SettingsError> {
         let path = RunDirectory::config_in(directory);
-        let (file, stored) = (ConfigFile::read(&path)?, StoredRun::read(&path)?);
+        let file = config_file::read(&path)?;
+        let stored = StoredIdentity::parse(&config_file::text(&path)?)
+            .map_err(|message| SettingsError::NotResumable { path, message })?;
         let resume = Resume { directory: directory.to_path_buf(), stored };
         // Wherever the file says that they lie, the run and its initial weights are here.
-        Ok(Self { file: ConfigFile { run_dir: None, init: None, ..file }, resume: Some(resume), start: None })
+        Ok(Self { file: Flags { run_dir: None, init: None, ..file }, resume: Some(resume), start: None })
     }
 
     /// The directory that all of this names, if any.
@@ -86,7 +82,7 @@ impl Resume {
     /// The data set for a choice: `auto` is whatever the run has.
     pub(super) fn dataset(&self, choice: DatasetChoice) -> DatasetChoice {
         match choice {
-            DatasetChoice::Auto => self.stored.dataset().unwrap_or(choice),
+            DatasetChoice::Auto => stored_dataset(&self.stored).unwrap_or(choice),
             _ => choice,
         }
     }
@@ -101,11 +97,13 @@ impl Resume {
         &self,
         settings: &Settings,
         epochs: Option<u32>,
-        given: &Given,
+        sources: &Sources,
     ) -> Result<(), SettingsError> {
         let directory = || self.directory.clone();
         let blame = |flag| {
-            given.origin(flag).unwrap_or_else(|| Origin::Key(flag, RunDirectory::config_in(&self.directory)))
+            sources
+                .origin(flag)
+                .unwrap_or_else(|| Origin::Key(flag, RunDirectory::config_in(&self.directory)))
         };
         if let Some((flag, stored, value)) = self.stored.identity.difference(&self.wanted(settings)) {
             let origin = blame(flag);
@@ -125,10 +123,9 @@ impl Resume {
     /// The identity that `settings` ask for; what only data and program can tell is taken to be as it was.
     fn wanted(&self, settings: &Settings) -> RunIdentity {
         let stored = &self.stored.identity;
-        let name = settings.dataset.to_possible_value().map(|value| value.get_name().to_owned());
         RunIdentity {
             seed: settings.seed,
-            dataset: name.unwrap_or_else(|| stored.dataset.clone()),
+            dataset: settings.dataset.name().to_owned(),
             dataset_sha256: stored.dataset_sha256.clone(),
             examples: settings.examples.map_or(stored.examples, |examples| examples.get().into()),
             validation_split: settings.validation_split.get(),
@@ -141,9 +138,14 @@ impl Resume {
     }
 }
 
-fn refuse_conflicts(given: &Given) -> Result<(), SettingsError> {
+/// The data set that a run really took, as a choice.
+pub(super) fn stored_dataset(stored: &StoredIdentity) -> Option<DatasetChoice> {
+    stored.identity.dataset.parse().ok()
+}
+
+fn refuse_conflicts(sources: &Sources) -> Result<(), SettingsError> {
     let conflict = |first, second, reason| Err(SettingsError::Conflict { first, second, reason });
-    let (resume, or_start) = (given.origin("resume"), given.origin("resume-or-start"));
+    let (resume, or_start) = (sources.origin("resume"), sources.origin("resume-or-start"));
     if let (Some(first), Some(second)) = (&resume, &or_start) {
         return conflict(
             first.clone(),
@@ -153,7 +155,7 @@ fn refuse_conflicts(given: &Given) -> Result<(), SettingsError> {
     }
     let Some(first) = resume.or(or_start) else { return Ok(()) };
     for (flag, reason) in CONFLICTS {
-        if let Some(second) = given.origin(flag) {
+        if let Some(second) = sources.origin(flag) {
             return conflict(first, second, reason);
         }
     }

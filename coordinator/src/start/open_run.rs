@@ -21,9 +21,10 @@ use lockstep_telemetry::{Restored, Status, Summary};
 
 use crate::failpoints::CrashingDisk;
 use crate::run::totals::Results;
+use crate::run_directory::identity::{RunIdentity, StoredIdentity};
 use crate::run_directory::newest_weights::final_model;
 use crate::run_directory::{Created, INITIAL_WEIGHTS, RunDirectory, RunDirectoryError};
-use crate::settings::{RunIdentity, Settings, StoredRun};
+use crate::settings::Settings;
 use crate::start::initial_weights::Initial;
 
 /// A run's directory, held by this process.
@@ -125,8 +126,8 @@ impl Place {
     }
 
     /// The run as its `config.toml` names it.
-    pub fn stored(&self, identity: &RunIdentity) -> StoredRun {
-        StoredRun { run_id: self.run_id.0, identity: identity.clone(), fallback: self.fallback.clone() }
+    pub fn stored(&self, identity: &RunIdentity) -> StoredIdentity {
+        StoredIdentity { run_id: self.run_id.0, identity: identity.clone(), fallback: self.fallback.clone() }
     }
 
     /// Writes the settings as they are now, and makes the folder of logs.

@@ -1,9 +1,11 @@
 //! Every variable with every command: whom it is for, what an empty one means, and whether a message names it.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::{env, process};
 
-use clap::Arg;
+use clap::{Arg, value_parser};
 
 use super::super::*;
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use clap::{Args, value_parser};
 use lockstep_checkpoint::{Digests, Disk, Files, History, LogHeader, list_checkpoints, load_checkpoint};
 use lockstep_model::{Digest, digest};
 use lockstep_telemetry::Terminal;
@@ -19,26 +20,35 @@ use lockstep_telemetry::Terminal;
 use self::findings::{Findings, Log, Verdict};
 use self::kept::Kept;
 use self::replay::Replay;
-use crate::cli::{EXIT_DONE, EXIT_FAILED};
-use crate::commands::say;
-use crate::commands::train;
+use crate::commands::{say, settings_of, train};
+use crate::exit::{EXIT_DONE, EXIT_FAILED};
 use crate::run_directory::RunDirectory;
-use crate::run_directory::stored_run::PastRun;
+use crate::run_directory::stored_run::StoredRun;
+use crate::settings::{SettingsError, processors};
 use crate::start::initial_weights::Initial;
 use crate::start::open_run::weights_of;
 
-/// Which steps of which run to compute again.
-pub struct Request {
-    /// Folder of the run; whether there is one is not looked at.
+/// Which steps of which run to recompute.
+#[derive(Args)]
+pub struct Arguments {
+    /// Folder of the run
+    #[arg(value_name = "RUN_DIR")]
     pub run_dir: PathBuf,
-    /// Folder of the data; where the run had them if absent.
-    pub data_dir: Option<PathBuf>,
-    /// First step, from 1.
+    /// First step to recompute
+    #[arg(long, value_name = "STEP", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(value_parser = value_parser!(u64).range(1..))]
     pub from: u64,
-    /// Last step, not before `from`; the last one that the run has got to if absent.
+    /// Last step to recompute [default: the last one that the run has got to]
+    #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
+    #[arg(value_parser = value_parser!(u64).range(1..))]
     pub to: Option<u64>,
-    /// Threads to compute with, 1 to 1024.
-    pub threads: NonZeroU32,
+    /// Folder of the data [default: where the run had them]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Threads to compute with [default: processors]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
 }
 
 /// Computes the steps again and says what came of it; returns the exit code.
@@ -46,9 +56,12 @@ pub struct Request {
 /// # Errors
 ///
 /// If the run, its data or its log cannot be read.
-pub fn verify(request: &Request, terminal: &Terminal) -> Result<u8> {
-    let run = PastRun::open(&request.run_dir)?;
-    let mut settings = run.settings()?;
+pub fn run(request: &Arguments, terminal: &Terminal) -> Result<u8> {
+    if let Some(to) = request.to.filter(|to| *to < request.from) {
+        return Err(SettingsError::StepsReversed { from: request.from, to }.into());
+    }
+    let run = StoredRun::open(&request.run_dir)?;
+    let mut settings = settings_of(&run)?;
     if request.data_dir.is_some() {
         settings.data_dir.clone_from(&request.data_dir);
     }
@@ -77,7 +90,8 @@ pub fn verify(request: &Request, terminal: &Terminal) -> Result<u8> {
         say(&difference)?;
         return Ok(EXIT_FAILED);
     }
-    let mut replay = Replay::new(&settings, dataset, &begin.weights, request.threads)?;
+    let threads = request.threads.and_then(NonZeroU32::new).unwrap_or_else(processors);
+    let mut replay = Replay::new(&settings, dataset, &begin.weights, threads)?;
     let mut findings = Findings::new(&kept, from..=to);
     for step in begin.step + 1..=to {
         let actual = replay.step(step)?;
@@ -145,5 +159,22 @@ impl Begin {
             self.step,
             path.display()
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_without_a_step_is_refused_before_anything_is_read() {
+        let run_dir = PathBuf::from("absent");
+        let arguments = Arguments { run_dir, from: 4, to: Some(3), data_dir: None, threads: None };
+        let refused = run(&arguments, &Terminal::stderr()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "--from is 4 but --to is 3; the first step must not come after the last one"
+        );
+        assert!(refused.downcast_ref::<SettingsError>().is_some(), "wrong usage");
     }
 }

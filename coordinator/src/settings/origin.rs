@@ -1,10 +1,7 @@
 //! Where a setting came from: a flag, a variable of the environment, or a file.
-//!
-//! Owns the order in which they beat each other. Knows no setting by name.
 
+use std::collections::BTreeMap;
 use std::{fmt, path::PathBuf};
-
-use clap::{ArgMatches, parser::ValueSource};
 
 /// Where a value came from, as one says it to whoever gave it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,29 +37,25 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What flags and environment gave, by the id of each argument.
-pub(super) struct Given<'a>(pub &'a ArgMatches);
+/// How a flag was given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// On the command line.
+    CommandLine,
+    /// By its variable of the environment.
+    Environment,
+}
 
-impl Given<'_> {
-    /// The argument if a flag or the environment gave it, else the file's value, else the argument's default.
-    pub fn first<T>(&self, id: &str, argument: T, file: Option<T>) -> T {
-        match self.0.value_source(id) {
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable) => argument,
-            _ => file.unwrap_or(argument),
-        }
-    }
+/// The flags that were given, without their dashes, and how.
+#[derive(Debug, Default)]
+pub(crate) struct Sources(pub BTreeMap<String, Source>);
 
-    /// The same for what has no default.
-    pub fn first_some<T>(&self, id: &str, argument: Option<T>, file: Option<T>) -> Option<T> {
-        self.first(id, argument, file.map(Some))
-    }
-
-    /// Whether `flag` was given as such or by the environment; absent if it was not.
+impl Sources {
+    /// Where `flag` came from; absent if it was not given.
     pub fn origin(&self, flag: &'static str) -> Option<Origin> {
-        match self.0.value_source(&flag.replace('-', "_")) {
-            Some(ValueSource::CommandLine) => Some(Origin::Flag(flag)),
-            Some(ValueSource::EnvVariable) => Some(Origin::Variable(flag)),
-            _ => None,
-        }
+        self.0.get(flag).map(|source| match source {
+            Source::CommandLine => Origin::Flag(flag),
+            Source::Environment => Origin::Variable(flag),
+        })
     }
 }

@@ -1,17 +1,13 @@
 //! What a run is: its id, and the identity that decides its bits; as tables of `config.toml`, and compared.
-//!
-//! Reads the one file it is asked for; knows nothing of flags and computes no identity itself.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{
-    DatasetChoice, SettingsError,
-    config_file::{read_configuration, shortest_f32},
-    toml,
-};
+/// No configuration is longer; a longer file is none.
+const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
 
 /// What decides the bits of a run, and nothing else: two runs with equal identities have equal weights after every
 /// step. The number of workers, of threads and of epochs is not part of it.
@@ -72,7 +68,7 @@ impl RunIdentity {
 
 /// A run as its `config.toml` names it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StoredRun {
+pub struct StoredIdentity {
     /// The run's random id.
     pub run_id: [u8; 16],
     /// What decides its bits.
@@ -96,27 +92,13 @@ struct RunTable {
     dataset_fallback: Option<String>,
 }
 
-impl StoredRun {
-    /// Reads the run's `config.toml`, at `path`.
+impl StoredIdentity {
+    /// Reads the tables out of the text of a `config.toml`.
     ///
     /// # Errors
     ///
-    /// [`SettingsError::ConfigUnreadable`], or [`SettingsError::NotResumable`] if the file does not say which run it
-    /// is.
-    pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        Self::of(&read_configuration(path)?, path)
-    }
-
-    /// Reads the text of the run's `config.toml`, which lies at `path`.
-    ///
-    /// # Errors
-    ///
-    /// [`SettingsError::NotResumable`] if it does not say which run it is.
-    pub fn of(text: &str, path: &Path) -> Result<Self, SettingsError> {
-        Self::parse(text).map_err(|message| SettingsError::NotResumable { path: path.to_path_buf(), message })
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
+    /// What is missing or wrong, on one line.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let Tables { run, identity } =
             toml::from_str(text).map_err(|error: toml::de::Error| error.message().replace('\n', " "))?;
         let run_id = run_id(&run.id)
@@ -128,8 +110,8 @@ impl StoredRun {
     ///
     /// # Errors
     ///
-    /// [`SettingsError::OtherIdentity`] for the first field that differs.
-    pub fn check(&self, identity: &RunIdentity) -> Result<(), SettingsError> {
+    /// [`OtherIdentity`] for the first field that differs.
+    pub fn check(&self, identity: &RunIdentity) -> Result<(), OtherIdentity> {
         let Some((key, stored, now)) = self.identity.difference(identity) else { return Ok(()) };
         let remedy = match key {
             "numerics-version" => "resume it with the version of this program that it was begun with",
@@ -141,11 +123,11 @@ impl StoredRun {
             }
             _ => "start another run (--run-dir)",
         };
-        Err(SettingsError::OtherIdentity { key, stored, now, remedy })
+        Err(OtherIdentity { key, stored, now, remedy })
     }
 
     /// The two tables as they stand at the end of `config.toml`.
-    pub(super) fn to_toml(&self) -> String {
+    pub(crate) fn to_toml(&self) -> String {
         let id = format!("{:032x}", u128::from_be_bytes(self.run_id));
         format!(
             "# Which run this is, for --resume.\n\
@@ -154,15 +136,52 @@ impl StoredRun {
              # What decides the bits of this run. --config ignores it, --resume holds on to it.\n\
              [identity]\n\
              {}",
-            toml(&RunTable { id, dataset_fallback: self.fallback.clone() }),
-            toml(&self.identity)
+            to_toml(&RunTable { id, dataset_fallback: self.fallback.clone() }),
+            to_toml(&self.identity)
         )
     }
+}
 
-    /// The data set that was really taken, as a choice.
-    pub(super) fn dataset(&self) -> Option<DatasetChoice> {
-        DatasetChoice::from_str(&self.identity.dataset, false).ok()
+/// Program or data are not those of the run.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the run cannot go on with other bits: its {key} is {now} now but {stored} in its config.toml; {remedy}"
+)]
+pub struct OtherIdentity {
+    /// Key of the field, in the table `identity` of the run's `config.toml`.
+    pub key: &'static str,
+    /// What the run has.
+    pub stored: String,
+    /// What was found.
+    pub now: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// The text of a configuration file.
+///
+/// # Errors
+///
+/// If it cannot be read, or is too long to be one.
+pub fn read_configuration(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let bytes = File::open(path)?.take(MAX_CONFIGURATION_BYTES + 1).read_to_string(&mut text)?;
+    match bytes as u64 > MAX_CONFIGURATION_BYTES {
+        true => Err(io::Error::other(format!("it has more than {MAX_CONFIGURATION_BYTES} bytes"))),
+        false => Ok(text),
     }
+}
+
+/// TOML has only f64, and rounding a decimal number first to f64 and then to f32 is not always what parsing it as f32,
+/// as the flag does, gives. The shortest decimal form of the f64 is the number as it was written (up to 15 digits).
+pub(crate) fn shortest_f32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    value.to_string().parse().map_err(serde::de::Error::custom)
+}
+
+/// A flat struct of numbers and UTF-8 strings as TOML, which has nothing in it that TOML could not express.
+pub(crate) fn to_toml(value: &impl Serialize) -> String {
+    toml::to_string(value).expect("settings are always expressible as TOML")
 }
 
 fn run_id(text: &str) -> Option<[u8; 16]> {
@@ -175,7 +194,7 @@ fn run_id(text: &str) -> Option<[u8; 16]> {
 mod tests {
     use super::*;
 
-    fn stored() -> StoredRun {
+    fn stored() -> StoredIdentity {
         let identity = RunIdentity {
             seed: 42,
             dataset: "digits".to_owned(),
@@ -188,7 +207,7 @@ mod tests {
             numerics_version: 1,
             initial_weights: None,
         };
-        StoredRun { run_id: *b"\x00\x11\x22\x33456789abcdef", identity, fallback: None }
+        StoredIdentity { run_id: *b"\x00\x11\x22\x33456789abcdef", identity, fallback: None }
     }
 
     #[test]
@@ -207,13 +226,13 @@ mod tests {
             run.identity.validation_split = f64::from_bits(bits % 0x3fec_cccc_cccc_cccd);
             run.identity.initial_weights = (round % 2 == 1).then(|| "ef".repeat(32));
             run.fallback = (round % 3 == 1).then(|| "no \"mirror\"\n = [answered]".to_owned());
-            let read = StoredRun::parse(&run.to_toml()).unwrap();
+            let read = StoredIdentity::parse(&run.to_toml()).unwrap();
             assert_eq!(read, run);
             assert_eq!(read.identity.difference(&run.identity), None);
         }
         // Between two f32, and a little more that f64 does not see: two roundings would go astray.
         let text = stored().to_toml().replace("learning-rate = 0.01", "learning-rate = 1.00000005960464478");
-        assert_eq!(StoredRun::parse(&text).unwrap().identity.learning_rate, 1.000_000_1);
+        assert_eq!(StoredIdentity::parse(&text).unwrap().identity.learning_rate, 1.000_000_1);
     }
 
     #[test]
@@ -293,14 +312,12 @@ mod tests {
     #[test]
     fn a_file_that_does_not_say_which_run_it_is_cannot_be_resumed() {
         let text = stored().to_toml();
-        let refused = |text: &str| StoredRun::parse(text).unwrap_err();
+        let refused = |text: &str| StoredIdentity::parse(text).unwrap_err();
         assert!(refused("epochs = 3").contains("missing field `run`"));
         assert!(refused(&text.replace("seed = 42\n", "")).contains("missing field `seed`"));
         for id in ["", "+0112233445566778899aabbccddeeff", "0011", "zz112233445566778899aabbccddeeff"] {
             let message = refused(&text.replace("00112233343536373839616263646566", id));
             assert_eq!(message, format!("the id '{id}' of its table [run] is not of 32 hex digits"));
         }
-        let missing = StoredRun::read(Path::new("absent/config.toml")).unwrap_err().to_string();
-        assert!(missing.contains("absent/config.toml"), "{missing}");
     }
 }

@@ -2,12 +2,16 @@
 
 mod resuming;
 
-use std::{env, ffi::OsString, fs, path::Path, process};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, ffi::OsString, fs, process};
 
-use clap::{Args, FromArgMatches};
+use clap::FromArgMatches;
 
-use super::*;
-use crate::cli::{Invocation, UsageError, parse};
+use crate::cli::{Cli, Command, Invocation, UsageError, command, parse};
+use crate::run_directory::identity::{RunIdentity, StoredIdentity};
+use crate::settings::flags::Flags;
+use crate::settings::{DatasetChoice, Settings};
 
 fn settings(arguments: &[&str]) -> Result<Settings, UsageError> {
     let arguments = ["coordinator"].iter().chain(arguments).map(OsString::from);
@@ -44,7 +48,7 @@ fn inside(test: &str, variables: &[(&str, &str)]) -> bool {
         return true;
     }
     let output = process::Command::new(env::current_exe().unwrap())
-        .args(["--exact", &format!("settings::tests::{test}")])
+        .args(["--exact", &format!("cli::tests::settings::{test}")])
         .env(MARK, "1")
         .envs(variables.iter().copied())
         .output()
@@ -74,10 +78,8 @@ fn defaults() {
 
 #[test]
 fn threads_share_the_processors_among_the_workers() {
-    let threads = |cores, workers| {
-        cores_per_worker(NonZeroU32::new(cores).unwrap(), NonZeroU32::new(workers).unwrap()).get()
-    };
-    assert_eq!((threads(16, 4), threads(7, 2), threads(2, 4), threads(1, 1)), (4, 3, 1, 1));
+    let threads = |cores, workers| on_a_machine(cores, &["--workers", workers]).threads_per_worker.get();
+    assert_eq!((threads(16, "4"), threads(7, "2"), threads(2, "4"), threads(1, "1")), (4, 3, 1, 1));
     assert_eq!(settings(&["--threads-per-worker", "3"]).unwrap().threads_per_worker.get(), 3);
 }
 
@@ -138,7 +140,7 @@ fn the_environment_can_name_the_file() {
 fn variables_of_a_training_run_do_not_disturb_subcommands() {
     if inside("variables_of_a_training_run_do_not_disturb_subcommands", &[("LOCKSTEP_WORKERS", "2")]) {
         let arguments = ["coordinator", "data", "verify"].map(OsString::from);
-        assert!(matches!(parse(arguments).unwrap().invocation, Invocation::Data(_)));
+        assert!(matches!(parse(arguments).unwrap().invocation, Invocation::Command(Command::Data(_))));
     }
 }
 
@@ -354,16 +356,15 @@ fn identity() -> RunIdentity {
     }
 }
 
-fn stored(identity: RunIdentity) -> StoredRun {
-    StoredRun { run_id: RUN_ID, identity, fallback: None }
+fn stored(identity: RunIdentity) -> StoredIdentity {
+    StoredIdentity { run_id: RUN_ID, identity, fallback: None }
 }
 
 /// The settings of `arguments` on a machine with `cores` processors.
 fn on_a_machine(cores: u32, arguments: &[&str]) -> Settings {
-    let command = TrainArguments::augment_args(clap::Command::new("coordinator"));
-    let matches = command.get_matches_from([&["coordinator"], arguments].concat());
-    let parsed = TrainArguments::from_arg_matches(&matches).unwrap();
-    Settings::resolve(&parsed, &matches, NonZeroU32::new(cores).unwrap()).unwrap()
+    let matches = command().get_matches_from([&["coordinator"], arguments].concat());
+    let train = Cli::from_arg_matches(&matches).unwrap().train;
+    Settings::resolve(train.asked(&matches), cores.try_into().unwrap()).unwrap()
 }
 
 #[test]
@@ -405,7 +406,7 @@ fn what_a_run_keeps_means_the_same_from_another_folder_and_on_another_machine() 
         ("no-dashboard", "", Some("false")),
         ("stay", "", Some("true")),
     ];
-    assert_eq!(ASKED.map(|(key, ..)| key), config_file::KEYS);
+    assert_eq!(ASKED.map(|(key, ..)| key.to_owned()).to_vec(), Flags::names());
     let flag = |(key, value, _): &(&str, &str, Option<&str>)| match *value {
         "" => format!("--{key}"),
         value => format!("--{key}={value}"),
