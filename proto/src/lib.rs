@@ -5,11 +5,10 @@ mod message;
 mod stream;
 mod token;
 
-/// Generated from `proto/lockstep/v1/lockstep.proto`.
+/// Generated from `proto/lockstep/v1/lockstep.proto` by `generator`, which also tells whether it is current.
 #[allow(missing_docs, clippy::all, unused_qualifications)]
-mod wire {
-    tonic::include_proto!("lockstep.v1");
-}
+#[rustfmt::skip]
+mod wire;
 
 pub use message::from_worker::{FromWorker, Hello, NodeResult, NodeValue};
 pub use message::spans::{MAX_SPANS, SPAN_PARTS, Span, SpanKind, Spans, TraceId};
