@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lockstep_control::{Plan, Signal};
+use lockstep_control::{Plan, Signal, heartbeat};
 use lockstep_dataset::{Choice, Dataset, Examples, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
@@ -161,7 +161,8 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
     let token = place.token(settings)?;
     let address = listener.local_addr()?;
-    let pulse = Pulse { heartbeat: control.heartbeat(), silence: settings.deadline * WORKER_DEADLINES };
+    let pulse =
+        Pulse { heartbeat: heartbeat(settings.deadline), silence: settings.deadline * WORKER_DEADLINES };
     let join_test = lockstep_model::join_test(Cpu::detect());
     let service = Arc::new(Service::new(fence, token.clone(), join_test, pulse, sender.clone()));
     serve(TcpIncoming::from(listener).with_nodelay(Some(true)), Arc::clone(&service));

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use lockstep_reduction::Node;
 
-use crate::{AssignmentId, LeaveCause, Signal, Task, Time, WorkerId};
+use crate::{AssignmentId, Deadline, LeaveCause, Signal, Task, Time, WorkerId};
 
 /// A decision, to be carried out in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ pub enum Command {
         /// When.
         at: Time,
         /// What for.
-        reason: TimerReason,
+        deadline: Deadline,
     },
     /// The run is over.
     Finish {
@@ -248,17 +248,6 @@ pub enum DropReason {
     },
 }
 
-/// What a timer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimerReason {
-    /// The workers of the start have to join by then.
-    Join,
-    /// Somebody has to join by then, because everybody left.
-    Patience,
-    /// Work may be late, or a worker silent.
-    Watch,
-}
-
 /// Whom weights are sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipient {
@@ -360,7 +349,7 @@ impl fmt::Display for Command {
                     _ => write!(f, "only the {members} members that are there are waited for"),
                 }
             }
-            Self::SetTimer { at, reason } => write!(f, "set timer {}: {reason}", at.microseconds),
+            Self::SetTimer { at, deadline } => write!(f, "set timer {}: {deadline}", at.microseconds),
             Self::Finish { outcome } => write!(f, "finish: {outcome}"),
         }
     }
@@ -437,16 +426,6 @@ impl fmt::Display for DropReason {
                 write!(f, "node {node} of {task} from {worker} differs from its recomputation")
             }
         }
-    }
-}
-
-impl fmt::Display for TimerReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Join => "the workers have to join by then",
-            Self::Patience => "all workers left, and somebody has to join by then",
-            Self::Watch => "work may be late or a worker silent by then",
-        })
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use lockstep_reduction::Node;
 
+use crate::deadlines::{Deadline, Deadlines, Patience};
 use crate::member::Member;
 use crate::pace::Candidate;
-use crate::patience::Patience;
 use crate::work::{Receipt, Work};
 use crate::{
     AssignmentId, Command, CommitReason, DropReason, Event, LeaveCause, Outcome, Plan, Progress, Recipient,
-    RejectReason, RevokeReason, SaveReason, Task, TaskKind, Time, TimerReason, WorkerId,
+    RejectReason, RevokeReason, SaveReason, Task, TaskKind, Time, WorkerId,
 };
 
 /// Tasks that are handed out at once: the current one, and the next, whose data travel while the current one is
@@ -42,13 +42,6 @@ pub struct Settings {
     pub checkpoint_every: Duration,
 }
 
-impl Settings {
-    /// How often peers say that they are alive when they have nothing else to say.
-    pub fn heartbeat(&self) -> Duration {
-        self.deadline / 4
-    }
-}
-
 /// The control plane of one process of a run.
 #[derive(Debug)]
 pub struct Control {
@@ -64,17 +57,14 @@ pub struct Control {
     /// The last task committed that leaves something behind: a step or a validation.
     done: Option<Task>,
     pub(crate) last_assignment: AssignmentId,
-    /// When the run ends if nobody comes.
-    pub(crate) end: Option<(Time, TimerReason)>,
+    pub(crate) deadlines: Deadlines,
     pub(crate) patience: Patience,
-    /// What the caller's timer is set to.
-    pub(crate) armed: Option<Time>,
     last_leave: Option<(WorkerId, DropReason)>,
     /// Checkpoints under way.
     saves: u32,
     /// The newest state that is saved or being saved.
     saved: Option<Task>,
-    saved_at: Time,
+    pub(crate) saved_at: Time,
     pub(crate) scratch: Scratch,
 }
 
@@ -117,9 +107,8 @@ impl Control {
             window: VecDeque::with_capacity(WINDOW),
             done,
             last_assignment: AssignmentId(0),
-            end: None,
+            deadlines: Deadlines::default(),
             patience: Patience::default(),
-            armed: None,
             last_leave: None,
             saves: 0,
             saved: done,
@@ -136,9 +125,7 @@ impl Control {
         match event {
             Event::Started => {
                 self.saved_at = now;
-                if let Some(timeout) = self.settings.join_timeout {
-                    self.end_at(now.after(timeout), TimerReason::Join, commands);
-                }
+                self.await_joins(now, commands);
             }
             Event::Joined { worker, threads } => self.joined(now, worker, threads, commands),
             Event::ProcessEnded { worker, restarting } => {
@@ -166,13 +153,15 @@ impl Control {
 
     fn joined(&mut self, now: Time, worker: WorkerId, threads: u32, commands: &mut Vec<Command>) {
         assert!(threads > 0, "{worker} has threads");
-        let member = Member::new(now, threads, self.settings.heartbeat());
+        let member = Member::new(now, threads, self.settings.deadline);
         let before = self.members.insert(worker, member);
         assert!(before.is_none(), "{worker} joins once");
         commands.push(Command::SendWeights { to: Recipient::One(worker), step: self.weights() });
-        self.watch(now.after(self.settings.deadline), commands);
+        if let Some((at, deadline)) = self.silent_from(worker) {
+            self.deadlines.arm(deadline, at, commands);
+        }
         if self.phase == Phase::Running {
-            self.end = None;
+            self.deadlines.stop();
             self.share_out_ahead_anew(worker, commands);
             self.dispatch(now, commands);
         } else {
@@ -224,7 +213,7 @@ impl Control {
         let enough = if self.settings.done.is_some() { 1 } else { self.awaited };
         if self.phase == Phase::Joining && self.member_count() >= enough {
             self.phase = Phase::Running;
-            self.end = None;
+            self.deadlines.stop();
             self.got_further(now);
             self.hand_out(now, self.settings.plan.first(self.done), commands);
         }
@@ -332,11 +321,23 @@ impl Control {
         }
     }
 
+    /// A member got on with its work, after `pause`.
+    fn paused(&mut self, worker: WorkerId, pause: Duration) {
+        let known = self.members.get(&worker).map_or(pause, Member::longest_pause);
+        // One that paused for longer would have been dropped: it was this process that paused.
+        if pause > known
+            && pause < self.stuck_after()
+            && let Some(member) = self.members.get_mut(&worker)
+        {
+            member.got_on_after(pause);
+        }
+    }
+
     /// A member answered: it is trusted, and when an assignment is complete it is known how long that took.
     fn got_on(&mut self, now: Time, worker: WorkerId, task: Task, complete: Option<(Option<Time>, u32)>) {
-        let first_doubt = self.settings.heartbeat();
+        let deadline = self.settings.deadline;
         let Some(member) = self.members.get_mut(&worker) else { return };
-        member.proved(first_doubt);
+        member.proved(deadline);
         if let Some((Some(since), leaves)) = complete {
             member.measured(task.kind, now.since(since), leaves);
         }
@@ -403,9 +404,7 @@ impl Control {
     fn save(&mut self, now: Time, reason: SaveReason, commands: &mut Vec<Command>) {
         let Some(after) = self.done.filter(|done| self.saved != Some(*done)) else { return };
         let due = match reason {
-            SaveReason::Interval => {
-                self.saves == 0 && now.since(self.saved_at) >= self.settings.checkpoint_every
-            }
+            SaveReason::Interval => self.saves == 0 && self.checkpoint_is_due(now),
             SaveReason::Epoch => self.saves < MAX_SAVES,
             SaveReason::End => true,
         };
@@ -449,15 +448,10 @@ impl Control {
         self.dispatch(now, commands);
     }
 
-    pub(crate) fn end_at(&mut self, at: Time, reason: TimerReason, commands: &mut Vec<Command>) {
-        self.end = Some((at, reason));
-        self.arm(at, reason, commands);
-    }
-
-    /// The time of `end` has come.
-    pub(crate) fn end_for(&mut self, now: Time, reason: TimerReason, commands: &mut Vec<Command>) {
-        let outcome = match (reason, self.last_leave) {
-            (TimerReason::Patience, Some((last, reason))) => self.out_of_patience(now, last, reason),
+    /// The deadline that ends the run has come.
+    pub(crate) fn end_for(&mut self, now: Time, deadline: Deadline, commands: &mut Vec<Command>) {
+        let outcome = match (deadline, self.last_leave) {
+            (Deadline::Patience, Some((last, reason))) => self.out_of_patience(now, last, reason),
             _ => Outcome::NotJoined { joined: self.member_count(), expected: self.settings.expected_workers },
         };
         self.finish(now, outcome, commands);

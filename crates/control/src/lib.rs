@@ -7,19 +7,20 @@
 
 mod command;
 mod control;
+mod deadlines;
 mod dispatch;
 mod event;
 mod member;
 mod pace;
 mod patience;
 mod plan;
-mod watch;
 mod work;
 
 pub use command::{
     AssignReason, Command, CommitReason, DropReason, Outcome, Recipient, RejectReason, RevokeReason,
-    SaveReason, TimerReason,
+    SaveReason,
 };
 pub use control::{Control, Settings};
+pub use deadlines::{Deadline, HEARTBEATS_PER_DEADLINE, heartbeat};
 pub use event::{AssignmentId, Event, LeaveCause, Progress, Signal, Time, WorkerId};
 pub use plan::{Leaves, Plan, Task, TaskKind};

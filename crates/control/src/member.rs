@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::deadlines::Distrust;
 use crate::pace::{Candidate, Pace};
 use crate::{TaskKind, Time};
 
@@ -16,9 +17,7 @@ pub(crate) struct Member {
     pub(crate) heard: Time,
     /// Of training and of evaluation leaves.
     paces: [Option<Pace>; 2],
-    doubt: Option<Doubt>,
-    /// How long the next doubt lasts at least.
-    next_doubt: Duration,
+    distrust: Distrust,
     /// Steps in a row in which it was too slow for a leaf.
     unused: u32,
     /// It was given one to be measured again.
@@ -27,22 +26,14 @@ pub(crate) struct Member {
     longest_pause: Duration,
 }
 
-/// A member was late: it gets nothing until it is heard again, and not at once.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    since: Time,
-    until: Time,
-}
-
 impl Member {
-    pub(crate) fn new(now: Time, threads: u32, first_doubt: Duration) -> Self {
+    pub(crate) fn new(now: Time, threads: u32, deadline: Duration) -> Self {
         Self {
             threads,
             joined: now,
             heard: now,
             paces: [None; 2],
-            doubt: None,
-            next_doubt: first_doubt,
+            distrust: Distrust::none(deadline),
             unused: 0,
             probed: false,
             longest_pause: Duration::ZERO,
@@ -88,37 +79,35 @@ impl Member {
     }
 
     /// It is late with `leaves` leaves, and has them for `waited`: at least so slow is it.
-    pub(crate) fn doubted(
+    pub(crate) fn was_late(
         &mut self,
         now: Time,
         kind: TaskKind,
         waited: Duration,
         leaves: u32,
-        longest: Duration,
+        deadline: Duration,
     ) {
         let sample = nanoseconds(waited) / u64::from(leaves);
         match &mut self.paces[slot(kind)] {
             Some(pace) => pace.add(sample.max(pace.mean().saturating_mul(2))),
             pace => *pace = Some(Pace::first(sample)),
         }
-        self.doubt = Some(Doubt { since: now, until: now.after(self.next_doubt) });
-        self.next_doubt = (self.next_doubt * 2).min(longest);
+        self.distrust.begin(now, deadline);
     }
 
     /// It got on with its work.
-    pub(crate) fn proved(&mut self, first_doubt: Duration) {
-        self.doubt = None;
-        self.next_doubt = first_doubt;
+    pub(crate) fn proved(&mut self, deadline: Duration) {
+        self.distrust = Distrust::none(deadline);
     }
 
-    /// Whether it was doubted and may be given work again, now that it was heard.
+    /// Whether it was distrusted and may be given work again, now that it was heard.
     pub(crate) fn regains_trust(&self, now: Time) -> bool {
-        self.doubt.is_some() && self.is_trusted(now)
+        self.distrust.is_some() && self.is_trusted(now)
     }
 
     /// Whether it may be given work.
     pub(crate) fn is_trusted(&self, now: Time) -> bool {
-        self.doubt.is_none_or(|doubt| doubt.until <= now && doubt.since < self.heard)
+        self.distrust.is_over(now, self.heard)
     }
 }
 

@@ -4,53 +4,14 @@
 //! anybody has done of it. Computing the same again is no progress. But nobody who came in time is given up: a member
 //! is waited for, however slow it is, until it leaves, falls silent or is stuck.
 
-use std::time::Duration;
-
 use crate::control::{Control, milliseconds};
-use crate::{Command, DropReason, Outcome, Time, TimerReason, WorkerId};
-
-/// Since when the run has not got on, and who may still change that.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Patience {
-    /// When something was computed that nobody had computed before.
-    got_on: Time,
-    /// For how long since then this process itself did not run.
-    excused: Duration,
-    /// Whoever joins later is not waited for.
-    until: Time,
-    /// Somebody came since, and left.
-    in_vain: bool,
-    /// It was said that the run does not get on.
-    told: bool,
-}
-
-impl Patience {
-    fn waited(&self, now: Time) -> Duration {
-        now.since(self.got_on).saturating_sub(self.excused)
-    }
-}
+use crate::deadlines::{Deadline, Patience};
+use crate::{Command, DropReason, Outcome, Time, WorkerId};
 
 impl Control {
     /// Something was computed that nobody had computed before.
     pub(crate) fn got_further(&mut self, now: Time) {
-        let until = now.after(self.settings.patience);
-        let excused = Duration::ZERO;
-        self.patience = Patience { got_on: now, excused, until, in_vain: false, told: false };
-    }
-
-    /// This process itself did not run for `pause`, until now: nobody could come or get on. What came before the run got on
-    /// last excuses nothing, and a patience that was over by then stays over.
-    pub(crate) fn excuse(&mut self, now: Time, pause: Duration) {
-        let pause = pause.min(now.since(self.patience.got_on));
-        self.patience.excused = self.patience.excused.saturating_add(pause);
-        let until = self.patience.until.after(pause);
-        if until < now {
-            return;
-        }
-        self.patience.until = until;
-        if let Some((at, TimerReason::Patience)) = &mut self.end {
-            *at = self.patience.until;
-        }
+        self.patience = Patience::new(now, self.settings.patience);
     }
 
     /// A member that had joined at `joined` has left: is there still somebody to wait for?
@@ -65,8 +26,7 @@ impl Control {
         if joined <= self.patience.got_on {
             // Somebody may come in its place. For those who came since, nobody may: or the run would last for as long
             // as workers come and break.
-            self.patience.until = now.after(self.settings.patience);
-            self.patience.told = false;
+            self.patience.await_joins(now, self.settings.patience);
         } else {
             self.patience.in_vain = true;
         }
@@ -80,7 +40,7 @@ impl Control {
         } else if self.members.is_empty() {
             let patience_ms = milliseconds(until.since(now));
             commands.push(Command::Wait { patience_ms, last: worker });
-            self.end_at(until, TimerReason::Patience, commands);
+            self.deadlines.set(Deadline::Patience, until, commands);
         }
     }
 
