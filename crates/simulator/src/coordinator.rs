@@ -219,7 +219,7 @@ impl Cluster {
         let worker = WorkerId(coordinator.joins);
         coordinator.members.insert(worker, stream);
         self.network.streams[stream].number = Some(worker);
-        let heartbeat_us = self.knobs.deadline_us / 4;
+        let heartbeat_us = self.knobs.heartbeat_us();
         let silence_us = self.knobs.silence_deadlines * self.knobs.deadline_us;
         let silence_us = (!self.knobs.local).then_some(silence_us);
         self.send_down(stream, Down::Welcome { fence, heartbeat_us, silence_us });
@@ -235,7 +235,7 @@ impl Cluster {
                 self.send_down(stream, Down::Heartbeat);
             }
         }
-        self.at(self.now + self.knobs.deadline_us / 4, Happening::CoordinatorBeat { coordinator: id });
+        self.at(self.now + self.knobs.heartbeat_us(), Happening::CoordinatorBeat { coordinator: id });
     }
 
     fn set_timer(&mut self, coordinator: &mut Coordinator) {

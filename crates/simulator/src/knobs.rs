@@ -3,8 +3,10 @@
 //! Each class of faults is off in many seeds (swarm testing: A. Groce et al., ISSTA 2012), so that one class does not
 //! hide what another would show.
 
+use std::time::Duration;
+
 use lockstep_checkpoint::backlog::Limits;
-use lockstep_control::{Leaves, Plan, Task, TaskKind};
+use lockstep_control::{Leaves, Plan, Task, TaskKind, heartbeat};
 use lockstep_model::PARAMETER_BYTES;
 use lockstep_reduction::Cut;
 
@@ -238,6 +240,12 @@ impl Knobs {
     /// Steps of an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         self.examples.div_ceil(self.batch).into()
+    }
+
+    /// How often coordinator and workers say that they are alive.
+    pub fn heartbeat_us(&self) -> u64 {
+        // Below the deadline, a u64.
+        heartbeat(Duration::from_micros(self.deadline_us)).as_micros() as u64
     }
 
     /// The tasks of the run, as the coordinator plans them.

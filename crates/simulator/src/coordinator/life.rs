@@ -117,7 +117,7 @@ impl Cluster {
                 self.boot(machine);
             }
         }
-        self.at(self.now + self.knobs.deadline_us / 4, Happening::CoordinatorBeat { coordinator: id });
+        self.at(self.now + self.knobs.heartbeat_us(), Happening::CoordinatorBeat { coordinator: id });
     }
 
     fn settings(&self, done: Option<Task>) -> Settings {
