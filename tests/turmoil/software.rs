@@ -68,7 +68,7 @@ pub async fn coordinate(
 ) -> turmoil::Result<()> {
     let start = tokio::time::Instant::now().into_std();
     let batches = Batches::new(dataset().clone(), SEED, 8, 4, 0.05);
-    let plan = batches.plan(1, Some(setup.steps));
+    let tasks = batches.task_order(1, Some(setup.steps));
     let Opened { journal, term, restored, .. } = open_journal(directory, files)?;
     let mut done = None;
     let (mut weights, mut results) = (initial_weights(SEED), Results::default());
@@ -81,8 +81,8 @@ pub async fn coordinate(
         };
         done = Some(Task { kind, step: manifest.step });
     }
-    let control = lockstep_control::Settings {
-        plan,
+    let control = lockstep_control::ControlSettings {
+        tasks,
         done,
         expected_workers: setup.expected_workers,
         local: false,

@@ -349,7 +349,7 @@ impl fmt::Display for Command {
                     _ => write!(f, "only the {members} members that are there are waited for"),
                 }
             }
-            Self::SetTimer { at, deadline } => write!(f, "set timer {}: {deadline}", at.microseconds),
+            Self::SetTimer { at, deadline } => write!(f, "set timer {}: {deadline}", at.us),
             Self::Finish { outcome } => write!(f, "finish: {outcome}"),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::control::{Control, Phase, milliseconds};
 use crate::member::Member;
-use crate::work::Assignment;
+use crate::task_leaves::Assignment;
 use crate::{AssignmentId, Command, DropReason, TaskKind, Time, WorkerId};
 
 /// Heartbeats that a peer sends within a deadline: some may be late before it counts as silent.
@@ -116,39 +116,39 @@ impl Deadlines {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Patience {
     /// When something was computed that nobody had computed before.
-    pub(crate) got_on: Time,
+    pub(crate) progress_at: Time,
     /// For how long since then this process itself did not run.
-    excused: Duration,
+    own_pauses: Duration,
     /// Whoever joins later is not waited for.
     pub(crate) until: Time,
     /// Somebody came since, and left.
-    pub(crate) in_vain: bool,
+    pub(crate) joined_and_left: bool,
     /// It was said that the run does not get on.
-    pub(crate) told: bool,
+    pub(crate) stall_reported: bool,
 }
 
 impl Patience {
     pub(crate) fn new(now: Time, patience: Duration) -> Self {
-        let (until, excused) = (now.after(patience), Duration::ZERO);
-        Self { got_on: now, excused, until, in_vain: false, told: false }
+        let (until, own_pauses) = (now.after(patience), Duration::ZERO);
+        Self { progress_at: now, own_pauses, until, joined_and_left: false, stall_reported: false }
     }
 
     /// A member may come in the place of one that left now.
     pub(crate) fn await_joins(&mut self, now: Time, patience: Duration) {
         self.until = now.after(patience);
-        self.told = false;
+        self.stall_reported = false;
     }
 
     /// For how long the run has not got on, without the time in which this process itself did not run.
     pub(crate) fn waited(&self, now: Time) -> Duration {
-        now.since(self.got_on).saturating_sub(self.excused)
+        now.since(self.progress_at).saturating_sub(self.own_pauses)
     }
 
     /// This process itself did not run for `pause`, until now: nobody could come or get on. What came before the run
     /// got on last excuses nothing, and a patience that was over by then stays over.
-    fn excuse(&mut self, now: Time, pause: Duration) {
-        let pause = pause.min(now.since(self.got_on));
-        self.excused = self.excused.saturating_add(pause);
+    fn exclude_pause(&mut self, now: Time, pause: Duration) {
+        let pause = pause.min(now.since(self.progress_at));
+        self.own_pauses = self.own_pauses.saturating_add(pause);
         let until = self.until.after(pause);
         if until >= now {
             self.until = until;
@@ -195,7 +195,7 @@ pub(crate) struct Late {
     pub(crate) waited: Duration,
     pub(crate) expected: Duration,
     /// That it is late says something of its holder.
-    pub(crate) news: bool,
+    pub(crate) first_noticed: bool,
 }
 
 impl Control {
@@ -215,12 +215,12 @@ impl Control {
         }
         let pause = now.since(timer);
         if pause >= self.settings.deadline / OWN_PAUSE {
-            self.forgive(now);
-            self.patience.excuse(now, pause);
+            self.restart_member_deadlines(now);
+            self.patience.exclude_pause(now, pause);
             self.deadlines.postpone(Deadline::Patience, self.patience.until);
         }
         if let Some(deadline) = self.deadlines.expired(now) {
-            return self.end_for(now, deadline, commands);
+            return self.finish_at_deadline(now, deadline, commands);
         }
         while let Some((worker, reason)) = self.overdue_member(now) {
             if let DropReason::Stuck { waited_ms, .. } = reason
@@ -234,7 +234,7 @@ impl Control {
                 return;
             }
         }
-        self.tell_stall(now, commands);
+        self.report_stall(now, commands);
         self.dispatch(now, commands);
         self.set_timer(now, commands);
     }
@@ -246,10 +246,10 @@ impl Control {
         let held = self.window.front().into_iter().flat_map(|front| front.held());
         let stuck = held.filter_map(|assignment| {
             let deadline = Deadline::Stuck(assignment.worker, assignment.id);
-            Some((assignment.got_on?.after(limit), deadline))
+            Some((assignment.progress_at?.after(limit), deadline))
         });
         // What is late already waits for somebody to be idle, not for a time.
-        let late = self.late_from().filter(|(at, _)| now < *at);
+        let late = self.next_late().filter(|(at, _)| now < *at);
         let next = silent.chain(stuck).chain(late).min_by_key(|(at, _)| *at);
         for (at, deadline) in next.into_iter().chain(self.deadlines.end) {
             self.deadlines.arm(deadline, at, commands);
@@ -257,7 +257,7 @@ impl Control {
     }
 
     /// After a pause of its own the coordinator has heard nobody, and nobody is to blame.
-    fn forgive(&mut self, now: Time) {
+    fn restart_member_deadlines(&mut self, now: Time) {
         self.members.values_mut().for_each(|member| member.heard = now);
         if let Some(front) = self.window.front_mut() {
             front.open(now);
@@ -274,7 +274,7 @@ impl Control {
         let stuck = || {
             let limit = self.stuck_after();
             self.window.front()?.held().iter().find_map(|assignment| {
-                let waited = now.since(assignment.got_on?);
+                let waited = now.since(assignment.progress_at?);
                 let reason = DropReason::Stuck { assignment: assignment.id, waited_ms: milliseconds(waited) };
                 (waited >= limit).then_some((assignment.worker, reason))
             })
@@ -290,8 +290,8 @@ impl Control {
 
     /// How long a member may be silent.
     fn silence(&self, worker: WorkerId) -> Duration {
-        let pace = self.members.get(&worker).and_then(|member| member.pace(TaskKind::Train));
-        let leaves = pace.map_or(0, |pace| pace.mean().saturating_mul(SILENT_LEAVES.into()));
+        let leaf_time = self.members.get(&worker).and_then(|member| member.leaf_time(TaskKind::Train));
+        let leaves = leaf_time.map_or(0, |leaf_time| leaf_time.mean().saturating_mul(SILENT_LEAVES.into()));
         // However slow it is, not for longer than it may be stuck.
         self.settings.deadline.max(Duration::from_nanos(leaves).min(self.least_stuck()))
     }
@@ -309,7 +309,7 @@ impl Control {
     }
 
     /// When something of the current task is late, at the earliest, that nobody else has or may get.
-    pub(crate) fn late_from(&self) -> Option<(Time, Deadline)> {
+    pub(crate) fn next_late(&self) -> Option<(Time, Deadline)> {
         let front = self.window.front()?;
         let lateness = front.held().iter().filter_map(|assignment| {
             let deadline = Deadline::Late(assignment.worker, assignment.id);
@@ -323,7 +323,7 @@ impl Control {
     }
 
     /// An assignment of the current task that is late, while another member is idle.
-    pub(crate) fn latest(&self, now: Time) -> Option<Late> {
+    pub(crate) fn late_assignment(&self, now: Time) -> Option<Late> {
         let front = self.window.front()?;
         let somebody_is_idle =
             self.members.iter().any(|(worker, member)| member.is_trusted(now) && !front.holds(*worker));
@@ -344,7 +344,7 @@ impl Control {
                 waited: now.since(since),
                 expected: assignment.late.unwrap_or(expected),
                 // Of one that is measured again nothing was expected, and of the others it is known by then.
-                news: assignment.late.is_none() && !assignment.probe,
+                first_noticed: assignment.late.is_none() && !assignment.probe,
             })
         })
     }
@@ -355,8 +355,9 @@ impl Control {
         let tolerated = match assignment.probe {
             // What a member of full speed would have taken.
             true => {
-                let paces = self.members.values().filter_map(|member| member.pace(kind));
-                let bounds = paces.map(|pace| Duration::from_nanos(pace.bound(assignment.leaves)));
+                let leaf_times = self.members.values().filter_map(|member| member.leaf_time(kind));
+                let bounds =
+                    leaf_times.map(|leaf_time| Duration::from_nanos(leaf_time.bound(assignment.leaves)));
                 bounds.min().unwrap_or(expected)
             }
             false => expected.max(self.settings.deadline / LEAST_LATENESS),
@@ -366,12 +367,12 @@ impl Control {
 
     /// How long leaves hardly ever take a member: as measured of it, else of the slowest of the others.
     fn expected(&self, worker: WorkerId, kind: TaskKind, leaves: u32) -> Duration {
-        let own = self.members.get(&worker).and_then(|member| member.pace(kind));
+        let own = self.members.get(&worker).and_then(|member| member.leaf_time(kind));
         let bound = match own {
-            Some(pace) => Some(pace.bound(leaves)),
+            Some(leaf_time) => Some(leaf_time.bound(leaves)),
             None => {
-                let others = self.members.values().filter_map(|member| member.pace(kind));
-                others.map(|pace| pace.bound(leaves)).max()
+                let others = self.members.values().filter_map(|member| member.leaf_time(kind));
+                others.map(|leaf_time| leaf_time.bound(leaves)).max()
             }
         };
         bound.map_or(self.settings.deadline, Duration::from_nanos)

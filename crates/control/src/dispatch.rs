@@ -3,7 +3,7 @@
 
 use crate::control::{Control, Phase, Scratch};
 use crate::deadlines::Late;
-use crate::pace::{leaf_times, shares};
+use crate::shares::{leaf_times, shares};
 use crate::{AssignReason, AssignmentId, Command, RevokeReason, Time, WorkerId};
 
 /// A member this much slower than the fastest gets leaves only if its share says so.
@@ -17,15 +17,15 @@ impl Control {
     /// may be now.
     pub(crate) fn dispatch(&mut self, now: Time, commands: &mut Vec<Command>) {
         self.share_out_all(now, commands);
-        let mut late_from = self.late_from();
-        if late_from.is_some_and(|(at, _)| at <= now) {
+        let mut next_late = self.next_late();
+        if next_late.is_some_and(|(at, _)| at <= now) {
             if self.offer_late(now, commands) {
                 self.share_out_all(now, commands);
             }
-            late_from = self.late_from();
+            next_late = self.next_late();
         }
         // What is late already waits for somebody to be idle, not for a time.
-        if let Some((at, deadline)) = late_from.filter(|(at, _)| now < *at) {
+        if let Some((at, deadline)) = next_late.filter(|(at, _)| now < *at) {
             self.deadlines.arm(deadline, at, commands);
         }
     }
@@ -38,25 +38,25 @@ impl Control {
 
     /// Shares out the free leaves of one task of the window.
     fn share_out(&mut self, at: usize, now: Time, commands: &mut Vec<Command>) {
-        let work = &mut self.window[at];
-        let free = work.free_leaves();
+        let task_leaves = &mut self.window[at];
+        let free = task_leaves.free_leaves();
         if free == 0 {
             return;
         }
-        let fresh = free == work.leaves();
+        let fresh = free == task_leaves.leaves();
         let Scratch { workers, candidates, times, shares: parts } = &mut self.scratch;
         workers.clear();
         candidates.clear();
         for (&worker, member) in self.members.iter().filter(|(_, member)| member.is_trusted(now)) {
             workers.push(worker);
-            candidates.push(member.candidate(work.task.kind));
+            candidates.push(member.candidate(task_leaves.task.kind));
         }
         shares(candidates, free, times, parts);
         let fastest = times.iter().min().copied().unwrap_or(1);
         let members = workers.len() as u32;
-        let per_assignment = self.settings.plan.leaves(work.task.kind).per_assignment;
+        let per_assignment = self.settings.tasks.leaves(task_leaves.task.kind).per_assignment;
         for ((&worker, &share), &time) in workers.iter().zip(parts.iter()).zip(times.iter()) {
-            if work.holds(worker) {
+            if task_leaves.holds(worker) {
                 continue;
             }
             let too_slow = share == 0 && time > fastest.saturating_mul(CLEARLY_SLOWER);
@@ -70,12 +70,13 @@ impl Control {
             let share = share.max(1).min(per_assignment);
             let assignment = AssignmentId(self.last_assignment.0 + 1);
             let since = (at == 0).then_some(now);
-            let Some((leaves, reason)) = work.assign(assignment, worker, share, since, too_slow) else {
+            let Some((leaves, reason)) = task_leaves.assign(assignment, worker, share, since, too_slow)
+            else {
                 break;
             };
             self.last_assignment = assignment;
             let reason = reason.unwrap_or(AssignReason::Share { members });
-            commands.push(Command::Assign { worker, assignment, task: work.task, leaves, reason });
+            commands.push(Command::Assign { worker, assignment, task: task_leaves.task, leaves, reason });
         }
     }
 
@@ -83,19 +84,21 @@ impl Control {
     /// others. Says whether there is anything to share out.
     fn offer_late(&mut self, now: Time, commands: &mut Vec<Command>) -> bool {
         let mut offered = false;
-        while let Some(Late { worker, assignment, leaves, waited, expected, news }) = self.latest(now) {
+        while let Some(Late { worker, assignment, leaves, waited, expected, first_noticed }) =
+            self.late_assignment(now)
+        {
             let front = &mut self.window[0];
             let kind = front.task.kind;
             offered |= front.offer(assignment, waited, expected);
-            for work in self.window.iter_mut().skip(1) {
-                work.release(worker, |ahead| {
+            for task_leaves in self.window.iter_mut().skip(1) {
+                task_leaves.release(worker, |ahead| {
                     let reason = RevokeReason::Late { with: assignment };
                     commands.push(Command::Revoke { worker, assignment: ahead, reason });
                     offered = true;
                 });
             }
             let deadline = self.settings.deadline;
-            if let Some(member) = self.members.get_mut(&worker).filter(|_| news) {
+            if let Some(member) = self.members.get_mut(&worker).filter(|_| first_noticed) {
                 member.was_late(now, kind, waited, leaves, deadline);
             }
         }

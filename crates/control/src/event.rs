@@ -11,19 +11,19 @@ use crate::Task;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
     /// Microseconds since the start.
-    pub microseconds: u64,
+    pub us: u64,
 }
 
 impl Time {
     /// The point that lies `delay` later: rounded up, so that a timer set to it finds that the delay is over.
     pub fn after(self, delay: Duration) -> Self {
         let delay = u64::try_from(delay.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
-        Self { microseconds: self.microseconds.saturating_add(delay) }
+        Self { us: self.us.saturating_add(delay) }
     }
 
     /// How long ago `earlier` was; nothing if it lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.microseconds.saturating_sub(earlier.microseconds))
+        Duration::from_micros(self.us.saturating_sub(earlier.us))
     }
 }
 

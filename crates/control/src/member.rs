@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::deadlines::Distrust;
-use crate::pace::{Candidate, Pace};
+use crate::leaf_time::LeafTime;
+use crate::shares::Candidate;
 use crate::{TaskKind, Time};
 
 /// Tasks in a row without a leaf after which a slow member gets one, to be measured again.
@@ -16,7 +17,7 @@ pub(crate) struct Member {
     /// When anything came from it last.
     pub(crate) heard: Time,
     /// Of training and of evaluation leaves.
-    paces: [Option<Pace>; 2],
+    leaf_times: [Option<LeafTime>; 2],
     distrust: Distrust,
     /// Steps in a row in which it was too slow for a leaf.
     unused: u32,
@@ -32,7 +33,7 @@ impl Member {
             threads,
             joined: now,
             heard: now,
-            paces: [None; 2],
+            leaf_times: [None; 2],
             distrust: Distrust::none(deadline),
             unused: 0,
             probed: false,
@@ -45,27 +46,27 @@ impl Member {
     }
 
     /// It got on with its work, after a pause longer than any before.
-    pub(crate) fn got_on_after(&mut self, pause: Duration) {
+    pub(crate) fn note_pause(&mut self, pause: Duration) {
         self.longest_pause = pause;
     }
 
-    pub(crate) fn pace(&self, kind: TaskKind) -> Option<Pace> {
-        self.paces[slot(kind)]
+    pub(crate) fn leaf_time(&self, kind: TaskKind) -> Option<LeafTime> {
+        self.leaf_times[slot(kind)]
     }
 
     pub(crate) fn candidate(&self, kind: TaskKind) -> Candidate {
         // Portions of an evaluation go to whoever is idle: measuring would only repeat what that says.
-        let pace = if kind == TaskKind::Train { self.pace(kind) } else { None };
-        Candidate { threads: self.threads, pace }
+        let leaf_time = if kind == TaskKind::Train { self.leaf_time(kind) } else { None };
+        Candidate { threads: self.threads, leaf_time }
     }
 
     /// Takes in how long `leaves` leaves took.
     pub(crate) fn measured(&mut self, kind: TaskKind, took: Duration, leaves: u32) {
         let sample = nanoseconds(took) / u64::from(leaves);
-        match &mut self.paces[slot(kind)] {
+        match &mut self.leaf_times[slot(kind)] {
             // After a while without work what was known of it is old.
-            Some(pace) if !self.probed || sample > pace.mean() / 2 => pace.add(sample),
-            pace => *pace = Some(Pace::first(sample)),
+            Some(leaf_time) if !self.probed || sample > leaf_time.mean() / 2 => leaf_time.add(sample),
+            leaf_time => *leaf_time = Some(LeafTime::first(sample)),
         }
         (self.unused, self.probed) = (0, false);
     }
@@ -88,15 +89,15 @@ impl Member {
         deadline: Duration,
     ) {
         let sample = nanoseconds(waited) / u64::from(leaves);
-        match &mut self.paces[slot(kind)] {
-            Some(pace) => pace.add(sample.max(pace.mean().saturating_mul(2))),
-            pace => *pace = Some(Pace::first(sample)),
+        match &mut self.leaf_times[slot(kind)] {
+            Some(leaf_time) => leaf_time.add(sample.max(leaf_time.mean().saturating_mul(2))),
+            leaf_time => *leaf_time = Some(LeafTime::first(sample)),
         }
         self.distrust.begin(now, deadline);
     }
 
     /// It got on with its work.
-    pub(crate) fn proved(&mut self, deadline: Duration) {
+    pub(crate) fn end_distrust(&mut self, deadline: Duration) {
         self.distrust = Distrust::none(deadline);
     }
 

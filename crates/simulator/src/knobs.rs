@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use lockstep_checkpoint::backlog::Limits;
-use lockstep_control::{Leaves, Plan, Task, TaskKind, heartbeat};
+use lockstep_control::{Leaves, Task, TaskKind, TaskOrder, heartbeat};
 use lockstep_model::PARAMETER_BYTES;
 use lockstep_reduction::Cut;
 
@@ -249,9 +249,9 @@ impl Knobs {
     }
 
     /// The tasks of the run, as the coordinator plans them.
-    pub fn plan(&self) -> Plan {
+    pub fn task_order(&self) -> TaskOrder {
         let evaluation = |examples| Leaves { count: Cut::blocks(examples).leaves(), per_assignment: 8 };
-        Plan {
+        TaskOrder {
             steps_per_epoch: self.steps_per_epoch(),
             steps: self.steps,
             train: Leaves { count: self.shards, per_assignment: self.portion },
