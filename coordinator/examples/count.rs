@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_control::{AssignmentId, Command, Control, Event, Settings, Task, TaskKind, Time, WorkerId};
+use lockstep_control::{
+    AssignmentId, Command, Control, ControlSettings, Event, Task, TaskKind, Time, WorkerId,
+};
 use lockstep_coordinator::batches::Batches;
 use lockstep_coordinator::trainer::Trainer;
 use lockstep_coordinator::transport::encode;
@@ -67,10 +69,10 @@ fn steps(times: u64) {
     };
     let mut batches = Batches::new(dataset, SEED, BATCH, SHARDS, 0.0);
     // One more than is done: the end of a run would be an evaluation.
-    let plan = batches.plan(u32::MAX, Some(times + 1));
+    let tasks = batches.task_order(u32::MAX, Some(times + 1));
     let mut trainer = Trainer::new(&initial_weights(SEED), 0.01);
-    let mut control = Control::new(Settings {
-        plan,
+    let mut control = Control::new(ControlSettings {
+        tasks,
         done: None,
         expected_workers: WORKERS,
         local: false,
@@ -99,7 +101,7 @@ fn steps(times: u64) {
             }
             continue;
         };
-        now.microseconds += 10;
+        now.us += 10;
         control.handle(now, event, &mut commands);
         for command in commands.drain(..) {
             match command {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use lockstep_control::{Leaves, Plan, Task, TaskKind};
+use lockstep_control::{Leaves, Task, TaskKind, TaskOrder};
 use lockstep_dataset::{Dataset, Examples, epoch_order_into, validation_examples};
 use lockstep_model::PIXELS;
 use lockstep_reduction::{Cut, Node};
@@ -85,8 +85,8 @@ impl Batches {
         self.dataset.test.len() as u32
     }
 
-    /// The plan of a run of so many epochs, or steps if they are fewer.
-    pub fn plan(&self, epochs: u32, max_steps: Option<u64>) -> Plan {
+    /// The tasks of a run of so many epochs, or steps if they are fewer.
+    pub fn task_order(&self, epochs: u32, max_steps: Option<u64>) -> TaskOrder {
         let (steps_per_epoch, steps) = steps(self.train_examples, self.batch_size, epochs, max_steps);
         let evaluation = |examples: u32| {
             let count = Cut::blocks(examples).leaves();
@@ -95,7 +95,7 @@ impl Batches {
         let largest_batch = self.batch_size.min(self.train_examples);
         let largest_leaf = Cut::shards(largest_batch, self.micro_shards).largest_leaf() * PIXELS as u32;
         let per_assignment = (ASSIGNMENT_BYTES / largest_leaf).max(1);
-        Plan {
+        TaskOrder {
             steps_per_epoch,
             steps,
             train: Leaves { count: self.micro_shards, per_assignment },
@@ -211,8 +211,8 @@ mod tests {
     #[test]
     fn an_epoch_trains_each_example_once_in_the_sampler_s_order() {
         let mut batches = batches();
-        let plan = batches.plan(2, None);
-        assert_eq!((plan.steps_per_epoch, plan.steps), (3, 6));
+        let tasks = batches.task_order(2, None);
+        assert_eq!((tasks.steps_per_epoch, tasks.steps), (3, 6));
         for epoch in 1..=2 {
             let steps = (epoch - 1) * 3 + 1..=epoch * 3;
             let mut seen = Vec::new();

@@ -87,7 +87,7 @@ pub struct Welcome {
     pub fence: ::core::option::Option<Fence>,
     #[prost(uint32, tag = "2")]
     pub worker_id: u32,
-    /// How often the worker sends a Heartbeat: 1 to 60,000.
+    /// How often the worker sends a Heartbeat: 1 to 150,000.
     #[prost(uint32, tag = "3")]
     pub heartbeat_milliseconds: u32,
     /// After so long without a message the coordinator is taken for gone; 0: never.

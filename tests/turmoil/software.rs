@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lockstep_checkpoint::{Files, LastTask, LogHeader, Opened, Places};
-use lockstep_control::{Outcome, Task, TaskKind};
+use lockstep_control::{Outcome, Task, TaskKind, heartbeat};
 use lockstep_coordinator::batches::Batches;
 use lockstep_coordinator::journal::Journal;
 use lockstep_coordinator::run::totals::Results;
@@ -68,7 +68,7 @@ pub async fn coordinate(
 ) -> turmoil::Result<()> {
     let start = tokio::time::Instant::now().into_std();
     let batches = Batches::new(dataset().clone(), SEED, 8, 4, 0.05);
-    let plan = batches.plan(1, Some(setup.steps));
+    let tasks = batches.task_order(1, Some(setup.steps));
     let Opened { journal, term, restored, .. } = open_journal(directory, files)?;
     let mut done = None;
     let (mut weights, mut results) = (initial_weights(SEED), Results::default());
@@ -81,8 +81,8 @@ pub async fn coordinate(
         };
         done = Some(Task { kind, step: manifest.step });
     }
-    let control = lockstep_control::Settings {
-        plan,
+    let control = lockstep_control::ControlSettings {
+        tasks,
         done,
         expected_workers: setup.expected_workers,
         local: false,
@@ -93,7 +93,7 @@ pub async fn coordinate(
     };
     let fence = Fence { run_id: RUN, term };
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
-    let pulse = Pulse { heartbeat: control.heartbeat(), silence: setup.deadline * WORKER_DEADLINES };
+    let pulse = Pulse { heartbeat: heartbeat(setup.deadline), silence: setup.deadline * WORKER_DEADLINES };
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
     let service = Service::new(fence, token(), join_test_digest(), pulse, sender);
     serve(connections(listener), Arc::new(service));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lockstep_control::{Plan, Signal};
+use lockstep_control::{Signal, TaskOrder, heartbeat};
 use lockstep_dataset::{Choice, Dataset, Examples, Source, validation_examples};
 use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
@@ -117,7 +117,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         settings.micro_shards.get(),
         settings.validation_split.get(),
     );
-    let plan = batches.plan(settings.epochs.get(), settings.max_steps.map(|steps| steps.get()));
+    let tasks = batches.task_order(settings.epochs.get(), settings.max_steps.map(|steps| steps.get()));
     warn_of_spares(settings);
     // First of all, but not before an error that keeps the run from starting: that is one line.
     if let Some(page) = &page {
@@ -137,18 +137,18 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
         initial.keep(directory)?;
     }
     let first_weights = page.as_ref().map(|_| initial.weights.clone());
-    let standing = place.standing(settings, &identity, &plan, initial.weights)?;
-    let (mut recorder, files) = recorders(settings, terminal, &place, &standing, &plan, start)?;
+    let standing = place.standing(settings, &identity, &tasks, initial.weights)?;
+    let (mut recorder, files) = recorders(settings, terminal, &place, &standing, &tasks, start)?;
     let dashboard = page.map(|page| {
-        let facts = facts(settings, &identity, &place).with_data(&batches, &plan);
+        let facts = facts(settings, &identity, &place).with_data(&batches, &tasks);
         let facts = Facts { dataset_fallback: fallback.is_some(), ..facts };
         let local = if settings.external { 0 } else { settings.workers.get() };
         let files = RunFiles::of(directory, local);
         page.dashboard.prepare(facts, files, digits, first_weights);
-        page.follow(settings, &place, run_facts(&place, &standing, &plan), &mut recorder)
+        page.follow(settings, &place, run_facts(&place, &standing, &tasks), &mut recorder)
     });
-    let control = lockstep_control::Settings {
-        plan,
+    let control = lockstep_control::ControlSettings {
+        tasks,
         done: standing.done,
         expected_workers: settings.workers.get(),
         local: !settings.external,
@@ -162,7 +162,8 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
     let token = place.token(settings)?;
     let address = listener.local_addr()?;
-    let pulse = Pulse { heartbeat: control.heartbeat(), silence: settings.deadline * WORKER_DEADLINES };
+    let pulse =
+        Pulse { heartbeat: heartbeat(settings.deadline), silence: settings.deadline * WORKER_DEADLINES };
     let join_test = lockstep_model::join_test(Cpu::detect());
     let service = Arc::new(Service::new(fence, token.clone(), join_test, pulse, sender.clone()));
     serve(TcpIncoming::from(listener).with_nodelay(Some(true)), Arc::clone(&service));
@@ -175,7 +176,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     }
     let trainer = Trainer::new(&weights, settings.learning_rate.get());
     let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
-    measure(&mut run, settings, &plan, sample, start)?;
+    measure(&mut run, settings, &tasks, sample, start)?;
     settings.timeline.iter().for_each(|path| place.created.add(path));
     if settings.resume.is_some() {
         place.write_config(settings, &identity)?;
@@ -267,14 +268,20 @@ fn start_local_workers(
 }
 
 /// Has some steps timed, and the weights measured now and then, as the settings say; `sample` are digits to show.
-fn measure(run: &mut Run, settings: &Settings, plan: &Plan, sample: Examples, start: Instant) -> Result<()> {
+fn measure(
+    run: &mut Run,
+    settings: &Settings,
+    tasks: &TaskOrder,
+    sample: Examples,
+    start: Instant,
+) -> Result<()> {
     if let Some(path) = &settings.timeline {
         let file = SideFile::create("timeline", path);
         let file = file.with_context(|| format!("cannot create the timeline {}", path.display()))?;
         run.time(path, file, settings.timeline_every.get(), start);
     }
     if settings.tensorboard {
-        let gauge = Gauge::start(plan, settings.learning_rate.get(), sample);
+        let gauge = Gauge::start(tasks, settings.learning_rate.get(), sample);
         run.measure(gauge.context("cannot start the thread that measures the weights")?);
     }
     Ok(())
@@ -405,14 +412,15 @@ fn recorders(
     terminal: &Terminal,
     place: &Place,
     standing: &Standing,
-    plan: &Plan,
+    tasks: &TaskOrder,
     start: Instant,
 ) -> Result<(Recorder, Recorder)> {
     let (mut recorder, mut files) = (Recorder::default(), Recorder::default());
-    let restored = standing.restored(plan);
+    let restored = standing.restored(tasks);
     recorder.add(TracingSink);
     let (epochs, progress) = (settings.epochs.get(), settings.progress);
-    let mut console = ConsoleSink::new(terminal.clone(), epochs, plan.steps_per_epoch, plan.steps, progress);
+    let mut console =
+        ConsoleSink::new(terminal.clone(), epochs, tasks.steps_per_epoch, tasks.steps, progress);
     if settings.metrics {
         let run_id = place.run_id.to_string();
         let (metrics, events) = (place.directory.metrics(), place.directory.events());
@@ -435,7 +443,7 @@ fn recorders(
             restored: settings.resume.is_some().then_some(restored),
             began: now.saturating_sub(start.elapsed()).as_secs_f64() - earlier_seconds,
             earlier_seconds,
-            steps: plan.steps,
+            steps: tasks.steps,
         };
         files.add(TensorBoardSink::create(&place.directory.tensorboard(), session)?);
     }
@@ -443,12 +451,12 @@ fn recorders(
 }
 
 /// What Prometheus is told of the run.
-fn run_facts(place: &Place, standing: &Standing, plan: &Plan) -> RunFacts {
+fn run_facts(place: &Place, standing: &Standing, tasks: &TaskOrder) -> RunFacts {
     RunFacts {
         run_id: place.run_id.to_string(),
         version: env!("CARGO_PKG_VERSION"),
         numerics_version: NUMERICS_VERSION,
-        steps: plan.steps,
+        steps: tasks.steps,
         done: standing.results.steps,
     }
 }

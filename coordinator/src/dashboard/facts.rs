@@ -1,6 +1,6 @@
 //! What does not change in a run, as the page shows it.
 
-use lockstep_control::Plan;
+use lockstep_control::TaskOrder;
 use serde::Serialize;
 
 use crate::batches::Batches;
@@ -40,10 +40,10 @@ pub struct Facts {
 
 impl Facts {
     /// Takes in how the data are cut.
-    pub fn with_data(self, batches: &Batches, plan: &Plan) -> Self {
+    pub fn with_data(self, batches: &Batches, tasks: &TaskOrder) -> Self {
         Self {
-            steps: plan.steps,
-            steps_per_epoch: plan.steps_per_epoch,
+            steps: tasks.steps,
+            steps_per_epoch: tasks.steps_per_epoch,
             train_examples: batches.train_examples(),
             test_examples: batches.test_examples(),
             ..self

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_control::Plan;
+use lockstep_control::TaskOrder;
 use lockstep_dataset::{Examples, prediction_sheet};
 use lockstep_model::{
     Cpu, IMAGE_SIDE, Network, PARAMETERS, TENSORS, TensorSpec, Workspace, copy_from_le_bytes,
@@ -79,7 +79,7 @@ impl Gauge {
     /// # Errors
     ///
     /// If the system has none.
-    pub fn start(plan: &Plan, learning_rate: f32, sample: Examples) -> io::Result<Self> {
+    pub fn start(plan: &TaskOrder, learning_rate: f32, sample: Examples) -> io::Result<Self> {
         let (jobs, waiting) = sync_channel(MAX_WAITING);
         // Bounded by what goes in: a record a job.
         let (sender, measured) = unbounded_channel();
@@ -225,9 +225,9 @@ mod tests {
 
     use super::*;
 
-    fn plan(steps: u64) -> Plan {
+    fn plan(steps: u64) -> TaskOrder {
         let leaves = Leaves { count: 1, per_assignment: 1 };
-        Plan { steps_per_epoch: 50, steps, train: leaves, validate: None, test: leaves }
+        TaskOrder { steps_per_epoch: 50, steps, train: leaves, validate: None, test: leaves }
     }
 
     fn bytes(weights: &[f32]) -> Bytes {

@@ -46,7 +46,7 @@ pub struct Run {
     start: Instant,
     fence: Fence,
     control: Control,
-    plan: lockstep_control::Plan,
+    plan: lockstep_control::TaskOrder,
     batches: Batches,
     trainer: Trainer,
     members: BTreeMap<WorkerId, Member>,
@@ -99,7 +99,7 @@ impl Run {
     pub fn new(
         start: Instant,
         fence: Fence,
-        control: lockstep_control::Settings,
+        control: lockstep_control::ControlSettings,
         batches: Batches,
         trainer: Trainer,
         recorder: Recorder,
@@ -111,7 +111,7 @@ impl Run {
             start,
             fence,
             control: Control::new(control),
-            plan: control.plan,
+            plan: control.tasks,
             batches,
             members: BTreeMap::new(),
             weights: ToWorker::Weights(encode::weights(fence, results.steps, values.clone())).into(),
@@ -182,7 +182,7 @@ impl Run {
         incoming: &mut mpsc::Receiver<Incoming>,
         signals: &mut Signals,
     ) -> Option<Event> {
-        let timer = self.timer.map(|at| self.start + Duration::from_micros(at.microseconds));
+        let timer = self.timer.map(|at| self.start + Duration::from_micros(at.us));
         let timer = async {
             match timer {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -427,6 +427,6 @@ impl Run {
     fn now(&self) -> Time {
         // The runtime's clock, which its timers go by.
         let elapsed = tokio::time::Instant::now().into_std().saturating_duration_since(self.start);
-        Time { microseconds: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX) }
+        Time { us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX) }
     }
 }

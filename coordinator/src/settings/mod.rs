@@ -21,7 +21,8 @@ use std::{
     time::Duration,
 };
 
-use lockstep_proto::Token;
+use lockstep_control::HEARTBEATS_PER_DEADLINE;
+use lockstep_proto::{MAX_HEARTBEAT, Token};
 pub(crate) use lockstep_worker::Period;
 
 use crate::run_directory::identity::{StoredIdentity, to_toml};
@@ -47,8 +48,11 @@ const MAX_MICRO_SHARD_BYTES: u64 = 48 << 20;
 /// One example on the wire: 28x28 pixels and a label.
 const BYTES_PER_EXAMPLE: u64 = 28 * 28 + 1;
 
-/// A shorter silence is no sign of anything on a busy machine; a longer one would be found by nobody.
-const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_mins(10);
+/// A longer deadline would have heartbeats that workers refuse; a silence of 10 minutes is found by nobody anyway.
+const MAX_DEADLINE: Duration = Duration::from_secs(MAX_HEARTBEAT.as_secs() * HEARTBEATS_PER_DEADLINE as u64);
+
+/// A shorter silence is no sign of anything on a busy machine.
+const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(50)..=MAX_DEADLINE;
 
 /// From at once to practically never, without an end of time to overflow.
 const PERIODS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::{
     Disk, LastTask, LogHeader, Places, RunLock, StoredModel, sweep_temporaries, write_atomically,
 };
-use lockstep_control::{Plan, Task, TaskKind};
+use lockstep_control::{Task, TaskKind, TaskOrder};
 use lockstep_model::{PARAMETERS, TENSORS, digest};
 use lockstep_proto::{RunId, Token};
 use lockstep_telemetry::{Restored, Status, Summary};
@@ -229,12 +229,12 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// If the journal cannot be read or written, or has gone further than the plan.
+    /// If the journal cannot be read or written, or has gone further than the last step.
     pub fn standing(
         &self,
         settings: &Settings,
         identity: &RunIdentity,
-        plan: &Plan,
+        tasks: &TaskOrder,
         initial: Box<[f32]>,
     ) -> Result<Standing> {
         let identity = serde_json::to_string(identity).context("the identity as JSON")?;
@@ -265,15 +265,15 @@ impl Place {
             standing.results = Results::resumed(manifest);
             let kind = match manifest.last_task {
                 // An earlier process may have ended the run here, where no epoch ends: then it was validated too early.
-                LastTask::Validation if plan.ends_epoch(manifest.step) => TaskKind::Validate,
+                LastTask::Validation if tasks.ends_epoch(manifest.step) => TaskKind::Validate,
                 LastTask::Step | LastTask::Validation => TaskKind::Train,
             };
             standing.done = Some(Task { kind, step: manifest.step });
-            if manifest.step > plan.steps {
+            if manifest.step > tasks.steps {
                 bail!(
                     "the run has done {} steps already, and is to end after {}; raise --max-steps or --epochs",
                     manifest.step,
-                    plan.steps
+                    tasks.steps
                 );
             }
         }
@@ -292,9 +292,9 @@ impl Place {
 
 impl Standing {
     /// Up to where records of steps and events stay as they are.
-    pub fn restored(&self, plan: &Plan) -> Restored {
+    pub fn restored(&self, tasks: &TaskOrder) -> Restored {
         let validated =
-            plan.validate.is_none() || self.done.is_some_and(|done| done.kind == TaskKind::Validate);
+            tasks.validate.is_none() || self.done.is_some_and(|done| done.kind == TaskKind::Validate);
         Restored { step: self.results.steps, validated }
     }
 }

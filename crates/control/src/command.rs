@@ -5,99 +5,54 @@ use std::ops::Range;
 
 use lockstep_reduction::Node;
 
-use crate::{AssignmentId, LeaveCause, Signal, Task, Time, WorkerId};
+use crate::{AssignmentId, Deadline, LeaveCause, Signal, Task, Time, WorkerId};
 
 /// A decision, to be carried out in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the sentence of a variant describes its fields")]
 pub enum Command {
     /// Send leaves and their data to a worker. It computes when it has the weights that the task needs.
     Assign {
-        /// To whom.
         worker: WorkerId,
-        /// The new assignment's name.
         assignment: AssignmentId,
-        /// Of which task.
         task: Task,
-        /// Which leaves.
         leaves: Range<u32>,
-        /// Why.
         reason: AssignReason,
     },
     /// Tell a worker not to compute an assignment, or not to go on with it.
-    Revoke {
-        /// Who.
-        worker: WorkerId,
-        /// Which assignment.
-        assignment: AssignmentId,
-        /// Why.
-        reason: RevokeReason,
-    },
+    Revoke { worker: WorkerId, assignment: AssignmentId, reason: RevokeReason },
     /// Put the node just received into the task's tree.
-    Combine {
-        /// The task.
-        task: Task,
-        /// Who computed it.
-        worker: WorkerId,
-        /// The node.
-        node: Node,
-    },
+    Combine { task: Task, worker: WorkerId, node: Node },
     /// Compare the node just received, whose leaves are counted already, with what was counted; report `Refuted` if
     /// they differ.
-    Compare {
-        /// The task.
-        task: Task,
-        /// Who computed it.
-        worker: WorkerId,
-        /// The node.
-        node: Node,
-    },
+    Compare { task: Task, worker: WorkerId, node: Node },
     /// Ignore the node just received.
     Reject {
-        /// Who sent it.
         worker: WorkerId,
         /// What it claims to answer.
         assignment: AssignmentId,
-        /// The node.
         node: Node,
-        /// Why.
         reason: RejectReason,
     },
     /// The task's tree is complete: divide and update, or take the evaluation's result; then report `Updated`,
     /// `Diverged` or `Refuted`.
-    Commit {
-        /// The task.
-        task: Task,
-        /// Why.
-        reason: CommitReason,
-    },
+    Commit { task: Task, reason: CommitReason },
     /// Forget every node of the task: it is computed anew.
     RollBack {
-        /// The task.
         task: Task,
         /// The worker whose node was wrong.
         reason: DropReason,
     },
     /// Send the weights after a step.
-    SendWeights {
-        /// To whom.
-        to: Recipient,
-        /// The step.
-        step: u64,
-    },
+    SendWeights { to: Recipient, step: u64 },
     /// Write a checkpoint of the state after a task, off the critical path, and report `Saved`.
     Save {
         /// The last task committed: a step, or the validation after it.
         after: Task,
-        /// Why.
         reason: SaveReason,
     },
     /// End a worker's membership and its stream.
-    DropMember {
-        /// Who.
-        worker: WorkerId,
-        /// Why.
-        reason: DropReason,
-    },
+    DropMember { worker: WorkerId, reason: DropReason },
     /// Tell the operator that the run waits for a worker to join.
     Wait {
         /// How long, in milliseconds.
@@ -115,12 +70,7 @@ pub enum Command {
         members: u32,
     },
     /// Report `Timer` at this time; it replaces any earlier timer.
-    SetTimer {
-        /// When.
-        at: Time,
-        /// What for.
-        reason: TimerReason,
-    },
+    SetTimer { at: Time, deadline: Deadline },
     /// The run is over.
     Finish {
         /// How it ended.
@@ -130,6 +80,7 @@ pub enum Command {
 
 /// Why leaves go to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the sentence of a variant describes its fields")]
 pub enum AssignReason {
     /// Its share by threads of what nobody holds.
     Share {
@@ -137,15 +88,10 @@ pub enum AssignReason {
         members: u32,
     },
     /// The worker that held them is no longer there.
-    Reassigned {
-        /// Who held them.
-        from: WorkerId,
-    },
+    Reassigned { from: WorkerId },
     /// The worker that holds them is late: the first answer counts.
     Copy {
-        /// Who holds them.
         holder: WorkerId,
-        /// As what.
         of: AssignmentId,
         /// How long it has them, in milliseconds.
         waited_ms: u64,
@@ -156,19 +102,14 @@ pub enum AssignReason {
 
 /// Why an assignment is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the sentence of a variant describes its fields")]
 pub enum RevokeReason {
     /// Others were faster with a copy of it.
     Overtaken,
     /// The worker is late with another one.
-    Late {
-        /// Which.
-        with: AssignmentId,
-    },
+    Late { with: AssignmentId },
     /// It was not begun, and is shared out anew.
-    Joined {
-        /// With whom.
-        worker: WorkerId,
-    },
+    Joined { worker: WorkerId },
 }
 
 /// Why a checkpoint is written.
@@ -184,6 +125,7 @@ pub enum SaveReason {
 
 /// Why a node is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the sentence of a variant describes its fields")]
 pub enum RejectReason {
     /// The assignment is complete, was given away, or never was.
     UnknownAssignment,
@@ -194,10 +136,7 @@ pub enum RejectReason {
     /// It is of a task whose weights do not exist yet.
     TooEarly,
     /// It is another worker's assignment.
-    NotTheHolder {
-        /// Whose it is.
-        holder: WorkerId,
-    },
+    NotTheHolder { holder: WorkerId },
     /// It names another task than the assignment.
     WrongTask {
         /// The assignment's task.
@@ -209,22 +148,18 @@ pub enum RejectReason {
 
 /// Why a task is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the sentence of a variant describes its fields")]
 pub enum CommitReason {
     /// Every leaf is in.
-    Complete {
-        /// How many.
-        leaves: u32,
-    },
+    Complete { leaves: u32 },
 }
 
 /// Why a worker is a member no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the sentence of a variant describes its fields")]
 pub enum DropReason {
     /// It left by itself.
-    Left {
-        /// How.
-        cause: LeaveCause,
-    },
+    Left { cause: LeaveCause },
     /// Nothing was heard of it.
     Silent {
         /// For so long, in milliseconds.
@@ -232,31 +167,17 @@ pub enum DropReason {
     },
     /// It says that it is alive, and does no example of its work.
     Stuck {
-        /// Of which.
         assignment: AssignmentId,
         /// For so long, in milliseconds.
         waited_ms: u64,
     },
     /// A recomputation shows that it sent a wrong node.
     WrongNode {
-        /// Who.
         worker: WorkerId,
-        /// Of which task.
         task: Task,
         /// Which node.
         node: Node,
     },
-}
-
-/// What a timer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimerReason {
-    /// The workers of the start have to join by then.
-    Join,
-    /// Somebody has to join by then, because everybody left.
-    Patience,
-    /// Work may be late, or a worker silent.
-    Watch,
 }
 
 /// Whom weights are sent to.
@@ -270,19 +191,14 @@ pub enum Recipient {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the sentence of a variant describes its fields")]
 pub enum Outcome {
     /// Every task is committed.
     Done,
     /// The operator ended it.
-    Interrupted {
-        /// How.
-        signal: Signal,
-    },
+    Interrupted { signal: Signal },
     /// A step's loss or weights are not finite, and not for a fault.
-    Diverged {
-        /// The step.
-        step: u64,
-    },
+    Diverged { step: u64 },
     /// Too few workers joined in time.
     NotJoined {
         /// How many did.
@@ -309,15 +225,9 @@ pub enum Outcome {
         reason: DropReason,
     },
     /// A step that was computed again gave other weights than the run's log has for it.
-    Contradicted {
-        /// The step.
-        step: u64,
-    },
+    Contradicted { step: u64 },
     /// Another coordinator has taken the run over.
-    Superseded {
-        /// Its term.
-        term: u64,
-    },
+    Superseded { term: u64 },
 }
 
 impl fmt::Display for Command {
@@ -360,7 +270,7 @@ impl fmt::Display for Command {
                     _ => write!(f, "only the {members} members that are there are waited for"),
                 }
             }
-            Self::SetTimer { at, reason } => write!(f, "set timer {}: {reason}", at.microseconds),
+            Self::SetTimer { at, deadline } => write!(f, "set timer {}: {deadline}", at.us),
             Self::Finish { outcome } => write!(f, "finish: {outcome}"),
         }
     }
@@ -437,16 +347,6 @@ impl fmt::Display for DropReason {
                 write!(f, "node {node} of {task} from {worker} differs from its recomputation")
             }
         }
-    }
-}
-
-impl fmt::Display for TimerReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Join => "the workers have to join by then",
-            Self::Patience => "all workers left, and somebody has to join by then",
-            Self::Watch => "work may be late or a worker silent by then",
-        })
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use lockstep_reduction::Node;
 
+use crate::deadlines::{Deadline, Deadlines, Patience};
 use crate::member::Member;
-use crate::pace::Candidate;
-use crate::patience::Patience;
-use crate::work::{Receipt, Work};
+use crate::shares::Candidate;
+use crate::task_leaves::{Receipt, TaskLeaves};
 use crate::{
-    AssignmentId, Command, CommitReason, DropReason, Event, LeaveCause, Outcome, Plan, Progress, Recipient,
-    RejectReason, RevokeReason, SaveReason, Task, TaskKind, Time, TimerReason, WorkerId,
+    AssignmentId, Command, CommitReason, DropReason, Event, LeaveCause, Outcome, Progress, Recipient,
+    RejectReason, RevokeReason, SaveReason, Task, TaskKind, TaskOrder, Time, WorkerId,
 };
 
 /// Tasks that are handed out at once: the current one, and the next, whose data travel while the current one is
@@ -23,9 +23,9 @@ const MAX_SAVES: u32 = 2;
 
 /// What a run's control plane has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct ControlSettings {
     /// The tasks.
-    pub plan: Plan,
+    pub tasks: TaskOrder,
     /// The last task that an earlier process of the run has done, a step or a validation; `None` at the very start.
     pub done: Option<Task>,
     /// Members that the first step waits for, at least 1.
@@ -42,39 +42,29 @@ pub struct Settings {
     pub checkpoint_every: Duration,
 }
 
-impl Settings {
-    /// How often peers say that they are alive when they have nothing else to say.
-    pub fn heartbeat(&self) -> Duration {
-        self.deadline / 4
-    }
-}
-
 /// The control plane of one process of a run.
 #[derive(Debug)]
 pub struct Control {
-    pub(crate) settings: Settings,
+    pub(crate) settings: ControlSettings,
     pub(crate) phase: Phase,
     pub(crate) members: BTreeMap<WorkerId, Member>,
     /// Members that the first step waits for.
-    awaited: u32,
+    awaited_workers: u32,
     /// Local workers that are there or may still come; `None`: anybody may come.
-    pub(crate) coming: Option<u32>,
+    pub(crate) local_workers: Option<u32>,
     /// The current task and those handed out ahead; empty before the start.
-    pub(crate) window: VecDeque<Work>,
+    pub(crate) window: VecDeque<TaskLeaves>,
     /// The last task committed that leaves something behind: a step or a validation.
     done: Option<Task>,
     pub(crate) last_assignment: AssignmentId,
-    /// When the run ends if nobody comes.
-    pub(crate) end: Option<(Time, TimerReason)>,
+    pub(crate) deadlines: Deadlines,
     pub(crate) patience: Patience,
-    /// What the caller's timer is set to.
-    pub(crate) armed: Option<Time>,
     last_leave: Option<(WorkerId, DropReason)>,
     /// Checkpoints under way.
     saves: u32,
     /// The newest state that is saved or being saved.
     saved: Option<Task>,
-    saved_at: Time,
+    pub(crate) saved_at: Time,
     pub(crate) scratch: Scratch,
 }
 
@@ -100,26 +90,25 @@ impl Control {
     /// # Panics
     ///
     /// If a count or duration in the settings that has to be above 0 is 0.
-    pub fn new(settings: Settings) -> Self {
-        let Settings { plan, expected_workers, local, done, deadline, .. } = settings;
+    pub fn new(settings: ControlSettings) -> Self {
+        let ControlSettings { tasks, expected_workers, local, done, deadline, .. } = settings;
         assert!(expected_workers > 0, "a run has workers");
-        assert!(plan.steps_per_epoch > 0 && plan.steps > 0, "a run has steps");
+        assert!(tasks.steps_per_epoch > 0 && tasks.steps > 0, "a run has steps");
         assert!(!deadline.is_zero(), "nobody could be heard within no time");
-        for leaves in [Some(plan.train), plan.validate, Some(plan.test)].into_iter().flatten() {
+        for leaves in [Some(tasks.train), tasks.validate, Some(tasks.test)].into_iter().flatten() {
             assert!(leaves.count.is_power_of_two() && leaves.per_assignment > 0, "{leaves:?}");
         }
         Self {
             settings,
             phase: Phase::Joining,
             members: BTreeMap::new(),
-            awaited: expected_workers,
-            coming: local.then_some(expected_workers),
+            awaited_workers: expected_workers,
+            local_workers: local.then_some(expected_workers),
             window: VecDeque::with_capacity(WINDOW),
             done,
             last_assignment: AssignmentId(0),
-            end: None,
+            deadlines: Deadlines::default(),
             patience: Patience::default(),
-            armed: None,
             last_leave: None,
             saves: 0,
             saved: done,
@@ -136,9 +125,7 @@ impl Control {
         match event {
             Event::Started => {
                 self.saved_at = now;
-                if let Some(timeout) = self.settings.join_timeout {
-                    self.end_at(now.after(timeout), TimerReason::Join, commands);
-                }
+                self.await_joins(now, commands);
             }
             Event::Joined { worker, threads } => self.joined(now, worker, threads, commands),
             Event::ProcessEnded { worker, restarting } => {
@@ -166,14 +153,16 @@ impl Control {
 
     fn joined(&mut self, now: Time, worker: WorkerId, threads: u32, commands: &mut Vec<Command>) {
         assert!(threads > 0, "{worker} has threads");
-        let member = Member::new(now, threads, self.settings.heartbeat());
+        let member = Member::new(now, threads, self.settings.deadline);
         let before = self.members.insert(worker, member);
         assert!(before.is_none(), "{worker} joins once");
         commands.push(Command::SendWeights { to: Recipient::One(worker), step: self.weights() });
-        self.watch(now.after(self.settings.deadline), commands);
+        if let Some((at, deadline)) = self.silent_from(worker) {
+            self.deadlines.arm(deadline, at, commands);
+        }
         if self.phase == Phase::Running {
-            self.end = None;
-            self.share_out_ahead_anew(worker, commands);
+            self.deadlines.stop();
+            self.share_out_next_task_again(worker, commands);
             self.dispatch(now, commands);
         } else {
             self.start_when_complete(now, commands);
@@ -181,14 +170,15 @@ impl Control {
     }
 
     /// What was handed out ahead is not begun: a new member gets its share of it, too.
-    fn share_out_ahead_anew(&mut self, joined: WorkerId, commands: &mut Vec<Command>) {
-        for work in self.window.iter_mut().skip(1).filter(|work| !work.held().is_empty()) {
-            for assignment in work.held() {
+    fn share_out_next_task_again(&mut self, joined: WorkerId, commands: &mut Vec<Command>) {
+        for task_leaves in self.window.iter_mut().skip(1).filter(|task_leaves| !task_leaves.held().is_empty())
+        {
+            for assignment in task_leaves.held() {
                 let (worker, assignment) = (assignment.worker, assignment.id);
                 let reason = RevokeReason::Joined { worker: joined };
                 commands.push(Command::Revoke { worker, assignment, reason });
             }
-            work.restart();
+            task_leaves.restart();
         }
     }
 
@@ -200,19 +190,21 @@ impl Control {
         commands: &mut Vec<Command>,
     ) {
         if !restarting {
-            self.coming = self.coming.map(|coming| coming.saturating_sub(1));
-            self.awaited = self.awaited.saturating_sub(1);
+            self.local_workers = self.local_workers.map(|count| count.saturating_sub(1));
+            self.awaited_workers = self.awaited_workers.saturating_sub(1);
         }
         if let Some(worker) = worker {
             self.drop_member(now, worker, DropReason::Left { cause: LeaveCause::Ended }, commands);
         }
         match (self.phase, self.last_leave) {
-            (Phase::Joining, _) if self.awaited == 0 => {
+            (Phase::Joining, _) if self.awaited_workers == 0 => {
                 let expected = self.settings.expected_workers;
                 self.finish(now, Outcome::NotJoined { joined: 0, expected }, commands);
             }
             (Phase::Joining, _) => self.start_when_complete(now, commands),
-            (Phase::Running, Some((last, reason))) if self.members.is_empty() && self.coming == Some(0) => {
+            (Phase::Running, Some((last, reason)))
+                if self.members.is_empty() && self.local_workers == Some(0) =>
+            {
                 self.finish(now, Outcome::LostWorkers { last, reason }, commands);
             }
             _ => {}
@@ -221,12 +213,12 @@ impl Control {
 
     fn start_when_complete(&mut self, now: Time, commands: &mut Vec<Command>) {
         // A run that goes on needs nobody in particular: whoever comes later gets a share then.
-        let enough = if self.settings.done.is_some() { 1 } else { self.awaited };
+        let enough = if self.settings.done.is_some() { 1 } else { self.awaited_workers };
         if self.phase == Phase::Joining && self.member_count() >= enough {
             self.phase = Phase::Running;
-            self.end = None;
-            self.got_further(now);
-            self.hand_out(now, self.settings.plan.first(self.done), commands);
+            self.deadlines.stop();
+            self.new_progress(now);
+            self.hand_out(now, self.settings.tasks.first(self.done), commands);
         }
     }
 
@@ -241,13 +233,13 @@ impl Control {
         let Some(Member { joined, .. }) = self.members.remove(&worker) else { return };
         commands.push(Command::DropMember { worker, reason });
         self.last_leave = Some((worker, reason));
-        for work in &mut self.window {
-            work.release(worker, |_| {});
+        for task_leaves in &mut self.window {
+            task_leaves.release(worker, |_| {});
         }
         if self.phase != Phase::Running {
             return;
         }
-        self.lost(now, worker, joined, reason, commands);
+        self.wait_or_finish(now, worker, joined, reason, commands);
         if self.phase == Phase::Running {
             self.dispatch(now, commands);
         }
@@ -264,9 +256,9 @@ impl Control {
         member.heard = now;
         let front = self.window.front_mut();
         if let Some((pause, further)) = front.and_then(|front| front.progress(now, worker, progress?)) {
-            self.paused(worker, pause);
+            self.note_pause(worker, pause);
             if further {
-                self.got_further(now);
+                self.new_progress(now);
             }
         }
         if let Some(member) = self.members.get(&worker)
@@ -288,27 +280,27 @@ impl Control {
         if let Some(member) = self.members.get_mut(&worker) {
             member.heard = now;
         }
-        let at = self.window.iter().position(|work| work.has(assignment));
+        let at = self.window.iter().position(|task_leaves| task_leaves.has(assignment));
         let receipt = match at {
             Some(0) => self.window[0].receive(now, assignment, worker, task, node),
             // The weights that it needs do not exist yet.
             Some(_) => Err(RejectReason::TooEarly),
-            None => self.late_node(assignment, task, node),
+            None => self.node_of_former_assignment(assignment, task, node),
         };
         match receipt {
             Ok(Receipt::Counted { complete, pause }) => {
-                self.paused(worker, pause);
-                self.got_on(now, worker, task, complete);
-                if self.window[0].has_got_further() {
-                    self.got_further(now);
+                self.note_pause(worker, pause);
+                self.answered(now, worker, task, complete);
+                if self.window[0].raise_most_counted() {
+                    self.new_progress(now);
                 }
                 commands.push(Command::Combine { task, worker, node });
-                self.take_back_overtaken(task, commands);
+                self.revoke_overtaken(task, commands);
                 self.dispatch(now, commands);
                 self.commit(commands);
             }
             Ok(Receipt::Repeated) => {
-                self.got_on(now, worker, task, None);
+                self.answered(now, worker, task, None);
                 commands.push(Command::Compare { task, worker, node });
                 self.dispatch(now, commands);
             }
@@ -323,56 +315,78 @@ impl Control {
     }
 
     /// A node of an assignment that nobody holds any more: it may still be compared.
-    fn late_node(&self, assignment: AssignmentId, task: Task, node: Node) -> Result<Receipt, RejectReason> {
+    fn node_of_former_assignment(
+        &self,
+        assignment: AssignmentId,
+        task: Task,
+        node: Node,
+    ) -> Result<Receipt, RejectReason> {
         let given = (1..=self.last_assignment.0).contains(&assignment.0);
-        match self.window.iter().find(|work| work.task == task) {
-            Some(work) if given && work.has_counted(node) => Ok(Receipt::Repeated),
+        match self.window.iter().find(|task_leaves| task_leaves.task == task) {
+            Some(task_leaves) if given && task_leaves.has_counted(node) => Ok(Receipt::Repeated),
             None if given => Err(RejectReason::TaskOver),
             _ => Err(RejectReason::UnknownAssignment),
         }
     }
 
+    /// A member got on with its work, after `pause`.
+    fn note_pause(&mut self, worker: WorkerId, pause: Duration) {
+        let known = self.members.get(&worker).map_or(pause, Member::longest_pause);
+        // One that paused for longer would have been dropped: it was this process that paused.
+        if pause > known
+            && pause < self.stuck_after()
+            && let Some(member) = self.members.get_mut(&worker)
+        {
+            member.note_pause(pause);
+        }
+    }
+
     /// A member answered: it is trusted, and when an assignment is complete it is known how long that took.
-    fn got_on(&mut self, now: Time, worker: WorkerId, task: Task, complete: Option<(Option<Time>, u32)>) {
-        let first_doubt = self.settings.heartbeat();
+    fn answered(&mut self, now: Time, worker: WorkerId, task: Task, complete: Option<(Option<Time>, u32)>) {
+        let deadline = self.settings.deadline;
         let Some(member) = self.members.get_mut(&worker) else { return };
-        member.proved(first_doubt);
+        member.end_distrust(deadline);
         if let Some((Some(since), leaves)) = complete {
             member.measured(task.kind, now.since(since), leaves);
         }
     }
 
-    fn take_back_overtaken(&mut self, task: Task, commands: &mut Vec<Command>) {
-        let Some(work) = self.window.iter_mut().find(|work| work.task == task) else { return };
-        work.take_back_overtaken(|worker, assignment| {
+    fn revoke_overtaken(&mut self, task: Task, commands: &mut Vec<Command>) {
+        let Some(task_leaves) = self.window.iter_mut().find(|task_leaves| task_leaves.task == task) else {
+            return;
+        };
+        task_leaves.revoke_overtaken(|worker, assignment| {
             commands.push(Command::Revoke { worker, assignment, reason: RevokeReason::Overtaken });
         });
     }
 
     /// Commits the current task if it is complete. A later task waits for its turn.
     fn commit(&mut self, commands: &mut Vec<Command>) {
-        let Some(work) = self.window.front_mut() else { return };
-        if work.is_complete() && !work.committed {
-            work.committed = true;
-            let reason = CommitReason::Complete { leaves: work.leaves() };
-            commands.push(Command::Commit { task: work.task, reason });
+        let Some(task_leaves) = self.window.front_mut() else { return };
+        if task_leaves.is_complete() && !task_leaves.committed {
+            task_leaves.committed = true;
+            let reason = CommitReason::Complete { leaves: task_leaves.leaves() };
+            commands.push(Command::Commit { task: task_leaves.task, reason });
         }
     }
 
     fn updated(&mut self, now: Time, task: Task, commands: &mut Vec<Command>) {
-        let work = self.window.pop_front();
-        assert!(work.is_some_and(|work| work.committed && work.task == task), "{task} was committed");
+        let task_leaves = self.window.pop_front();
+        assert!(
+            task_leaves.is_some_and(|task_leaves| task_leaves.committed && task_leaves.task == task),
+            "{task} was committed"
+        );
         if task.kind != TaskKind::Test {
             self.done = Some(task);
         }
-        let Some(next) = self.settings.plan.after(task) else {
+        let Some(next) = self.settings.tasks.after(task) else {
             return self.finish(now, Outcome::Done, commands);
         };
         if task.kind == TaskKind::Train {
             commands.push(Command::SendWeights { to: Recipient::All, step: task.step });
         }
         self.hand_out(now, next, commands);
-        let ends_epoch = next.kind != TaskKind::Validate && self.settings.plan.ends_epoch(task.step);
+        let ends_epoch = next.kind != TaskKind::Validate && self.settings.tasks.ends_epoch(task.step);
         self.save(now, if ends_epoch { SaveReason::Epoch } else { SaveReason::Interval }, commands);
         self.commit(commands);
     }
@@ -388,9 +402,9 @@ impl Control {
         commands: &mut Vec<Command>,
     ) {
         let reason = DropReason::WrongNode { worker, task, node };
-        let work = self.window.iter_mut().find(|work| work.task == task);
-        if let Some(work) = work.filter(|_| counted) {
-            work.restart();
+        let task_leaves = self.window.iter_mut().find(|task_leaves| task_leaves.task == task);
+        if let Some(task_leaves) = task_leaves.filter(|_| counted) {
+            task_leaves.restart();
             commands.push(Command::RollBack { task, reason });
         }
         if self.members.contains_key(&worker) {
@@ -403,9 +417,7 @@ impl Control {
     fn save(&mut self, now: Time, reason: SaveReason, commands: &mut Vec<Command>) {
         let Some(after) = self.done.filter(|done| self.saved != Some(*done)) else { return };
         let due = match reason {
-            SaveReason::Interval => {
-                self.saves == 0 && now.since(self.saved_at) >= self.settings.checkpoint_every
-            }
+            SaveReason::Interval => self.saves == 0 && self.checkpoint_is_due(now),
             SaveReason::Epoch => self.saves < MAX_SAVES,
             SaveReason::End => true,
         };
@@ -427,21 +439,21 @@ impl Control {
 
     /// Opens the current task, if it is not open yet, and those that may be handed out ahead of it.
     fn hand_out(&mut self, now: Time, current: Task, commands: &mut Vec<Command>) {
-        let plan = &self.settings.plan;
+        let tasks = &self.settings.tasks;
         let mut next = Some(current);
         if let Some(last) = self.window.back() {
             assert_eq!(
-                self.window.front().map(|work| work.task),
+                self.window.front().map(|task_leaves| task_leaves.task),
                 next,
-                "tasks are committed in the plan's order"
+                "tasks are committed in their order"
             );
-            next = plan.ahead_of(last.task);
+            next = tasks.ahead_of(last.task);
         }
         while self.window.len() < WINDOW
             && let Some(task) = next
         {
-            self.window.push_back(Work::new(task, plan.leaves(task.kind).count));
-            next = plan.ahead_of(task);
+            self.window.push_back(TaskLeaves::new(task, tasks.leaves(task.kind).count));
+            next = tasks.ahead_of(task);
         }
         if let Some(front) = self.window.front_mut() {
             front.open(now);
@@ -449,15 +461,10 @@ impl Control {
         self.dispatch(now, commands);
     }
 
-    pub(crate) fn end_at(&mut self, at: Time, reason: TimerReason, commands: &mut Vec<Command>) {
-        self.end = Some((at, reason));
-        self.arm(at, reason, commands);
-    }
-
-    /// The time of `end` has come.
-    pub(crate) fn end_for(&mut self, now: Time, reason: TimerReason, commands: &mut Vec<Command>) {
-        let outcome = match (reason, self.last_leave) {
-            (TimerReason::Patience, Some((last, reason))) => self.out_of_patience(now, last, reason),
+    /// The deadline that ends the run has come.
+    pub(crate) fn finish_at_deadline(&mut self, now: Time, deadline: Deadline, commands: &mut Vec<Command>) {
+        let outcome = match (deadline, self.last_leave) {
+            (Deadline::Patience, Some((last, reason))) => self.out_of_patience(now, last, reason),
             _ => Outcome::NotJoined { joined: self.member_count(), expected: self.settings.expected_workers },
         };
         self.finish(now, outcome, commands);

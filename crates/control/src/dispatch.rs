@@ -1,49 +1,32 @@
 //! Who gets which leaves: the one mechanism behind shares, the leaves of dead workers, late joiners, portions of an
 //! evaluation, and copies of what is late.
 
-use std::time::Duration;
-
 use crate::control::{Control, Phase, Scratch};
-use crate::pace::{leaf_times, shares};
-use crate::work::Assignment;
-use crate::{AssignReason, AssignmentId, Command, RevokeReason, TaskKind, Time, WorkerId};
-
-/// A member may fall behind by this part of the deadline before its work is given to others, too: what a busy machine
-/// does to a process now and then is no reason.
-const LEAST_LATENESS: u32 = 20;
+use crate::deadlines::Late;
+use crate::shares::{leaf_times, shares};
+use crate::{AssignReason, AssignmentId, Command, RevokeReason, Time, WorkerId};
 
 /// A member this much slower than the fastest gets leaves only if its share says so.
 const CLEARLY_SLOWER: u64 = 2;
 
-/// An assignment that is late.
-struct Late {
-    worker: WorkerId,
-    assignment: AssignmentId,
-    leaves: u32,
-    since: Time,
-    expected: Duration,
-    /// That it is late says something of its holder.
-    news: bool,
-}
-
 impl Control {
     /// Gives free leaves to members that hold nothing of the same task, then offers what is late to those that are
-    /// left idle, and watches for what will be late next.
+    /// left idle, and sets the timer for what will be late next.
     ///
     /// Called whenever anything has changed; what is late is found anew each time, as what could not be copied before
     /// may be now.
     pub(crate) fn dispatch(&mut self, now: Time, commands: &mut Vec<Command>) {
         self.share_out_all(now, commands);
-        let mut late_from = self.late_from();
-        if late_from.is_some_and(|late_from| late_from <= now) {
+        let mut next_late = self.next_late();
+        if next_late.is_some_and(|(at, _)| at <= now) {
             if self.offer_late(now, commands) {
                 self.share_out_all(now, commands);
             }
-            late_from = self.late_from();
+            next_late = self.next_late();
         }
         // What is late already waits for somebody to be idle, not for a time.
-        if let Some(late_from) = late_from.filter(|late_from| now < *late_from) {
-            self.watch(late_from, commands);
+        if let Some((at, deadline)) = next_late.filter(|(at, _)| now < *at) {
+            self.deadlines.arm(deadline, at, commands);
         }
     }
 
@@ -55,25 +38,25 @@ impl Control {
 
     /// Shares out the free leaves of one task of the window.
     fn share_out(&mut self, at: usize, now: Time, commands: &mut Vec<Command>) {
-        let work = &mut self.window[at];
-        let free = work.free_leaves();
+        let task_leaves = &mut self.window[at];
+        let free = task_leaves.free_leaves();
         if free == 0 {
             return;
         }
-        let fresh = free == work.leaves();
+        let fresh = free == task_leaves.leaves();
         let Scratch { workers, candidates, times, shares: parts } = &mut self.scratch;
         workers.clear();
         candidates.clear();
         for (&worker, member) in self.members.iter().filter(|(_, member)| member.is_trusted(now)) {
             workers.push(worker);
-            candidates.push(member.candidate(work.task.kind));
+            candidates.push(member.candidate(task_leaves.task.kind));
         }
         shares(candidates, free, times, parts);
         let fastest = times.iter().min().copied().unwrap_or(1);
         let members = workers.len() as u32;
-        let per_assignment = self.settings.plan.leaves(work.task.kind).per_assignment;
+        let per_assignment = self.settings.tasks.leaves(task_leaves.task.kind).per_assignment;
         for ((&worker, &share), &time) in workers.iter().zip(parts.iter()).zip(times.iter()) {
-            if work.holds(worker) {
+            if task_leaves.holds(worker) {
                 continue;
             }
             let too_slow = share == 0 && time > fastest.saturating_mul(CLEARLY_SLOWER);
@@ -87,12 +70,13 @@ impl Control {
             let share = share.max(1).min(per_assignment);
             let assignment = AssignmentId(self.last_assignment.0 + 1);
             let since = (at == 0).then_some(now);
-            let Some((leaves, reason)) = work.assign(assignment, worker, share, since, too_slow) else {
+            let Some((leaves, reason)) = task_leaves.assign(assignment, worker, share, since, too_slow)
+            else {
                 break;
             };
             self.last_assignment = assignment;
             let reason = reason.unwrap_or(AssignReason::Share { members });
-            commands.push(Command::Assign { worker, assignment, task: work.task, leaves, reason });
+            commands.push(Command::Assign { worker, assignment, task: task_leaves.task, leaves, reason });
         }
     }
 
@@ -100,64 +84,25 @@ impl Control {
     /// others. Says whether there is anything to share out.
     fn offer_late(&mut self, now: Time, commands: &mut Vec<Command>) -> bool {
         let mut offered = false;
-        while let Some(Late { worker, assignment, leaves, since, expected, news }) = self.latest(now) {
-            let waited = now.since(since);
+        while let Some(Late { worker, assignment, leaves, waited, expected, first_noticed }) =
+            self.late_assignment(now)
+        {
             let front = &mut self.window[0];
             let kind = front.task.kind;
             offered |= front.offer(assignment, waited, expected);
-            for work in self.window.iter_mut().skip(1) {
-                work.release(worker, |ahead| {
+            for task_leaves in self.window.iter_mut().skip(1) {
+                task_leaves.release(worker, |ahead| {
                     let reason = RevokeReason::Late { with: assignment };
                     commands.push(Command::Revoke { worker, assignment: ahead, reason });
                     offered = true;
                 });
             }
-            let longest = self.settings.deadline * 8;
-            if let Some(member) = self.members.get_mut(&worker).filter(|_| news) {
-                member.doubted(now, kind, waited, leaves, longest);
+            let deadline = self.settings.deadline;
+            if let Some(member) = self.members.get_mut(&worker).filter(|_| first_noticed) {
+                member.was_late(now, kind, waited, leaves, deadline);
             }
         }
         offered
-    }
-
-    /// An assignment of the current task that is late, while another member is idle.
-    fn latest(&self, now: Time) -> Option<Late> {
-        let front = self.window.front()?;
-        let somebody_is_idle =
-            self.members.iter().any(|(worker, member)| member.is_trusted(now) && !front.holds(*worker));
-        if !somebody_is_idle {
-            return None;
-        }
-        front.held().iter().find_map(|assignment| {
-            if assignment.late.is_some() && !front.holds_alone(assignment) {
-                return None;
-            }
-            let since = assignment.since?;
-            let (expected, tolerated) = self.expected_and_tolerated(assignment, front.task.kind);
-            let late = assignment.late.is_some() || now >= since.after(tolerated);
-            late.then_some(Late {
-                worker: assignment.worker,
-                assignment: assignment.id,
-                leaves: assignment.leaves,
-                since,
-                expected: assignment.late.unwrap_or(expected),
-                // Of one that is measured again nothing was expected, and of the others it is known by then.
-                news: assignment.late.is_none() && !assignment.probe,
-            })
-        })
-    }
-
-    /// The earliest time at which something of the current task is late that nobody else has or may get.
-    pub(crate) fn late_from(&self) -> Option<Time> {
-        let front = self.window.front()?;
-        let lateness = front.held().iter().filter_map(|assignment| {
-            if assignment.late.is_some() {
-                return assignment.since.filter(|_| front.holds_alone(assignment));
-            }
-            let (_, tolerated) = self.expected_and_tolerated(assignment, front.task.kind);
-            Some(assignment.since?.after(tolerated))
-        });
-        lateness.min()
     }
 
     /// Work that is known to be late, that nobody else has, and a member that is idle beside it, though fast enough and
@@ -173,33 +118,5 @@ impl Control {
         let idle =
             trusted().zip(&times).find(|((worker, _), time)| !front.holds(**worker) && **time <= slowest);
         idle.map(|((worker, _), _)| (late.id, *worker))
-    }
-
-    /// How long an assignment takes at most as a rule, and how long it may take before it is late.
-    fn expected_and_tolerated(&self, assignment: &Assignment, kind: TaskKind) -> (Duration, Duration) {
-        let expected = self.expected(assignment.worker, kind, assignment.leaves);
-        let tolerated = match assignment.probe {
-            // What a member of full speed would have taken.
-            true => {
-                let paces = self.members.values().filter_map(|member| member.pace(kind));
-                let bounds = paces.map(|pace| Duration::from_nanos(pace.bound(assignment.leaves)));
-                bounds.min().unwrap_or(expected)
-            }
-            false => expected.max(self.settings.deadline / LEAST_LATENESS),
-        };
-        (expected, tolerated)
-    }
-
-    /// How long leaves hardly ever take a member: as measured of it, else of the slowest of the others.
-    pub(crate) fn expected(&self, worker: WorkerId, kind: TaskKind, leaves: u32) -> Duration {
-        let own = self.members.get(&worker).and_then(|member| member.pace(kind));
-        let bound = match own {
-            Some(pace) => Some(pace.bound(leaves)),
-            None => {
-                let others = self.members.values().filter_map(|member| member.pace(kind));
-                others.map(|pace| pace.bound(leaves)).max()
-            }
-        };
-        bound.map_or(self.settings.deadline, Duration::from_nanos)
     }
 }

@@ -11,19 +11,19 @@ use crate::Task;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
     /// Microseconds since the start.
-    pub microseconds: u64,
+    pub us: u64,
 }
 
 impl Time {
     /// The point that lies `delay` later: rounded up, so that a timer set to it finds that the delay is over.
     pub fn after(self, delay: Duration) -> Self {
         let delay = u64::try_from(delay.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
-        Self { microseconds: self.microseconds.saturating_add(delay) }
+        Self { us: self.us.saturating_add(delay) }
     }
 
     /// How long ago `earlier` was; nothing if it lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.microseconds.saturating_sub(earlier.microseconds))
+        Duration::from_micros(self.us.saturating_sub(earlier.us))
     }
 }
 
@@ -106,12 +106,12 @@ pub struct Progress {
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the sentence of a variant describes its fields")]
 pub enum Event {
     /// The loop begins; the first event.
     Started,
     /// A worker passed the join test.
     Joined {
-        /// Who.
         worker: WorkerId,
         /// Its threads, at least 1: its share of the work.
         threads: u32,
@@ -125,44 +125,28 @@ pub enum Event {
     },
     /// A worker said that it is alive.
     Heard {
-        /// Who.
         worker: WorkerId,
         /// How far it is with what it computes; `None` if it computes nothing.
         progress: Option<Progress>,
     },
     /// A worker is no longer there.
-    Left {
-        /// Who.
-        worker: WorkerId,
-        /// Why.
-        cause: LeaveCause,
-    },
+    Left { worker: WorkerId, cause: LeaveCause },
     /// A worker sent the sum over a node.
     NodeReceived {
-        /// Who.
         worker: WorkerId,
         /// The assignment that it answers.
         assignment: AssignmentId,
         /// The task that it says it computed.
         task: Task,
-        /// The node.
         node: Node,
     },
     /// A committed task was carried out: for a step, the weights are updated and finite.
-    Updated {
-        /// The task.
-        task: Task,
-    },
+    Updated { task: Task },
     /// A committed step gave a loss or weights that are not finite, and a recomputation agrees.
-    Diverged {
-        /// The step.
-        step: u64,
-    },
+    Diverged { step: u64 },
     /// A recomputation shows that this worker's node is wrong.
     Refuted {
-        /// Who sent it.
         worker: WorkerId,
-        /// The task.
         task: Task,
         /// The wrong node.
         node: Node,
@@ -175,20 +159,11 @@ pub enum Event {
         durable: bool,
     },
     /// A step that is computed again gives other weights than the log of the run has for it.
-    Contradicted {
-        /// The step.
-        step: u64,
-    },
+    Contradicted { step: u64 },
     /// A worker knows a coordinator of this run with a higher term.
-    Superseded {
-        /// That term.
-        term: u64,
-    },
+    Superseded { term: u64 },
     /// The time of the last timer has come.
     Timer,
     /// The operator wants the run to end.
-    Stopped {
-        /// How.
-        signal: Signal,
-    },
+    Stopped { signal: Signal },
 }

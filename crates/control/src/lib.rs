@@ -7,19 +7,21 @@
 
 mod command;
 mod control;
+mod deadlines;
 mod dispatch;
 mod event;
+mod leaf_time;
 mod member;
-mod pace;
 mod patience;
-mod plan;
-mod watch;
-mod work;
+mod shares;
+mod task_leaves;
+mod task_order;
 
 pub use command::{
     AssignReason, Command, CommitReason, DropReason, Outcome, Recipient, RejectReason, RevokeReason,
-    SaveReason, TimerReason,
+    SaveReason,
 };
-pub use control::{Control, Settings};
+pub use control::{Control, ControlSettings};
+pub use deadlines::{Deadline, HEARTBEATS_PER_DEADLINE, heartbeat};
 pub use event::{AssignmentId, Event, LeaveCause, Progress, Signal, Time, WorkerId};
-pub use plan::{Leaves, Plan, Task, TaskKind};
+pub use task_order::{Leaves, Task, TaskKind, TaskOrder};

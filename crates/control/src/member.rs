@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::pace::{Candidate, Pace};
+use crate::deadlines::Distrust;
+use crate::leaf_time::LeafTime;
+use crate::shares::Candidate;
 use crate::{TaskKind, Time};
 
 /// Tasks in a row without a leaf after which a slow member gets one, to be measured again.
@@ -15,10 +17,8 @@ pub(crate) struct Member {
     /// When anything came from it last.
     pub(crate) heard: Time,
     /// Of training and of evaluation leaves.
-    paces: [Option<Pace>; 2],
-    doubt: Option<Doubt>,
-    /// How long the next doubt lasts at least.
-    next_doubt: Duration,
+    leaf_times: [Option<LeafTime>; 2],
+    distrust: Distrust,
     /// Steps in a row in which it was too slow for a leaf.
     unused: u32,
     /// It was given one to be measured again.
@@ -27,22 +27,14 @@ pub(crate) struct Member {
     longest_pause: Duration,
 }
 
-/// A member was late: it gets nothing until it is heard again, and not at once.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    since: Time,
-    until: Time,
-}
-
 impl Member {
-    pub(crate) fn new(now: Time, threads: u32, first_doubt: Duration) -> Self {
+    pub(crate) fn new(now: Time, threads: u32, deadline: Duration) -> Self {
         Self {
             threads,
             joined: now,
             heard: now,
-            paces: [None; 2],
-            doubt: None,
-            next_doubt: first_doubt,
+            leaf_times: [None; 2],
+            distrust: Distrust::none(deadline),
             unused: 0,
             probed: false,
             longest_pause: Duration::ZERO,
@@ -54,27 +46,27 @@ impl Member {
     }
 
     /// It got on with its work, after a pause longer than any before.
-    pub(crate) fn got_on_after(&mut self, pause: Duration) {
+    pub(crate) fn note_pause(&mut self, pause: Duration) {
         self.longest_pause = pause;
     }
 
-    pub(crate) fn pace(&self, kind: TaskKind) -> Option<Pace> {
-        self.paces[slot(kind)]
+    pub(crate) fn leaf_time(&self, kind: TaskKind) -> Option<LeafTime> {
+        self.leaf_times[slot(kind)]
     }
 
     pub(crate) fn candidate(&self, kind: TaskKind) -> Candidate {
         // Portions of an evaluation go to whoever is idle: measuring would only repeat what that says.
-        let pace = if kind == TaskKind::Train { self.pace(kind) } else { None };
-        Candidate { threads: self.threads, pace }
+        let leaf_time = if kind == TaskKind::Train { self.leaf_time(kind) } else { None };
+        Candidate { threads: self.threads, leaf_time }
     }
 
     /// Takes in how long `leaves` leaves took.
     pub(crate) fn measured(&mut self, kind: TaskKind, took: Duration, leaves: u32) {
         let sample = nanoseconds(took) / u64::from(leaves);
-        match &mut self.paces[slot(kind)] {
+        match &mut self.leaf_times[slot(kind)] {
             // After a while without work what was known of it is old.
-            Some(pace) if !self.probed || sample > pace.mean() / 2 => pace.add(sample),
-            pace => *pace = Some(Pace::first(sample)),
+            Some(leaf_time) if !self.probed || sample > leaf_time.mean() / 2 => leaf_time.add(sample),
+            leaf_time => *leaf_time = Some(LeafTime::first(sample)),
         }
         (self.unused, self.probed) = (0, false);
     }
@@ -88,37 +80,35 @@ impl Member {
     }
 
     /// It is late with `leaves` leaves, and has them for `waited`: at least so slow is it.
-    pub(crate) fn doubted(
+    pub(crate) fn was_late(
         &mut self,
         now: Time,
         kind: TaskKind,
         waited: Duration,
         leaves: u32,
-        longest: Duration,
+        deadline: Duration,
     ) {
         let sample = nanoseconds(waited) / u64::from(leaves);
-        match &mut self.paces[slot(kind)] {
-            Some(pace) => pace.add(sample.max(pace.mean().saturating_mul(2))),
-            pace => *pace = Some(Pace::first(sample)),
+        match &mut self.leaf_times[slot(kind)] {
+            Some(leaf_time) => leaf_time.add(sample.max(leaf_time.mean().saturating_mul(2))),
+            leaf_time => *leaf_time = Some(LeafTime::first(sample)),
         }
-        self.doubt = Some(Doubt { since: now, until: now.after(self.next_doubt) });
-        self.next_doubt = (self.next_doubt * 2).min(longest);
+        self.distrust.begin(now, deadline);
     }
 
     /// It got on with its work.
-    pub(crate) fn proved(&mut self, first_doubt: Duration) {
-        self.doubt = None;
-        self.next_doubt = first_doubt;
+    pub(crate) fn end_distrust(&mut self, deadline: Duration) {
+        self.distrust = Distrust::none(deadline);
     }
 
-    /// Whether it was doubted and may be given work again, now that it was heard.
+    /// Whether it was distrusted and may be given work again, now that it was heard.
     pub(crate) fn regains_trust(&self, now: Time) -> bool {
-        self.doubt.is_some() && self.is_trusted(now)
+        self.distrust.is_some() && self.is_trusted(now)
     }
 
     /// Whether it may be given work.
     pub(crate) fn is_trusted(&self, now: Time) -> bool {
-        self.doubt.is_none_or(|doubt| doubt.until <= now && doubt.since < self.heard)
+        self.distrust.is_over(now, self.heard)
     }
 }
 

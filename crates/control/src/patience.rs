@@ -4,57 +4,18 @@
 //! anybody has done of it. Computing the same again is no progress. But nobody who came in time is given up: a member
 //! is waited for, however slow it is, until it leaves, falls silent or is stuck.
 
-use std::time::Duration;
-
 use crate::control::{Control, milliseconds};
-use crate::{Command, DropReason, Outcome, Time, TimerReason, WorkerId};
-
-/// Since when the run has not got on, and who may still change that.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Patience {
-    /// When something was computed that nobody had computed before.
-    got_on: Time,
-    /// For how long since then this process itself did not run.
-    excused: Duration,
-    /// Whoever joins later is not waited for.
-    until: Time,
-    /// Somebody came since, and left.
-    in_vain: bool,
-    /// It was said that the run does not get on.
-    told: bool,
-}
-
-impl Patience {
-    fn waited(&self, now: Time) -> Duration {
-        now.since(self.got_on).saturating_sub(self.excused)
-    }
-}
+use crate::deadlines::{Deadline, Patience};
+use crate::{Command, DropReason, Outcome, Time, WorkerId};
 
 impl Control {
     /// Something was computed that nobody had computed before.
-    pub(crate) fn got_further(&mut self, now: Time) {
-        let until = now.after(self.settings.patience);
-        let excused = Duration::ZERO;
-        self.patience = Patience { got_on: now, excused, until, in_vain: false, told: false };
-    }
-
-    /// This process itself did not run for `pause`, until now: nobody could come or get on. What came before the run got on
-    /// last excuses nothing, and a patience that was over by then stays over.
-    pub(crate) fn excuse(&mut self, now: Time, pause: Duration) {
-        let pause = pause.min(now.since(self.patience.got_on));
-        self.patience.excused = self.patience.excused.saturating_add(pause);
-        let until = self.patience.until.after(pause);
-        if until < now {
-            return;
-        }
-        self.patience.until = until;
-        if let Some((at, TimerReason::Patience)) = &mut self.end {
-            *at = self.patience.until;
-        }
+    pub(crate) fn new_progress(&mut self, now: Time) {
+        self.patience = Patience::new(now, self.settings.patience);
     }
 
     /// A member that had joined at `joined` has left: is there still somebody to wait for?
-    pub(crate) fn lost(
+    pub(crate) fn wait_or_finish(
         &mut self,
         now: Time,
         worker: WorkerId,
@@ -62,16 +23,15 @@ impl Control {
         reason: DropReason,
         commands: &mut Vec<Command>,
     ) {
-        if joined <= self.patience.got_on {
+        if joined <= self.patience.progress_at {
             // Somebody may come in its place. For those who came since, nobody may: or the run would last for as long
             // as workers come and break.
-            self.patience.until = now.after(self.settings.patience);
-            self.patience.told = false;
+            self.patience.await_joins(now, self.settings.patience);
         } else {
-            self.patience.in_vain = true;
+            self.patience.joined_and_left = true;
         }
         let until = self.patience.until;
-        let nobody_may_come = self.settings.patience.is_zero() || self.coming == Some(0);
+        let nobody_may_come = self.settings.patience.is_zero() || self.local_workers == Some(0);
         if self.members.is_empty() && nobody_may_come {
             self.finish(now, Outcome::LostWorkers { last: worker, reason }, commands);
         } else if until <= now && self.members.values().all(|member| member.joined > until) {
@@ -80,13 +40,13 @@ impl Control {
         } else if self.members.is_empty() {
             let patience_ms = milliseconds(until.since(now));
             commands.push(Command::Wait { patience_ms, last: worker });
-            self.end_at(until, TimerReason::Patience, commands);
+            self.deadlines.set(Deadline::Patience, until, commands);
         }
     }
 
     /// How a run ends that nobody is left to wait for.
     pub(crate) fn out_of_patience(&self, now: Time, last: WorkerId, reason: DropReason) -> Outcome {
-        match self.window.front().filter(|_| self.patience.in_vain) {
+        match self.window.front().filter(|_| self.patience.joined_and_left) {
             Some(front) => {
                 let waited_ms = milliseconds(self.patience.waited(now));
                 Outcome::NoProgress { task: front.task, waited_ms, last, reason }
@@ -96,18 +56,18 @@ impl Control {
     }
 
     /// Says once that the run does not get on although it has members.
-    pub(crate) fn tell_stall(&mut self, now: Time, commands: &mut Vec<Command>) {
-        let Patience { until, told, .. } = self.patience;
+    pub(crate) fn report_stall(&mut self, now: Time, commands: &mut Vec<Command>) {
+        let Patience { until, stall_reported, .. } = self.patience;
         let waited = self.patience.waited(now);
         if let Some(front) = self.window.front().filter(|front| !front.committed)
             && !self.members.is_empty()
-            && !told
+            && !stall_reported
             && until <= now
             && waited >= self.least_stuck()
         {
             let waited_ms = milliseconds(waited);
             let members = self.members.values().filter(|member| member.joined <= until).count() as u32;
-            self.patience.told = true;
+            self.patience.stall_reported = true;
             commands.push(Command::Stall { task: front.task, waited_ms, members });
         }
     }

@@ -1,5 +1,5 @@
 //! Thousands of small clusters by seed: workers join, answer out of order, repeat themselves and die at any moment.
-//! Whatever happens, each leaf counts once, tasks are committed in the plan's order, and the run ends.
+//! Whatever happens, each leaf counts once, tasks are committed in the tasks's order, and the run ends.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers panic and print like the test")]
 
@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use lockstep_control::{
-    AssignmentId, Command, Control, Event, LeaveCause, Leaves, Outcome, Plan, Recipient, Settings, Task,
-    TaskKind, Time, WorkerId,
+    AssignmentId, Command, Control, ControlSettings, Event, LeaveCause, Leaves, Outcome, Recipient, Task,
+    TaskKind, TaskOrder, Time, WorkerId,
 };
 use lockstep_reduction::{Node, Tree, cover};
 
@@ -38,7 +38,7 @@ struct Worker {
 
 struct Cluster {
     control: Control,
-    plan: Plan,
+    tasks: TaskOrder,
     random: Random,
     workers: BTreeMap<WorkerId, Worker>,
     trees: BTreeMap<Task, Tree<()>>,
@@ -59,15 +59,15 @@ impl Cluster {
             Leaves { count, per_assignment: 1 + random.below(count as usize + 2) as u32 }
         };
         let (train, validate, test) = (leaves(), leaves(), leaves());
-        let plan = Plan {
+        let tasks = TaskOrder {
             steps_per_epoch: 1 + random.below(4) as u64,
             steps,
             train,
             validate: (random.below(3) > 0).then_some(validate),
             test,
         };
-        let settings = Settings {
-            plan,
+        let settings = ControlSettings {
+            tasks,
             expected_workers: 1 + random.below(4) as u32,
             join_timeout: None,
             patience: Duration::from_secs(60),
@@ -78,7 +78,7 @@ impl Cluster {
         };
         Self {
             control: Control::new(settings),
-            plan,
+            tasks,
             random,
             workers: BTreeMap::new(),
             trees: BTreeMap::new(),
@@ -102,7 +102,7 @@ impl Cluster {
                 events.extend(self.carry_out(command));
             }
         }
-        panic!("the run does not end; committed {:?} of {:?}", self.committed, self.plan);
+        panic!("the run does not end; committed {:?} of {:?}", self.committed, self.tasks);
     }
 
     /// Something that may happen now: mostly an answer, sometimes a join, a death, or an answer once more.
@@ -145,9 +145,9 @@ impl Cluster {
             Command::Assign { worker, assignment, task, leaves, .. } => {
                 assert!(self.given.insert(assignment.0), "{assignment} was given before");
                 let limit = match task.kind {
-                    TaskKind::Train => self.plan.train,
-                    TaskKind::Validate => self.plan.validate.unwrap(),
-                    TaskKind::Test => self.plan.test,
+                    TaskKind::Train => self.tasks.train,
+                    TaskKind::Validate => self.tasks.validate.unwrap(),
+                    TaskKind::Test => self.tasks.test,
                 };
                 assert!(
                     !leaves.is_empty()
@@ -160,9 +160,9 @@ impl Cluster {
             }
             Command::Combine { task, node, .. } => {
                 let count = match task.kind {
-                    TaskKind::Train => self.plan.train.count,
-                    TaskKind::Validate => self.plan.validate.unwrap().count,
-                    TaskKind::Test => self.plan.test.count,
+                    TaskKind::Train => self.tasks.train.count,
+                    TaskKind::Validate => self.tasks.validate.unwrap().count,
+                    TaskKind::Test => self.tasks.test.count,
                 };
                 // The tree panics on a leaf that counts twice.
                 self.trees.entry(task).or_insert_with(|| Tree::new(count)).insert(
@@ -211,11 +211,11 @@ fn whatever_workers_do_every_leaf_counts_once_and_the_run_ends() {
             .filter(|task| task.kind == TaskKind::Train)
             .map(|task| task.step)
             .collect();
-        assert_eq!(steps, (1..=cluster.plan.steps).collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(steps, (1..=cluster.tasks.steps).collect::<Vec<_>>(), "seed {seed}");
         let validations =
             cluster.committed.iter().filter(|task| task.kind == TaskKind::Validate).count() as u64;
-        let epochs = cluster.plan.steps.div_ceil(cluster.plan.steps_per_epoch);
-        assert_eq!(validations, if cluster.plan.validate.is_some() { epochs } else { 0 }, "seed {seed}");
+        let epochs = cluster.tasks.steps.div_ceil(cluster.tasks.steps_per_epoch);
+        assert_eq!(validations, if cluster.tasks.validate.is_some() { epochs } else { 0 }, "seed {seed}");
         assert_eq!(cluster.committed.last().unwrap().kind, TaskKind::Test, "seed {seed}");
     }
 }

@@ -11,20 +11,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use lockstep_control::{
-    AssignmentId, Control, Event, LeaveCause, Leaves, Plan, Progress, Settings, Signal, Task, TaskKind, Time,
-    WorkerId,
+    AssignmentId, Control, ControlSettings, Event, LeaveCause, Leaves, Progress, Signal, Task, TaskKind,
+    TaskOrder, Time, WorkerId,
 };
 use lockstep_reduction::Node;
 
-fn settings(line: &str) -> Settings {
+fn settings(line: &str) -> ControlSettings {
     let value = |key: &str| {
         let word = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         word.map(|word| word.parse::<u32>().unwrap())
     };
     let leaves = |count, per_assignment| Leaves { count, per_assignment };
     let shards = value("shards").unwrap();
-    Settings {
-        plan: Plan {
+    ControlSettings {
+        tasks: TaskOrder {
             steps_per_epoch: value("epoch").unwrap().into(),
             steps: value("steps").unwrap().into(),
             train: leaves(shards, value("portion").unwrap_or(shards)),
@@ -111,7 +111,7 @@ fn event(text: &str) -> Event {
 /// A time in seconds with up to six decimals.
 fn microseconds(seconds: &str) -> Time {
     let (whole, part) = seconds.split_once('.').unwrap_or((seconds, ""));
-    Time { microseconds: format!("{whole}{part:0<6}").parse().unwrap() }
+    Time { us: format!("{whole}{part:0<6}").parse().unwrap() }
 }
 
 /// The file as it would be if its commands were those that the control plane gives.

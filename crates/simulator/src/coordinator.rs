@@ -219,7 +219,7 @@ impl Cluster {
         let worker = WorkerId(coordinator.joins);
         coordinator.members.insert(worker, stream);
         self.network.streams[stream].number = Some(worker);
-        let heartbeat_us = self.knobs.deadline_us / 4;
+        let heartbeat_us = self.knobs.heartbeat_us();
         let silence_us = self.knobs.silence_deadlines * self.knobs.deadline_us;
         let silence_us = (!self.knobs.local).then_some(silence_us);
         self.send_down(stream, Down::Welcome { fence, heartbeat_us, silence_us });
@@ -235,13 +235,13 @@ impl Cluster {
                 self.send_down(stream, Down::Heartbeat);
             }
         }
-        self.at(self.now + self.knobs.deadline_us / 4, Happening::CoordinatorBeat { coordinator: id });
+        self.at(self.now + self.knobs.heartbeat_us(), Happening::CoordinatorBeat { coordinator: id });
     }
 
     fn set_timer(&mut self, coordinator: &mut Coordinator) {
         let Some(at) = coordinator.timer else { return };
         coordinator.timer_generation += 1;
-        let due = (coordinator.started_us + at.microseconds).saturating_sub(coordinator.jumped_us);
+        let due = (coordinator.started_us + at.us).saturating_sub(coordinator.jumped_us);
         // A timer may come a moment too early: the control plane asks again.
         let early = if self.network_chance.happens(20) { self.network_chance.below(1_000) } else { 0 };
         let generation = coordinator.timer_generation;
@@ -269,6 +269,6 @@ impl Cluster {
 
 impl Coordinator {
     fn now(&self, now_us: u64) -> Time {
-        Time { microseconds: now_us - self.started_us + self.jumped_us }
+        Time { us: now_us - self.started_us + self.jumped_us }
     }
 }

@@ -3,8 +3,10 @@
 //! Each class of faults is off in many seeds (swarm testing: A. Groce et al., ISSTA 2012), so that one class does not
 //! hide what another would show.
 
+use std::time::Duration;
+
 use lockstep_checkpoint::backlog::Limits;
-use lockstep_control::{Leaves, Plan, Task, TaskKind};
+use lockstep_control::{Leaves, Task, TaskKind, TaskOrder, heartbeat};
 use lockstep_model::PARAMETER_BYTES;
 use lockstep_reduction::Cut;
 
@@ -240,10 +242,16 @@ impl Knobs {
         self.examples.div_ceil(self.batch).into()
     }
 
+    /// How often coordinator and workers say that they are alive.
+    pub fn heartbeat_us(&self) -> u64 {
+        // Below the deadline, a u64.
+        heartbeat(Duration::from_micros(self.deadline_us)).as_micros() as u64
+    }
+
     /// The tasks of the run, as the coordinator plans them.
-    pub fn plan(&self) -> Plan {
+    pub fn task_order(&self) -> TaskOrder {
         let evaluation = |examples| Leaves { count: Cut::blocks(examples).leaves(), per_assignment: 8 };
-        Plan {
+        TaskOrder {
             steps_per_epoch: self.steps_per_epoch(),
             steps: self.steps,
             train: Leaves { count: self.shards, per_assignment: self.portion },

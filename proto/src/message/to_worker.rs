@@ -8,9 +8,9 @@ use super::spans::{TraceId, parse_trace, wire_trace};
 use super::{Fence, Heartbeat, MalformedMessage, TaskKind, fence, kind, length, text, wire_fence, wire_kind};
 use crate::{CoordinatorMessage, wire};
 
-/// The longest time between two heartbeats that a coordinator may ask for: a quarter of the longest deadline that it may
-/// have, 10 minutes.
-const MAX_HEARTBEAT: Duration = Duration::from_secs(150);
+/// The longest time between two heartbeats that a coordinator may ask for. It bounds a coordinator's deadline, which is
+/// several heartbeats.
+pub const MAX_HEARTBEAT: Duration = Duration::from_secs(150);
 
 /// The coordinator's answer to [`crate::Hello`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Welcome {
     pub fence: Fence,
     /// The member's number.
     pub worker_id: u32,
-    /// How often the worker gives a sign of life; whole milliseconds, 1 to 60,000.
+    /// How often the worker gives a sign of life; whole milliseconds, at least 1, at most [`MAX_HEARTBEAT`].
     pub heartbeat: Duration,
     /// After so long without a message the coordinator is taken for gone; whole milliseconds. `None`: never.
     pub silence: Option<Duration>,

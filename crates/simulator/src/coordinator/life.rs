@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lockstep_control::{Control, Event, Outcome, Settings, Task};
+use lockstep_control::{Control, ControlSettings, Event, Outcome, Task};
 use lockstep_proto::Fence;
 
 use super::Coordinator;
@@ -117,13 +117,13 @@ impl Cluster {
                 self.boot(machine);
             }
         }
-        self.at(self.now + self.knobs.deadline_us / 4, Happening::CoordinatorBeat { coordinator: id });
+        self.at(self.now + self.knobs.heartbeat_us(), Happening::CoordinatorBeat { coordinator: id });
     }
 
-    fn settings(&self, done: Option<Task>) -> Settings {
+    fn settings(&self, done: Option<Task>) -> ControlSettings {
         let knobs = &self.knobs;
-        Settings {
-            plan: knobs.plan(),
+        ControlSettings {
+            tasks: knobs.task_order(),
             done,
             expected_workers: knobs.workers,
             local: knobs.local,

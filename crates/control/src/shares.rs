@@ -1,45 +1,12 @@
-//! How fast members are, as measured, and the shares that follow from it. Integers only.
+//! The shares of leaves that follow from how long a leaf takes each member. Integers only.
 
-/// Nanoseconds that one leaf takes a member: mean and mean deviation, smoothed as TCP smooths its round trips
-/// (V. Jacobson, "Congestion avoidance and control", 1988): a single outlier raises the deviation more than the mean,
-/// so it is not believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pace {
-    mean: u64,
-    deviation: u64,
-}
-
-impl Pace {
-    pub(crate) fn first(sample: u64) -> Self {
-        Self { mean: sample, deviation: sample / 2 }
-    }
-
-    pub(crate) fn add(&mut self, sample: u64) {
-        let error = sample.abs_diff(self.mean);
-        self.deviation = self.deviation - self.deviation / 4 + error / 4;
-        self.mean = if sample > self.mean { self.mean + error / 8 } else { self.mean - error / 8 };
-    }
-
-    pub(crate) fn mean(self) -> u64 {
-        self.mean
-    }
-
-    /// What `leaves` leaves hardly ever exceed, in nanoseconds.
-    pub(crate) fn bound(self, leaves: u32) -> u64 {
-        self.mean.saturating_add(self.deviation.saturating_mul(4)).saturating_mul(leaves.into())
-    }
-
-    /// Nanoseconds of a leaf for one thread, and what they vary by.
-    fn per_thread(self, threads: u32) -> (u64, u64) {
-        (self.mean.saturating_mul(threads.into()), self.deviation.saturating_mul(threads.into()))
-    }
-}
+use crate::leaf_time::LeafTime;
 
 /// What a share is measured by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
     pub(crate) threads: u32,
-    pub(crate) pace: Option<Pace>,
+    pub(crate) leaf_time: Option<LeafTime>,
 }
 
 /// Nanoseconds of a leaf where nobody was measured yet: any number does, as only ratios count.
@@ -78,11 +45,9 @@ pub(crate) fn shares(candidates: &[Candidate], leaves: u32, times: &mut Vec<u64>
 /// Nanoseconds that a leaf takes each candidate.
 pub(crate) fn leaf_times(candidates: &[Candidate], times: &mut Vec<u64>) {
     times.clear();
-    times.extend(
-        candidates
-            .iter()
-            .filter_map(|candidate| candidate.pace.map(|pace| pace.per_thread(candidate.threads).0)),
-    );
+    times.extend(candidates.iter().filter_map(|candidate| {
+        candidate.leaf_time.map(|leaf_time| leaf_time.per_thread(candidate.threads).0)
+    }));
     times.sort_unstable();
     let typical = match times.len() {
         0 => UNMEASURED,
@@ -90,7 +55,7 @@ pub(crate) fn leaf_times(candidates: &[Candidate], times: &mut Vec<u64>) {
     };
     times.clear();
     times.extend(candidates.iter().map(|candidate| {
-        let measured = candidate.pace.map(|pace| pace.per_thread(candidate.threads));
+        let measured = candidate.leaf_time.map(|leaf_time| leaf_time.per_thread(candidate.threads));
         let one_thread = match measured {
             Some((mean, deviation))
                 if mean.abs_diff(typical) > deviation.saturating_mul(2).saturating_add(typical / 8) =>
@@ -107,13 +72,13 @@ pub(crate) fn leaf_times(candidates: &[Candidate], times: &mut Vec<u64>) {
 mod tests {
     use super::*;
 
-    fn steady(mean: u64) -> Option<Pace> {
-        Some(Pace { mean, deviation: 0 })
+    fn steady(mean: u64) -> Option<LeafTime> {
+        Some(LeafTime::exact(mean, 0))
     }
 
-    fn shares_of(candidates: &[(u32, Option<Pace>)], leaves: u32) -> Vec<u32> {
+    fn shares_of(candidates: &[(u32, Option<LeafTime>)], leaves: u32) -> Vec<u32> {
         let candidates: Vec<Candidate> =
-            candidates.iter().map(|&(threads, pace)| Candidate { threads, pace }).collect();
+            candidates.iter().map(|&(threads, leaf_time)| Candidate { threads, leaf_time }).collect();
         let mut result = Vec::new();
         shares(&candidates, leaves, &mut Vec::new(), &mut result);
         result
@@ -155,7 +120,7 @@ mod tests {
                 leaf_times(
                     &candidates
                         .iter()
-                        .map(|&(threads, pace)| Candidate { threads, pace })
+                        .map(|&(threads, leaf_time)| Candidate { threads, leaf_time })
                         .collect::<Vec<_>>(),
                     &mut actual,
                 );
@@ -180,25 +145,25 @@ mod tests {
         assert_eq!(shares_of(&[(1, None); 3], 16), [6, 5, 5]);
         assert_eq!(shares_of(&[(1, None), (3, None)], 16), [4, 12]);
         assert_eq!(shares_of(&[(1, steady(100)), (1, steady(110)), (1, None)], 16), [6, 5, 5]);
-        let noisy = Some(Pace { mean: 200, deviation: 60 });
+        let noisy = Some(LeafTime::exact(200, 60));
         assert_eq!(shares_of(&[(1, steady(100)), (1, noisy)], 16), [8, 8]);
         assert_eq!(shares_of(&[(1, None), (1, None), (1, None)], 2), [1, 1, 0]);
     }
 
     #[test]
     fn one_outlier_is_not_believed_and_a_lasting_change_is() {
-        let mut pace = Pace::first(100);
-        (0..50).for_each(|_| pace.add(100));
-        pace.add(30_000);
-        assert_eq!(shares_of(&[(1, steady(100)), (1, Some(pace))], 16), [8, 8]);
-        let mut pace = Pace::first(100);
+        let mut leaf_time = LeafTime::first(100);
+        (0..50).for_each(|_| leaf_time.add(100));
+        leaf_time.add(30_000);
+        assert_eq!(shares_of(&[(1, steady(100)), (1, Some(leaf_time))], 16), [8, 8]);
+        let mut leaf_time = LeafTime::first(100);
         let learned = (0..).take_while(|_| {
-            pace.add(1000);
-            shares_of(&[(1, steady(100)), (1, Some(pace))], 16) == [8, 8]
+            leaf_time.add(1000);
+            shares_of(&[(1, steady(100)), (1, Some(leaf_time))], 16) == [8, 8]
         });
         let steps = learned.count();
         assert!((3..20).contains(&steps), "{steps}");
-        (0..60).for_each(|_| pace.add(1000));
-        assert_eq!(shares_of(&[(1, steady(100)), (1, Some(pace))], 16), [15, 1]);
+        (0..60).for_each(|_| leaf_time.add(1000));
+        assert_eq!(shares_of(&[(1, steady(100)), (1, Some(leaf_time))], 16), [15, 1]);
     }
 }

@@ -44,7 +44,7 @@ impl fmt::Display for Task {
 
 /// The tasks of a run and the leaves of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct TaskOrder {
     /// Steps of an epoch, at least 1.
     pub steps_per_epoch: u64,
     /// The last step of the run, at least 1.
@@ -66,7 +66,7 @@ pub struct Leaves {
     pub per_assignment: u32,
 }
 
-impl Plan {
+impl TaskOrder {
     /// The task to begin with, after what an earlier process of the run has done.
     pub(crate) fn first(&self, done: Option<Task>) -> Task {
         let Some(done) = done else { return Task { kind: TaskKind::Train, step: 1 } };
@@ -113,8 +113,8 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn tasks(plan: Plan) -> Vec<String> {
-        std::iter::successors(Some(plan.first(None)), |task| plan.after(*task))
+    fn names(tasks: TaskOrder) -> Vec<String> {
+        std::iter::successors(Some(tasks.first(None)), |task| tasks.after(*task))
             .map(|task| task.to_string())
             .collect()
     }
@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn every_epoch_is_validated_and_the_run_tested() {
-        let plan = Plan { steps_per_epoch: 2, steps: 3, train: LEAVES, validate: Some(LEAVES), test: LEAVES };
+        let tasks =
+            TaskOrder { steps_per_epoch: 2, steps: 3, train: LEAVES, validate: Some(LEAVES), test: LEAVES };
         let expected = [
             "step 1",
             "step 2",
@@ -132,12 +133,12 @@ mod tests {
             "the validation after step 3",
             "the test after step 3",
         ];
-        assert_eq!(tasks(plan), expected);
+        assert_eq!(names(tasks), expected);
     }
 
     #[test]
     fn without_a_validation_set_only_the_test_is_evaluated() {
-        let plan = Plan { steps_per_epoch: 1, steps: 2, train: LEAVES, validate: None, test: LEAVES };
-        assert_eq!(tasks(plan), ["step 1", "step 2", "the test after step 2"]);
+        let tasks = TaskOrder { steps_per_epoch: 1, steps: 2, train: LEAVES, validate: None, test: LEAVES };
+        assert_eq!(names(tasks), ["step 1", "step 2", "the test after step 2"]);
     }
 }

@@ -14,9 +14,9 @@ use crate::{AssignReason, AssignmentId, Progress, RejectReason, Task, Time, Work
 
 /// One task in the window.
 #[derive(Debug)]
-pub(crate) struct Work {
+pub(crate) struct TaskLeaves {
     pub(crate) task: Task,
-    free: VecDeque<Portion>,
+    free: VecDeque<FreeInterval>,
     held: Vec<Assignment>,
     counted: Vec<bool>,
     counted_leaves: u32,
@@ -34,7 +34,7 @@ pub(crate) struct Work {
 
 /// Leaves to be given away, and why; `None`: nobody had them before.
 #[derive(Debug)]
-struct Portion {
+struct FreeInterval {
     leaves: Range<u32>,
     reason: Option<AssignReason>,
 }
@@ -47,11 +47,11 @@ pub(crate) struct Assignment {
     /// Its leaves, as they were given.
     pub(crate) leaves: u32,
     /// Nodes of its cover that are not in yet.
-    awaited: Vec<Node>,
+    missing: Vec<Node>,
     /// Since when it can be computed: leaves of a later task wait for their weights.
     pub(crate) since: Option<Time>,
     /// When its holder was seen to get on with it, or could begin.
-    pub(crate) got_on: Option<Time>,
+    pub(crate) progress_at: Option<Time>,
     /// Examples that its holder says are done.
     done: u32,
     /// It was found to be late, when so much was expected; that lasts, whatever is expected later.
@@ -72,16 +72,16 @@ pub(crate) enum Receipt {
 
 impl Assignment {
     /// Notes that its holder gets on with it; says after which pause.
-    fn got_on(&mut self, now: Time) -> Duration {
-        self.got_on.replace(now).map_or(Duration::ZERO, |before| now.since(before))
+    fn progressed(&mut self, now: Time) -> Duration {
+        self.progress_at.replace(now).map_or(Duration::ZERO, |before| now.since(before))
     }
 }
 
-impl Work {
+impl TaskLeaves {
     pub(crate) fn new(task: Task, leaves: u32) -> Self {
         Self {
             task,
-            free: VecDeque::from([Portion { leaves: 0..leaves, reason: None }]),
+            free: VecDeque::from([FreeInterval { leaves: 0..leaves, reason: None }]),
             held: Vec::new(),
             counted: vec![false; leaves as usize],
             counted_leaves: 0,
@@ -103,7 +103,7 @@ impl Work {
     }
 
     pub(crate) fn free_leaves(&self) -> u32 {
-        self.free.iter().map(|portion| portion.leaves.end - portion.leaves.start).sum()
+        self.free.iter().map(|interval| interval.leaves.end - interval.leaves.start).sum()
     }
 
     pub(crate) fn holds(&self, worker: WorkerId) -> bool {
@@ -124,23 +124,23 @@ impl Work {
         probe: bool,
     ) -> Option<(Range<u32>, Option<AssignReason>)> {
         assert!(limit > 0, "an assignment has leaves");
-        let portion = self.free.front_mut()?;
-        let reason = portion.reason;
-        let end = portion.leaves.end.min(portion.leaves.start + limit);
-        let leaves = portion.leaves.start..end;
-        portion.leaves.start = end;
-        if portion.leaves.is_empty() {
+        let interval = self.free.front_mut()?;
+        let reason = interval.reason;
+        let end = interval.leaves.end.min(interval.leaves.start + limit);
+        let leaves = interval.leaves.start..end;
+        interval.leaves.start = end;
+        if interval.leaves.is_empty() {
             self.free.pop_front();
         }
-        let awaited = cover(leaves.clone()).collect();
+        let missing = cover(leaves.clone()).collect();
         let count = leaves.end - leaves.start;
         self.held.push(Assignment {
             id,
             worker,
             leaves: count,
-            awaited,
+            missing,
             since,
-            got_on: since,
+            progress_at: since,
             done: 0,
             late: None,
             probe,
@@ -162,7 +162,7 @@ impl Work {
     /// The weights of the task are there, or its leaves can be computed for another reason, from now on.
     pub(crate) fn open(&mut self, now: Time) {
         for assignment in &mut self.held {
-            (assignment.since, assignment.got_on, assignment.late) = (Some(now), Some(now), None);
+            (assignment.since, assignment.progress_at, assignment.late) = (Some(now), Some(now), None);
         }
     }
 
@@ -181,14 +181,14 @@ impl Work {
             return None;
         }
         assignment.done = examples;
-        let pause = assignment.got_on(now);
+        let pause = assignment.progressed(now);
         let further = examples > self.most_done;
         self.most_done = self.most_done.max(examples);
         Some((pause, further))
     }
 
     /// Whether more leaves are counted than ever before.
-    pub(crate) fn has_got_further(&mut self) -> bool {
+    pub(crate) fn raise_most_counted(&mut self) -> bool {
         let further = self.counted_leaves > self.most_counted;
         if further {
             (self.most_counted, self.most_done) = (self.counted_leaves, 0);
@@ -214,17 +214,17 @@ impl Work {
         if task != self.task {
             return Err(RejectReason::WrongTask { expected: self.task });
         }
-        let Some(place) = assignment.awaited.iter().position(|awaited| *awaited == node) else {
+        let Some(place) = assignment.missing.iter().position(|missing| *missing == node) else {
             return if self.has_counted(node) {
                 Ok(Receipt::Repeated)
             } else {
                 Err(RejectReason::NotExpected)
             };
         };
-        assignment.awaited.remove(place);
-        let pause = assignment.got_on(now);
+        assignment.missing.remove(place);
+        let pause = assignment.progressed(now);
         let mut complete = None;
-        if assignment.awaited.is_empty() {
+        if assignment.missing.is_empty() {
             complete = Some((assignment.since, assignment.leaves));
             self.held.remove(at);
         }
@@ -247,22 +247,24 @@ impl Work {
     }
 
     /// Takes back assignments whose leaves others have answered; says whose.
-    pub(crate) fn take_back_overtaken(&mut self, mut revoked: impl FnMut(WorkerId, AssignmentId)) {
+    pub(crate) fn revoke_overtaken(&mut self, mut revoked: impl FnMut(WorkerId, AssignmentId)) {
         if !self.copies {
             return;
         }
         let counted = &self.counted;
         let is_counted = |leaf: u32| counted[leaf as usize];
         self.held.retain_mut(|assignment| {
-            assignment.awaited.retain(|node| !node.leaves().all(is_counted));
-            if assignment.awaited.is_empty() {
+            assignment.missing.retain(|node| !node.leaves().all(is_counted));
+            if assignment.missing.is_empty() {
                 revoked(assignment.worker, assignment.id);
             }
-            !assignment.awaited.is_empty()
+            !assignment.missing.is_empty()
         });
         // What was offered and is counted meanwhile is no work any more.
-        for portion in std::mem::take(&mut self.free) {
-            self.push_free(portion.leaves, portion.reason, |leaf, work| !work.counted[leaf as usize]);
+        for interval in std::mem::take(&mut self.free) {
+            self.push_free(interval.leaves, interval.reason, |leaf, task_leaves| {
+                !task_leaves.counted[leaf as usize]
+            });
         }
     }
 
@@ -270,7 +272,7 @@ impl Work {
     pub(crate) fn offer(&mut self, id: AssignmentId, waited: Duration, expected: Duration) -> bool {
         let Some(at) = self.held.iter().position(|assignment| assignment.id == id) else { return false };
         self.held[at].late = Some(expected);
-        let (holder, awaited) = (self.held[at].worker, self.held[at].awaited.clone());
+        let (holder, missing) = (self.held[at].worker, self.held[at].missing.clone());
         let reason = Some(AssignReason::Copy {
             holder,
             of: id,
@@ -279,15 +281,15 @@ impl Work {
         });
         let before = self.free_leaves();
         self.copies = true;
-        for node in awaited {
-            self.push_free(node.leaves(), reason, |leaf, work| work.is_held_once(leaf));
+        for node in missing {
+            self.push_free(node.leaves(), reason, |leaf, task_leaves| task_leaves.is_held_once(leaf));
         }
         self.free_leaves() > before
     }
 
     /// Whether a holder has leaves that nobody else has or may get.
     pub(crate) fn holds_alone(&self, assignment: &Assignment) -> bool {
-        assignment.awaited.iter().flat_map(|node| node.leaves()).any(|leaf| self.is_held_once(leaf))
+        assignment.missing.iter().flat_map(|node| node.leaves()).any(|leaf| self.is_held_once(leaf))
     }
 
     fn is_held_once(&self, leaf: u32) -> bool {
@@ -299,7 +301,7 @@ impl Work {
         while let Some(at) = self.held.iter().position(|assignment| assignment.worker == worker) {
             let assignment = self.held.remove(at);
             released(assignment.id);
-            for node in assignment.awaited {
+            for node in assignment.missing {
                 self.free_unless_held(node.leaves(), Some(AssignReason::Reassigned { from: worker }));
             }
         }
@@ -315,8 +317,10 @@ impl Work {
         if !self.copies {
             return self.push_free(leaves, reason, |_, _| true);
         }
-        self.push_free(leaves, reason, |leaf, work| {
-            !work.counted[leaf as usize] && !work.is_free(leaf) && work.holders(leaf) == 0
+        self.push_free(leaves, reason, |leaf, task_leaves| {
+            !task_leaves.counted[leaf as usize]
+                && !task_leaves.is_free(leaf)
+                && task_leaves.holders(leaf) == 0
         });
     }
 
@@ -333,18 +337,18 @@ impl Work {
             }
             match self.free.back_mut() {
                 Some(last) if last.reason == reason && last.leaves.end == leaf => last.leaves.end += 1,
-                _ => self.free.push_back(Portion { leaves: leaf..leaf + 1, reason }),
+                _ => self.free.push_back(FreeInterval { leaves: leaf..leaf + 1, reason }),
             }
         }
     }
 
     fn is_free(&self, leaf: u32) -> bool {
-        self.free.iter().any(|portion| portion.leaves.contains(&leaf))
+        self.free.iter().any(|interval| interval.leaves.contains(&leaf))
     }
 
     fn holders(&self, leaf: u32) -> usize {
         let awaits =
-            |assignment: &&Assignment| assignment.awaited.iter().any(|node| node.leaves().contains(&leaf));
+            |assignment: &&Assignment| assignment.missing.iter().any(|node| node.leaves().contains(&leaf));
         self.held.iter().filter(awaits).count()
     }
 }
