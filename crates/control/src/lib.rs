@@ -22,4 +22,5 @@ pub use command::{
 };
 pub use control::{Control, Settings};
 pub use event::{AssignmentId, Event, LeaveCause, Progress, Signal, Time, WorkerId};
-pub use plan::{Leaves, Plan, Task, TaskKind};
+pub use lockstep_reduction::{Task, TaskKind};
+pub use plan::{Leaves, Plan};
