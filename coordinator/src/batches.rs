@@ -7,6 +7,7 @@ use lockstep_control::{Leaves, Task, TaskKind, TaskOrder};
 use lockstep_dataset::{Dataset, Examples, epoch_order_into, validation_examples};
 use lockstep_model::PIXELS;
 use lockstep_reduction::{Cut, Node};
+use lockstep_worker::LeafInputs;
 
 /// The most bytes of pixels in one assignment; a leaf may exceed it, up to the limit that the settings check.
 const ASSIGNMENT_BYTES: u32 = 8 << 20;
@@ -35,6 +36,14 @@ pub struct LeafData {
     pub labels: Bytes,
     /// 784 bytes an example.
     pub pixels: Bytes,
+}
+
+impl LeafData {
+    /// What a worker computes of it; `first_leaf` is the first of the interval.
+    pub fn inputs(&self, task: Task, first_leaf: u32) -> LeafInputs<'_> {
+        let Self { leaf_examples, labels, pixels } = self;
+        LeafInputs { task, first_leaf, leaf_examples, labels, pixels }
+    }
 }
 
 /// The steps of an epoch, and those of a run of so many epochs, or steps if they are fewer.
@@ -66,6 +75,19 @@ impl Batches {
             micro_shards,
             train_examples: (all - validation) as u32,
             validation_examples: validation as u32,
+            orders: Default::default(),
+        }
+    }
+
+    /// The test set alone: there is nothing to train on or to validate with.
+    pub fn test_only(dataset: Dataset) -> Self {
+        Self {
+            dataset,
+            seed: 0,
+            batch_size: 1,
+            micro_shards: 1,
+            train_examples: 0,
+            validation_examples: 0,
             orders: Default::default(),
         }
     }

@@ -21,6 +21,7 @@ pub mod run_directory;
 mod runtime;
 pub mod scaling;
 pub mod settings;
+pub mod single_process;
 pub mod start;
 pub mod trainer;
 pub mod transport;

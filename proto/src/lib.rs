@@ -13,7 +13,7 @@ mod wire;
 pub use message::from_worker::{FromWorker, Hello, NodeResult, NodeValue};
 pub use message::spans::{MAX_SPANS, SPAN_PARTS, Span, SpanKind, Spans, TraceId};
 pub use message::to_worker::{Assignment, Finish, MAX_HEARTBEAT, Revoke, ToWorker, Weights, Welcome};
-pub use message::{Fence, Heartbeat, MalformedMessage, Progress, RunId, TaskKind};
+pub use message::{Fence, Heartbeat, MalformedMessage, Progress, RunId};
 pub use stream::{Encoded, Join, JoinServer, Messages, join};
 pub use token::{Token, TokenError};
 /// What travels to a worker; made from a [`ToWorker`].

@@ -8,6 +8,7 @@ pub(crate) mod to_worker;
 use std::fmt;
 
 use bytes::Bytes;
+use lockstep_reduction::TaskKind;
 
 use crate::{TokenError, wire};
 
@@ -31,17 +32,6 @@ pub struct Fence {
     pub run_id: RunId,
     /// Grows with every start of a coordinator for the run.
     pub term: u64,
-}
-
-/// What a task computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskKind {
-    /// Gradients of a step.
-    Train,
-    /// Loss and predictions of the validation set.
-    Validate,
-    /// Loss and predictions of the test set.
-    Test,
 }
 
 /// A sign of life, in either direction.

@@ -1,9 +1,8 @@
 //! Peers that are not let in: each is told why, and the run waits for better ones.
 
+use lockstep_control::TaskKind;
 use lockstep_model::NUMERICS_VERSION;
-use lockstep_proto::{
-    Fence, FromWorker, Hello, NodeResult, PROTOCOL_VERSION, RunId, TaskKind, Token, WorkerMessage,
-};
+use lockstep_proto::{Fence, FromWorker, Hello, NodeResult, PROTOCOL_VERSION, RunId, Token, WorkerMessage};
 use tonic::Code;
 
 use super::member::{Member, converse, hello};

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
+use lockstep_control::TaskKind;
 use lockstep_model::{Cpu, NUMERICS_VERSION, PARAMETER_BYTES, PIXELS};
 use lockstep_proto::{
     Assignment, CoordinatorMessage, FromWorker, Hello, LockstepClient, NodeResult, PROTOCOL_VERSION,
-    TaskKind, ToWorker, Token, Weights, WorkerMessage,
+    ToWorker, Token, Weights, WorkerMessage,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
 use lockstep_model::Cpu;
-use lockstep_proto::{Encoded, FromWorker, SpanKind};
+use lockstep_proto::{Assignment, Encoded, FromWorker, NodeResult, SpanKind};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::current::Current;
 use crate::desk::{Desk, Work};
-use crate::engine::{Answer, ComputeError, Engine};
+use crate::engine::{Answer, Complete, ComputeError, Engine, LeafInputs};
 use crate::tracer::Tracer;
 
 /// Sessions that wait for the thread. More than one only if streams break faster than the thread computes a leaf.
@@ -77,12 +77,11 @@ fn compute(
     // This worker's clock for what is timed.
     let epoch = Instant::now();
     let mut loaded = None;
-    let nodes = |node| emit(FromWorker::Node(node));
     while let Some(work) = next() {
         match work {
             Work::Load { weights, timed } => {
                 let begin = timed.then(Instant::now);
-                engine.load(&weights)?;
+                engine.load_received(&weights)?;
                 loaded = begin.map(|begin| (begin, Instant::now()));
             }
             Work::Compute { assignment, received } => {
@@ -90,7 +89,9 @@ fn compute(
                 if let (Some(tracer), Some((begin, end))) = (&tracer, loaded.take()) {
                     tracer.note(SpanKind::Load, assignment.first_leaf, begin, end);
                 }
-                let answer = pool.install(|| engine.answer(&assignment, current, tracer.as_ref(), &nodes))?;
+                let send = |complete| emit(FromWorker::Node(node_result(&assignment, complete)));
+                let inputs = LeafInputs::from(&assignment);
+                let answer = pool.install(|| engine.answer(inputs, current, tracer.as_ref(), &send))?;
                 // The nodes are on their way: from here on nobody waits for this worker.
                 let told =
                     tracer.is_none_or(|tracer| emit(FromWorker::Spans(tracer.into_spans(&assignment))));
@@ -103,6 +104,21 @@ fn compute(
     Ok(())
 }
 
+/// A node of an assignment as it travels.
+pub(crate) fn node_result(assignment: &Assignment, complete: Complete) -> NodeResult {
+    let Complete { node, value, elapsed } = complete;
+    NodeResult {
+        fence: assignment.fence,
+        assignment_id: assignment.assignment_id,
+        kind: assignment.kind,
+        step: assignment.step,
+        level: node.level(),
+        index: node.index(),
+        compute_nanoseconds: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
+        value,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::ops::Range;
@@ -110,8 +126,8 @@ mod tests {
 
     use bytes::Bytes;
     use lockstep_model::{GROUP, PARAMETERS, copy_from_le_bytes};
-    use lockstep_proto::{Assignment, NodeResult, SPAN_PARTS, Span, Spans, TaskKind, TraceId, Weights};
-    use lockstep_reduction::{Node, Tree, sum_into};
+    use lockstep_proto::{SPAN_PARTS, Span, Spans, TraceId, Weights};
+    use lockstep_reduction::{Node, TaskKind, Tree, sum_into};
 
     use super::*;
     use crate::examples::{assignment, weights};
@@ -322,20 +338,21 @@ mod tests {
     #[test]
     fn an_unwanted_assignment_costs_no_leaf() {
         let mut engine = Engine::new(Cpu::detect());
-        engine.load(&weights(0)).unwrap();
+        engine.load_received(&weights(0)).unwrap();
         let current = Current::default();
         current.stop();
         // Labels that no shard has: a leaf that is computed panics.
         let mut impossible = assignment(1, TaskKind::Train, 1, 0..8);
         impossible.labels = vec![200; impossible.labels.len()].into();
-        let refuse = |node: NodeResult| panic!("{node:?}");
-        assert_eq!(engine.answer(&impossible, &current, None, &refuse).unwrap(), Answer::Stopped);
+        let refuse = |complete: Complete| panic!("{}", complete.node);
+        assert_eq!(engine.answer((&impossible).into(), &current, None, &refuse).unwrap(), Answer::Stopped);
         // Nodes without examples cost no leaf, and are not sent either.
         (impossible.leaf_examples, impossible.labels, impossible.pixels) =
             (vec![0; 8], Bytes::new(), Bytes::new());
-        assert_eq!(engine.answer(&impossible, &current, None, &refuse).unwrap(), Answer::Stopped);
+        assert_eq!(engine.answer((&impossible).into(), &current, None, &refuse).unwrap(), Answer::Stopped);
         current.begin();
-        let unheard = engine.answer(&assignment(1, TaskKind::Train, 1, 0..8), &current, None, &|_| false);
+        let wanted = assignment(1, TaskKind::Train, 1, 0..8);
+        let unheard = engine.answer((&wanted).into(), &current, None, &|_| false);
         assert_eq!(unheard.unwrap(), Answer::Unheard);
     }
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use lockstep_proto::{Assignment, MAX_HELD_ASSIGNMENTS, Progress, Weights};
 
 use crate::current::Current;
-use crate::engine::weights_of;
 
 /// What to do next.
 #[derive(Debug)]
@@ -58,7 +57,7 @@ struct Held {
 impl State {
     /// The place of the first assignment that the newest weights are for.
     fn next_assignment(&self) -> Option<usize> {
-        self.held.iter().position(|held| Some(weights_of(&held.assignment)) == self.newest)
+        self.held.iter().position(|held| Some(held.assignment.task().weights()) == self.newest)
     }
 
     /// Whether there is something to take.
@@ -72,7 +71,7 @@ impl Desk {
     pub(crate) fn put_weights(&self, weights: Weights) {
         let mut state = self.lock();
         let step = weights.step;
-        state.held.retain(|held| weights_of(&held.assignment) >= step);
+        state.held.retain(|held| held.assignment.task().weights() >= step);
         if state.computing.is_some_and(|(_, needs)| needs < step) {
             self.current.stop();
         }
@@ -89,7 +88,7 @@ impl Desk {
     pub(crate) fn put_assignment(&self, assignment: Assignment) -> Result<(), TooMany> {
         let mut state = self.lock();
         // Weights overtake assignments that wait longer to be sent.
-        if state.newest.is_some_and(|newest| weights_of(&assignment) < newest) {
+        if state.newest.is_some_and(|newest| assignment.task().weights() < newest) {
             return Ok(());
         }
         if state.held.len() == MAX_HELD_ASSIGNMENTS {
@@ -176,12 +175,13 @@ impl Desk {
 
     fn take(&self, state: &mut State) -> Option<Work> {
         if let Some(weights) = state.weights.take() {
-            let timed = |held: &Held| held.received.is_some() && weights_of(&held.assignment) == weights.step;
+            let timed =
+                |held: &Held| held.received.is_some() && held.assignment.task().weights() == weights.step;
             let timed = state.held.iter().any(timed);
             return Some(Work::Load { weights, timed });
         }
         let Held { assignment, received } = state.next_assignment().and_then(|at| state.held.remove(at))?;
-        state.computing = Some((assignment.assignment_id, weights_of(&assignment)));
+        state.computing = Some((assignment.assignment_id, assignment.task().weights()));
         // Under the lock, as all that sets it: an order to stop meant the assignment before.
         self.current.begin();
         Some(Work::Compute { assignment, received })
@@ -194,7 +194,7 @@ impl Desk {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::TaskKind;
+    use lockstep_reduction::TaskKind;
 
     use super::*;
     use crate::examples::{assignment, weights};

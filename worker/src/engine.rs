@@ -1,14 +1,12 @@
-//! The arithmetic of an assignment: weights and pixels in, the sums over its maximal tree nodes out. It knows no network
-//! and no order of work.
+//! The arithmetic of an assignment: weights and pixels in, the sums over its maximal tree nodes out.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use lockstep_model::{Cpu, IMAGE_SIDE, Network, PARAMETERS, PIXELS, Workspace};
-use lockstep_proto::{Assignment, NodeResult, NodeValue, SpanKind, TaskKind, Weights};
-use lockstep_reduction::{Buffer, Node, Pool, cover, sum_into};
+use lockstep_model::{CLASSES, Cpu, IMAGE_SIDE, Network, PARAMETERS, PIXELS, ShardResult, Workspace};
+use lockstep_proto::{Assignment, NodeValue, SpanKind, Weights};
+use lockstep_reduction::{Buffer, Node, NodeSum, Payload, Pool, Task, TaskKind, cover};
 use ndarray::{ArrayView1, ArrayView3};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
@@ -22,14 +20,6 @@ pub(crate) enum ComputeError {
     Checksum { step: u64, expected: u32, actual: u32 },
     #[error("an assignment that reaches beyond the largest tree")]
     Interval,
-}
-
-/// The step whose weights an assignment needs.
-pub(crate) fn weights_of(assignment: &Assignment) -> u64 {
-    match assignment.kind {
-        TaskKind::Train => assignment.step - 1,
-        TaskKind::Validate | TaskKind::Test => assignment.step,
-    }
 }
 
 /// The network and all memory that computing takes; it is used again, step after step.
@@ -51,18 +41,52 @@ pub(crate) enum Answer {
     Unheard,
 }
 
-/// A node's sum.
-struct Sum {
-    examples: u32,
-    loss: f32,
-    correct: u32,
-    payload: Payload,
+/// The examples of an interval of a task's leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct LeafInputs<'a> {
+    /// What they are a part of.
+    pub task: Task,
+    /// The first leaf of the interval.
+    pub first_leaf: u32,
+    /// Examples of each leaf.
+    pub leaf_examples: &'a [u32],
+    /// A byte an example.
+    pub labels: &'a [u8],
+    /// 784 bytes an example.
+    pub pixels: &'a [u8],
 }
 
-enum Payload {
-    Gradient(Buffer),
-    Confusion(Box<[u32; 100]>),
+impl<'a> From<&'a Assignment> for LeafInputs<'a> {
+    fn from(assignment: &'a Assignment) -> Self {
+        Self {
+            task: assignment.task(),
+            first_leaf: assignment.first_leaf,
+            leaf_examples: &assignment.leaf_examples,
+            labels: &assignment.labels,
+            pixels: &assignment.pixels,
+        }
+    }
 }
+
+/// A node that is complete.
+pub(crate) struct Complete {
+    pub(crate) node: Node,
+    /// `None` if it has no examples.
+    pub(crate) value: Option<NodeValue>,
+    /// Since the arithmetic of the interval began.
+    pub(crate) elapsed: Duration,
+}
+
+/// The images and labels of one leaf.
+#[derive(Clone, Copy)]
+struct Shard<'a> {
+    leaf: u32,
+    images: ArrayView3<'a, u8>,
+    labels: ArrayView1<'a, u8>,
+}
+
+/// What a leaf adds up to beside its counts; `None` if nobody wants it any more.
+type OfLeaf<P> = fn(&Engine, &Leaves, Shard, &mut Workspace) -> Option<(ShardResult, P)>;
 
 impl Engine {
     pub(crate) fn new(cpu: Cpu) -> Self {
@@ -75,7 +99,7 @@ impl Engine {
     }
 
     /// Takes weights to compute with, if they are whole.
-    pub(crate) fn load(&mut self, message: &Weights) -> Result<(), ComputeError> {
+    pub(crate) fn load_received(&mut self, message: &Weights) -> Result<(), ComputeError> {
         let actual = crc32c::crc32c(&message.values);
         if actual != message.crc32c {
             return Err(ComputeError::Checksum { step: message.step, expected: message.crc32c, actual });
@@ -85,46 +109,60 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends one message per maximal node of the assignment, each as soon as it is complete, while it is wanted.
+    /// Takes weights to compute with.
+    pub(crate) fn load(&mut self, weights: &[f32]) {
+        self.network.load(weights);
+    }
+
+    /// Sums each maximal node of the interval, and hands each to `emit` as soon as it is complete, while it is wanted.
     ///
-    /// `emit` sends a node and says whether anybody still listens. The times of a timed assignment go to `tracer`.
+    /// `emit` says whether anybody still listens. The times of a timed assignment go to `tracer`.
     pub(crate) fn answer(
         &self,
-        assignment: &Assignment,
+        inputs: LeafInputs,
         current: &Current,
         tracer: Option<&Tracer>,
-        emit: &(impl Fn(NodeResult) -> bool + Sync),
+        emit: &(impl Fn(Complete) -> bool + Sync),
     ) -> Result<Answer, ComputeError> {
         let start = Instant::now();
-        let leaves = Leaves::new(assignment, current, tracer).ok_or(ComputeError::Interval)?;
+        let leaves = Leaves::new(inputs, current, tracer).ok_or(ComputeError::Interval)?;
         let nodes: Vec<Node> = cover(leaves.interval.clone()).collect();
+        let step = inputs.task.step;
         let answer = nodes.into_par_iter().try_for_each(|node| {
-            crate::crash::point("compute", assignment.step);
-            let sum = self.sum(&leaves, node)?;
+            crate::crash::point("compute", step);
+            let value = self.value(&leaves, node)?;
             leaves.wanted()?;
-            crate::crash::point("computed", assignment.step);
+            crate::crash::point("computed", step);
             let sending = tracer.map(|_| Instant::now());
-            let heard = emit(NodeResult {
-                fence: assignment.fence,
-                assignment_id: assignment.assignment_id,
-                kind: assignment.kind,
-                step: assignment.step,
-                level: node.level(),
-                index: node.index(),
-                compute_nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
-                value: sum.map(Sum::into_value),
-            });
+            let heard = emit(Complete { node, value, elapsed: start.elapsed() });
             if let (Some(tracer), Some(begin)) = (tracer, sending) {
                 tracer.until_now(SpanKind::Send, node.leaves().start, begin);
             }
-            crate::crash::point("sent", assignment.step);
+            crate::crash::point("sent", step);
             if heard { Ok(()) } else { Err(Answer::Unheard) }
         });
         Ok(answer.err().unwrap_or(Answer::Complete))
     }
 
+    /// The sum over a node as it travels, or `None` if it has no examples.
+    fn value(&self, leaves: &Leaves, node: Node) -> Result<Option<NodeValue>, Answer> {
+        Ok(match leaves.inputs.task.kind {
+            TaskKind::Train => {
+                let sum = self.sum(leaves, node, Self::gradient)?;
+                // The gradient's buffer is used again once it was sent.
+                sum.map(|sum| sum.map(lockstep_model::into_le_bytes).into())
+            }
+            TaskKind::Validate | TaskKind::Test => self.sum(leaves, node, Self::confusion)?.map(Into::into),
+        })
+    }
+
     /// The sum over a node, or `None` if it has no examples: left + right all the way down, on whatever threads.
-    fn sum(&self, leaves: &Leaves, node: Node) -> Result<Option<Sum>, Answer> {
+    fn sum<P: Payload<Memory = ()> + Send>(
+        &self,
+        leaves: &Leaves,
+        node: Node,
+        of_leaf: OfLeaf<P>,
+    ) -> Result<Option<NodeSum<P>>, Answer> {
         let examples = leaves.examples(node);
         if examples.is_empty() {
             return Ok(None);
@@ -132,54 +170,69 @@ impl Engine {
         let Some((left, right)) = node.children() else {
             leaves.wanted()?;
             let begin = leaves.tracer.map(|_| Instant::now());
-            let sum = self.leaf(leaves, node.leaves().start, examples)?;
+            let sum = self.leaf(leaves, node.leaves().start, examples, of_leaf)?;
             if let (Some(tracer), Some(begin)) = (leaves.tracer, begin) {
                 tracer.until_now(SpanKind::Leaf, node.leaves().start, begin);
             }
             return Ok(Some(sum));
         };
-        let (left, right) = rayon::join(|| self.sum(leaves, left), || self.sum(leaves, right));
+        let (left, right) =
+            rayon::join(|| self.sum(leaves, left, of_leaf), || self.sum(leaves, right, of_leaf));
         Ok(match (left?, right?) {
-            (Some(left), Some(right)) => Some(left.plus(right)),
+            (Some(left), Some(right)) => Some(left.plus(right, &())),
             (left, right) => left.or(right),
         })
     }
 
     /// The sum over a leaf's examples, one after the other, by this thread, while it is wanted.
-    fn leaf(&self, leaves: &Leaves, leaf: u32, examples: Range<usize>) -> Result<Sum, Answer> {
+    fn leaf<P>(
+        &self,
+        leaves: &Leaves,
+        leaf: u32,
+        examples: Range<usize>,
+        of_leaf: OfLeaf<P>,
+    ) -> Result<NodeSum<P>, Answer> {
         let count = examples.len();
-        let pixels = &leaves.assignment.pixels[examples.start * PIXELS..examples.end * PIXELS];
+        let pixels = &leaves.inputs.pixels[examples.start * PIXELS..examples.end * PIXELS];
         let images = ArrayView3::from_shape((count, IMAGE_SIDE, IMAGE_SIDE), pixels)
             .expect("the pixels were cut for this many images");
-        let labels = ArrayView1::from(&leaves.assignment.labels[examples]);
-        crate::crash::point("leaf", leaves.assignment.step);
+        let labels = ArrayView1::from(&leaves.inputs.labels[examples]);
+        crate::crash::point("leaf", leaves.inputs.task.step);
         let mut workspace = self.lock_workspaces().pop().unwrap_or_default();
-        let go_on = |examples| {
-            leaves.current.add_done(examples);
-            leaves.current.is_wanted()
-        };
-        let (result, payload) = match leaves.assignment.kind {
-            TaskKind::Train => {
-                let mut gradient = self.gradients.take();
-                let (network, ws) = (&self.network, &mut workspace);
-                let result = match leaves.tracer.map(|tracer| tracer.parts(leaf)) {
-                    None => network.shard_gradient_while(images, labels, ws, &mut gradient, |_| {}, go_on),
-                    Some(done) => {
-                        network.shard_gradient_while(images, labels, ws, &mut gradient, done, go_on)
-                    }
-                };
-                (result, Payload::Gradient(gradient))
-            }
-            TaskKind::Validate | TaskKind::Test => {
-                let mut confusion = Box::new([0; 100]);
-                let ws = &mut workspace;
-                let result = self.network.evaluate_while(images, labels, ws, &mut confusion, go_on);
-                (result, Payload::Confusion(confusion))
-            }
-        };
+        let result = of_leaf(self, leaves, Shard { leaf, images, labels }, &mut workspace);
         self.lock_workspaces().push(workspace);
-        let result = result.ok_or(Answer::Stopped)?;
-        Ok(Sum { examples: count as u32, loss: result.loss, correct: result.correct, payload })
+        let (ShardResult { loss, correct }, payload) = result.ok_or(Answer::Stopped)?;
+        Ok(NodeSum { examples: count as u32, loss, correct, payload })
+    }
+
+    fn gradient(
+        &self,
+        leaves: &Leaves,
+        shard: Shard,
+        workspace: &mut Workspace,
+    ) -> Option<(ShardResult, Buffer)> {
+        let Shard { leaf, images, labels } = shard;
+        let mut gradient = self.gradients.take();
+        let go_on = |examples| leaves.done(examples);
+        let network = &self.network;
+        let result = match leaves.tracer.map(|tracer| tracer.parts(leaf)) {
+            None => network.shard_gradient_while(images, labels, workspace, &mut gradient, |_| {}, go_on),
+            Some(done) => network.shard_gradient_while(images, labels, workspace, &mut gradient, done, go_on),
+        };
+        Some((result?, gradient))
+    }
+
+    fn confusion(
+        &self,
+        leaves: &Leaves,
+        shard: Shard,
+        workspace: &mut Workspace,
+    ) -> Option<(ShardResult, Box<[u32; CLASSES * CLASSES]>)> {
+        let Shard { images, labels, .. } = shard;
+        let mut confusion = Box::new([0; CLASSES * CLASSES]);
+        let go_on = |examples| leaves.done(examples);
+        let result = self.network.evaluate_while(images, labels, workspace, &mut confusion, go_on);
+        Some((result?, confusion))
     }
 
     fn lock_workspaces(&self) -> MutexGuard<'_, Vec<Workspace>> {
@@ -187,37 +240,9 @@ impl Engine {
     }
 }
 
-impl Sum {
-    fn plus(mut self, right: Self) -> Self {
-        self.examples += right.examples;
-        self.loss += right.loss;
-        self.correct += right.correct;
-        match (&mut self.payload, right.payload) {
-            (Payload::Gradient(left), Payload::Gradient(right)) => sum_into(left, &right),
-            (Payload::Confusion(left), Payload::Confusion(right)) => {
-                left.iter_mut().zip(right.iter()).for_each(|(left, right)| *left += right);
-            }
-            _ => unreachable!("the nodes of one assignment are of one kind"),
-        }
-        self
-    }
-
-    fn into_value(self) -> NodeValue {
-        let (gradient, confusion) = match self.payload {
-            // Its buffer is used again once it was sent.
-            Payload::Gradient(gradient) => (lockstep_model::into_le_bytes(gradient), Bytes::new()),
-            Payload::Confusion(counts) => (
-                Bytes::new(),
-                counts.iter().flat_map(|count| count.to_le_bytes()).collect::<Vec<u8>>().into(),
-            ),
-        };
-        NodeValue { examples: self.examples, loss: self.loss, correct: self.correct, gradient, confusion }
-    }
-}
-
-/// The leaves of an assignment and where each one's examples lie.
+/// The leaves of an interval and where each one's examples lie.
 struct Leaves<'a> {
-    assignment: &'a Assignment,
+    inputs: LeafInputs<'a>,
     current: &'a Current,
     tracer: Option<&'a Tracer>,
     interval: Range<u32>,
@@ -227,16 +252,16 @@ struct Leaves<'a> {
 
 impl<'a> Leaves<'a> {
     /// `None` if the interval does not fit into a tree.
-    fn new(assignment: &'a Assignment, current: &'a Current, tracer: Option<&'a Tracer>) -> Option<Self> {
-        let first = assignment.first_leaf;
-        let end = first.checked_add(u32::try_from(assignment.leaf_examples.len()).ok()?)?;
+    fn new(inputs: LeafInputs<'a>, current: &'a Current, tracer: Option<&'a Tracer>) -> Option<Self> {
+        let first = inputs.first_leaf;
+        let end = first.checked_add(u32::try_from(inputs.leaf_examples.len()).ok()?)?;
         let mut starts = vec![0];
-        starts.extend(assignment.leaf_examples.iter().scan(0, |sum, examples| {
+        starts.extend(inputs.leaf_examples.iter().scan(0, |sum, examples| {
             *sum += *examples as usize;
             Some(*sum)
         }));
         (end <= lockstep_reduction::MAX_LEAVES).then_some(Self {
-            assignment,
+            inputs,
             current,
             tracer,
             interval: first..end,
@@ -247,6 +272,12 @@ impl<'a> Leaves<'a> {
     /// An error as soon as nobody wants the answer any more.
     fn wanted(&self) -> Result<(), Answer> {
         if self.current.is_wanted() { Ok(()) } else { Err(Answer::Stopped) }
+    }
+
+    /// So many examples more are done; whether somebody wants the rest.
+    fn done(&self, examples: u32) -> bool {
+        self.current.add_done(examples);
+        self.current.is_wanted()
     }
 
     fn examples(&self, node: Node) -> Range<usize> {

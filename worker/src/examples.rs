@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use lockstep_model::{PARAMETER_BYTES, PIXELS, copy_to_le_bytes, initial_weights};
-use lockstep_proto::{Assignment, Fence, RunId, TaskKind, Weights};
-use lockstep_reduction::Cut;
+use lockstep_proto::{Assignment, Fence, RunId, Weights};
+use lockstep_reduction::{Cut, TaskKind};
 
 pub(crate) const FENCE: Fence = Fence { run_id: RunId([1; 16]), term: 1 };
 

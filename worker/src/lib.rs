@@ -28,6 +28,7 @@ mod tasks;
 mod tracer;
 pub mod variables;
 
+pub use engine::LeafInputs;
 pub use error::WorkerError;
 pub use join::LOCAL_SOCKET;
 pub use period::{Period, PeriodError};

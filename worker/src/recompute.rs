@@ -1,15 +1,17 @@
-//! What a worker without fault answers: the coordinator's referee and `verify`, on the workers' own code.
+//! What a worker without fault answers, for the coordinator: to check an answer, and to train without workers.
 
 use std::sync::{Mutex, PoisonError};
 
 use lockstep_model::Cpu;
-use lockstep_proto::{Assignment, NodeResult, Weights};
+use lockstep_proto::{Assignment, NodeResult, NodeValue, Weights};
+use lockstep_reduction::Node;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::compute::node_result;
 use crate::current::Current;
-use crate::engine::{Engine, weights_of};
+use crate::engine::{Complete, Engine, LeafInputs};
 
-/// An engine for many assignments, on threads of its own.
+/// An engine for many tasks, on threads of its own.
 pub struct Recomputer {
     engine: Engine,
     pool: ThreadPool,
@@ -30,23 +32,23 @@ impl Recomputer {
         Ok(Self { engine: Engine::new(cpu), pool })
     }
 
-    /// The nodes of an assignment, in the order of their leaves.
+    /// Takes the weights to compute with.
     ///
     /// # Panics
     ///
-    /// If `weights` are not those of the assignment, or damaged; the caller made both.
-    pub fn answer(&mut self, weights: &Weights, assignment: &Assignment) -> Vec<NodeResult> {
-        let Self { engine, pool } = self;
-        pool.install(|| answer(engine, weights, assignment))
+    /// If they have another number of values than the network.
+    pub fn load(&mut self, weights: &[f32]) {
+        self.engine.load(weights);
     }
 
-    /// The same once more for an assignment of the step whose weights [`Recomputer::answer`] took last.
+    /// The sums over the maximal nodes of an interval of leaves, from the left; `None` where there are no examples.
     ///
     /// # Panics
     ///
-    /// If the assignment does not fit the tree; the caller made it.
-    pub fn answer_again(&self, assignment: &Assignment) -> Vec<NodeResult> {
-        self.pool.install(|| nodes(&self.engine, assignment))
+    /// If the interval does not fit the tree; the caller made it.
+    pub fn nodes(&self, inputs: LeafInputs) -> Vec<(Node, Option<NodeValue>)> {
+        let nodes = self.pool.install(|| nodes(&self.engine, inputs));
+        nodes.into_iter().map(|complete| (complete.node, complete.value)).collect()
     }
 }
 
@@ -56,54 +58,55 @@ impl Recomputer {
 ///
 /// If `weights` are not those of the assignment, or damaged; the caller made both.
 pub fn recompute(cpu: Cpu, weights: &Weights, assignment: &Assignment) -> Vec<NodeResult> {
-    answer(&mut Engine::new(cpu), weights, assignment)
+    assert_eq!(assignment.task().weights(), weights.step, "the weights that the assignment needs");
+    let mut engine = Engine::new(cpu);
+    engine.load_received(weights).expect("the coordinator's own weights are whole");
+    let nodes = nodes(&engine, assignment.into());
+    nodes.into_iter().map(|complete| node_result(assignment, complete)).collect()
 }
 
-fn answer(engine: &mut Engine, weights: &Weights, assignment: &Assignment) -> Vec<NodeResult> {
-    assert_eq!(weights_of(assignment), weights.step, "the weights that the assignment needs");
-    engine.load(weights).expect("the coordinator's own weights are whole");
-    nodes(engine, assignment)
-}
-
-fn nodes(engine: &Engine, assignment: &Assignment) -> Vec<NodeResult> {
-    let results = Mutex::new(Vec::new());
-    let emit = |result| {
-        results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+fn nodes(engine: &Engine, inputs: LeafInputs) -> Vec<Complete> {
+    let nodes = Mutex::new(Vec::new());
+    let emit = |complete| {
+        nodes.lock().unwrap_or_else(PoisonError::into_inner).push(complete);
         true
     };
     engine
-        .answer(assignment, &Current::default(), None, &emit)
+        .answer(inputs, &Current::default(), None, &emit)
         .expect("the coordinator's own assignment fits the tree");
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|result| u64::from(result.index) << result.level);
-    results
+    let mut nodes = nodes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    nodes.sort_by_key(|complete: &Complete| complete.node.leaves().start);
+    nodes
 }
 
 #[cfg(test)]
 mod tests {
-    use lockstep_proto::TaskKind;
+    use lockstep_model::initial_weights;
+    use lockstep_reduction::TaskKind;
 
     use super::*;
     use crate::examples::{assignment, weights};
 
     #[test]
-    fn a_recomputer_agrees_with_itself_on_any_number_of_threads() {
-        let comparable = |results: Vec<NodeResult>| -> Vec<_> {
-            results
-                .into_iter()
-                .map(|result| (result.level, result.index, result.step, result.value))
-                .collect()
-        };
+    fn a_recomputer_answers_as_a_worker_on_any_number_of_threads() {
         let mut many = Recomputer::new(Cpu::detect(), 3).unwrap();
         let mut kept = Recomputer::new(Cpu::detect(), 1).unwrap();
         for step in [1, 7] {
-            let (weights, assignment) = (weights(step - 1), assignment(step, TaskKind::Train, step, 1..8));
-            let expected = comparable(recompute(Cpu::detect(), &weights, &assignment));
-            let places: Vec<_> = expected.iter().map(|(level, index, ..)| (*level, *index)).collect();
+            let assignment = assignment(step, TaskKind::Train, step, 1..8);
+            let results = recompute(Cpu::detect(), &weights(step - 1), &assignment);
+            let expected: Vec<_> = results
+                .into_iter()
+                .map(|result| (Node::new(result.level, result.index).unwrap(), result.value))
+                .collect();
+            let places: Vec<_> = expected.iter().map(|(node, _)| (node.level(), node.index())).collect();
             assert_eq!(places, [(0, 1), (1, 1), (2, 1)]);
-            assert!(comparable(many.answer(&weights, &assignment)) == expected, "step {step}");
-            assert!(comparable(kept.answer(&weights, &assignment)) == expected, "step {step}");
-            assert!(comparable(kept.answer_again(&assignment)) == expected, "step {step} again");
+            // As `weights` makes them.
+            let weights = initial_weights(step - 1);
+            many.load(&weights);
+            assert!(many.nodes((&assignment).into()) == expected, "step {step}");
+            kept.load(&weights);
+            assert!(kept.nodes((&assignment).into()) == expected, "step {step}");
+            assert!(kept.nodes((&assignment).into()) == expected, "step {step} again");
         }
     }
 

@@ -7,29 +7,30 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::process::Stdio;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use lockstep_control::{AssignmentId, Task, TaskKind, WorkerId};
+use lockstep_control::{Task, TaskKind, WorkerId};
 use lockstep_dataset::{Dataset, Kind, digits_test, digits_train};
-use lockstep_model::{Cpu, PARAMETER_BYTES, PIXELS, initial_weights};
-use lockstep_proto::{Assignment, Fence, NodeResult, NodeValue, RunId, TaskKind as WireKind, Weights};
+use lockstep_model::{Cpu, PARAMETER_BYTES, PARAMETERS, PIXELS, copy_from_le_bytes, initial_weights};
+use lockstep_proto::NodeValue;
 use lockstep_reduction::Node;
 use lockstep_worker::Recomputer;
 use serde::{Deserialize, Serialize};
 
 use super::Interrupted;
 use super::threads::together;
-use crate::batches::Batches;
+use crate::batches::{Batches, LeafData};
 use crate::exit::EXIT_DONE;
 use crate::own_command::own_command;
 use crate::run::{Signals, exit_code};
 use crate::runtime;
+use crate::single_process::SingleProcess;
 use crate::trainer::Trainer;
-use crate::transport::encode;
 
 const SEED: u64 = 42;
 const LEARNING_RATE: f32 = 0.01;
@@ -165,75 +166,57 @@ struct Measured {
     digest: Option<String>,
 }
 
-/// The coordinator's side of a training, without a network.
-struct Training {
-    batches: Batches,
-    trainer: Trainer,
-    intervals: Vec<std::ops::Range<u32>>,
-    fence: Fence,
+fn batches(arguments: &Arguments) -> Batches {
+    let dataset = Dataset {
+        kind: Kind::Digits,
+        train: digits_train(EXAMPLES),
+        test: digits_test(1),
+        digest: [0; 32],
+        fallback: None,
+        notes: Vec::new(),
+    };
+    Batches::new(dataset, SEED, arguments.batch_size, SHARDS, 0.0)
 }
 
-impl Training {
-    fn new(arguments: &Arguments, shares: u32) -> Self {
-        let dataset = Dataset {
-            kind: Kind::Digits,
-            train: digits_train(EXAMPLES),
-            test: digits_test(1),
-            digest: [0; 32],
-            fallback: None,
-            notes: Vec::new(),
-        };
-        let shares = shares.min(SHARDS);
-        Self {
-            batches: Batches::new(dataset, SEED, arguments.batch_size, SHARDS, 0.0),
-            trainer: Trainer::new(&initial_weights(SEED), LEARNING_RATE),
-            intervals: (0..shares).map(|at| at * SHARDS / shares..(at + 1) * SHARDS / shares).collect(),
-            fence: Fence { run_id: RunId([0; 16]), term: 1 },
-        }
-    }
+fn trainer() -> Trainer {
+    Trainer::new(&initial_weights(SEED), LEARNING_RATE)
+}
 
-    fn weights(&self, step: u64) -> Weights {
-        encode::weights(self.fence, step, self.trainer.weights_as_bytes())
-    }
+fn task(step: u64) -> Task {
+    Task { kind: TaskKind::Train, step }
+}
 
-    /// The work of a step, one assignment for each worker.
-    fn assignments(&mut self, step: u64) -> Vec<Assignment> {
-        let task = Task { kind: TaskKind::Train, step };
-        let Self { batches, intervals, fence, .. } = self;
-        let assignment = |leaves: &std::ops::Range<u32>| {
-            let data = batches.leaves(task, leaves.clone());
-            encode::assignment(*fence, AssignmentId(1), task, leaves.start, data)
-        };
-        intervals.iter().map(assignment).collect()
-    }
+/// The leaves of each of so many workers.
+fn intervals(workers: u32) -> impl Iterator<Item = Range<u32>> {
+    let workers = workers.min(SHARDS);
+    (0..workers).map(move |at| at * SHARDS / workers..(at + 1) * SHARDS / workers)
+}
 
-    fn combine(&mut self, step: u64, node: Node, value: Option<NodeValue>) {
-        self.trainer.combine(Task { kind: TaskKind::Train, step }, SHARDS, WorkerId(1), node, value);
-    }
+/// An interval's first leaf and its data.
+type Share = (u32, LeafData);
 
-    fn update(&mut self, step: u64) -> Result<u64> {
-        let task = Task { kind: TaskKind::Train, step };
-        let means = self.trainer.step(task).ok().context("loss or weights are not finite")?;
-        Ok(means.examples.into())
-    }
+/// The data of a step, for each of so many workers.
+fn shares(batches: &mut Batches, step: u64, workers: u32) -> Vec<Share> {
+    intervals(workers).map(|leaves| (leaves.start, batches.leaves(task(step), leaves))).collect()
 }
 
 /// Every thread computes its share of a batch again and again, and waits for nobody.
 fn kernels_alone(arguments: &Arguments) -> Result<Measured> {
     let threads = arguments.workers * arguments.threads_per_worker;
-    let mut training = Training::new(arguments, threads);
-    let (weights, assignments) = (training.weights(0), training.assignments(1));
-    let examples = assignments.iter().map(|assignment| assignment.labels.len() as u64).sum::<u64>();
+    let shares = shares(&mut batches(arguments), 1, threads);
+    let weights = initial_weights(SEED);
+    let examples = shares.iter().map(|(_, data)| data.labels.len() as u64).sum::<u64>();
     let mut works = Vec::new();
-    for assignment in &assignments {
-        works.push((Recomputer::new(Cpu::detect(), 1)?, assignment));
+    for (first_leaf, data) in &shares {
+        works.push((Recomputer::new(Cpu::detect(), 1)?, data.inputs(task(1), *first_leaf)));
     }
     let (_, time) = together(
         works,
-        |(recomputer, assignment)| drop(recomputer.answer(&weights, assignment)),
-        |(recomputer, assignment)| {
-            (0..arguments.steps).for_each(|_| drop(recomputer.answer_again(assignment)));
+        |(recomputer, inputs)| {
+            recomputer.load(&weights);
+            drop(recomputer.nodes(*inputs));
         },
+        |(recomputer, inputs)| (0..arguments.steps).for_each(|_| drop(recomputer.nodes(inputs))),
     )?;
     let seconds = time.as_secs_f64();
     Ok(Measured { seconds, examples: examples * u64::from(arguments.steps), digest: None })
@@ -242,33 +225,29 @@ fn kernels_alone(arguments: &Arguments) -> Result<Measured> {
 /// One process and one pool of threads: the price of waiting for each other, and of the tree and the update.
 fn without_network(arguments: &Arguments) -> Result<Measured> {
     let threads = arguments.workers * arguments.threads_per_worker;
-    let mut training = Training::new(arguments, 1);
-    let mut recomputer = Recomputer::new(Cpu::detect(), threads)?;
+    let mut training = SingleProcess::new(batches(arguments), trainer(), threads)?;
     let begin = Instant::now();
     let mut examples = 0;
     for step in 1..=u64::from(arguments.steps) {
-        let weights = training.weights(step - 1);
-        for assignment in training.assignments(step) {
-            for NodeResult { level, index, value, .. } in recomputer.answer(&weights, &assignment) {
-                training.combine(step, Node::new(level, index).context("a node of the tree")?, value);
-            }
-        }
-        examples += training.update(step)?;
+        let means = training.step(step).ok().context(NOT_FINITE)?;
+        examples += u64::from(means.examples);
     }
-    let digest = Some(training.trainer.digest().to_string());
+    let digest = Some(training.trainer().digest().to_string());
     Ok(Measured { seconds: begin.elapsed().as_secs_f64(), examples, digest })
 }
 
+const NOT_FINITE: &str = "loss or weights are not finite";
+
 /// Threads in the workers' place, each behind a TCP connection that carries nothing but what a step needs.
 fn over_tcp(arguments: &Arguments) -> Result<Measured> {
-    let mut training = Training::new(arguments, arguments.workers);
+    let (mut batches, mut trainer) = (batches(arguments), trainer());
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let steps = u64::from(arguments.steps);
+    let (workers, steps) = (arguments.workers, u64::from(arguments.steps));
     thread::scope(|scope| {
         let mut sockets = Vec::new();
         let mut serving = Vec::new();
-        for _ in 0..training.intervals.len() {
+        for _ in intervals(workers) {
             let serve = move || serve(address, arguments.threads_per_worker, steps);
             serving.push(thread::Builder::new().spawn_scoped(scope, serve)?);
             let (socket, _) = listener.accept()?;
@@ -277,41 +256,42 @@ fn over_tcp(arguments: &Arguments) -> Result<Measured> {
         }
         let begin = Instant::now();
         let mut examples = 0;
-        send_assignments(&mut sockets, &training.assignments(1))?;
+        send_shares(&mut sockets, &shares(&mut batches, 1, workers))?;
         for step in 1..=steps {
-            let weights = training.weights(step - 1);
+            let weights = trainer.weights_as_bytes();
             for socket in &mut sockets {
-                socket.write_all(&weights.values)?;
+                socket.write_all(&weights)?;
             }
             // The next pixels travel while this step is computed.
             if step < steps {
-                send_assignments(&mut sockets, &training.assignments(step + 1))?;
+                send_shares(&mut sockets, &shares(&mut batches, step + 1, workers))?;
             }
             for socket in &mut sockets {
                 for _ in 0..read_u32(socket)? {
                     let (node, value) = read_node(socket)?;
-                    training.combine(step, node, value);
+                    trainer.combine(task(step), SHARDS, WorkerId(1), node, Some(value));
                 }
             }
-            examples += training.update(step)?;
+            let means = trainer.step(task(step)).ok().context(NOT_FINITE)?;
+            examples += u64::from(means.examples);
         }
         let seconds = begin.elapsed().as_secs_f64();
         for thread in serving {
             thread.join().ok().context("a worker's thread panicked")??;
         }
-        Ok(Measured { seconds, examples, digest: Some(training.trainer.digest().to_string()) })
+        Ok(Measured { seconds, examples, digest: Some(trainer.digest().to_string()) })
     })
 }
 
-fn send_assignments(sockets: &mut [TcpStream], assignments: &[Assignment]) -> Result<()> {
-    for (socket, assignment) in sockets.iter_mut().zip(assignments) {
-        let mut bytes = Vec::with_capacity(assignment.pixels.len() + 1024);
-        let numbers = [assignment.first_leaf, assignment.leaf_examples.len() as u32];
-        for number in numbers.iter().chain(&assignment.leaf_examples) {
+fn send_shares(sockets: &mut [TcpStream], shares: &[Share]) -> Result<()> {
+    for (socket, (first_leaf, data)) in sockets.iter_mut().zip(shares) {
+        let mut bytes = Vec::with_capacity(data.pixels.len() + 1024);
+        let numbers = [*first_leaf, data.leaf_examples.len() as u32];
+        for number in numbers.iter().chain(&data.leaf_examples) {
             bytes.extend(number.to_le_bytes());
         }
-        bytes.extend(&assignment.labels);
-        bytes.extend(&assignment.pixels);
+        bytes.extend(&data.labels);
+        bytes.extend(&data.pixels);
         socket.write_all(&bytes)?;
     }
     Ok(())
@@ -322,56 +302,45 @@ fn serve(address: std::net::SocketAddr, threads: u32, steps: u64) -> Result<()> 
     let mut socket = TcpStream::connect(address)?;
     socket.set_nodelay(true)?;
     let mut recomputer = Recomputer::new(Cpu::detect(), threads)?;
-    let fence = Fence { run_id: RunId([0; 16]), term: 1 };
-    let mut next = read_assignment(&mut socket, fence, 1)?;
+    let mut weights = vec![0.0; PARAMETERS];
+    let (mut first_leaf, mut data) = read_share(&mut socket)?;
     for step in 1..=steps {
-        let weights = encode::weights(fence, step - 1, read_bytes(&mut socket, PARAMETER_BYTES)?);
-        let results = recomputer.answer(&weights, &next);
-        socket.write_all(&(results.len() as u32).to_le_bytes())?;
-        for result in results {
-            write_node(&mut socket, &result)?;
+        copy_from_le_bytes(&read_bytes(&mut socket, PARAMETER_BYTES)?, &mut weights);
+        recomputer.load(&weights);
+        let nodes = recomputer.nodes(data.inputs(task(step), first_leaf));
+        socket.write_all(&(nodes.len() as u32).to_le_bytes())?;
+        for (node, value) in nodes {
+            write_node(&mut socket, node, &value.context("every shard of a full batch has examples")?)?;
         }
         if step < steps {
-            next = read_assignment(&mut socket, fence, step + 1)?;
+            (first_leaf, data) = read_share(&mut socket)?;
         }
     }
     Ok(())
 }
 
-fn read_assignment(socket: &mut TcpStream, fence: Fence, step: u64) -> Result<Assignment> {
+fn read_share(socket: &mut TcpStream) -> Result<Share> {
     let (first_leaf, leaves) = (read_u32(socket)?, read_u32(socket)?);
     let leaf_examples = (0..leaves).map(|_| read_u32(socket)).collect::<Result<Vec<u32>>>()?;
     let examples = leaf_examples.iter().map(|examples| *examples as usize).sum();
     let labels = read_bytes(socket, examples)?;
     let pixels = read_bytes(socket, examples * PIXELS)?;
-    let kind = WireKind::Train;
-    Ok(Assignment {
-        fence,
-        assignment_id: 1,
-        kind,
-        step,
-        first_leaf,
-        leaf_examples,
-        labels,
-        pixels,
-        trace: None,
-    })
+    Ok((first_leaf, LeafData { leaf_examples, labels, pixels }))
 }
 
-fn write_node(socket: &mut TcpStream, result: &NodeResult) -> Result<()> {
-    let value = result.value.as_ref().context("every shard of a full batch has examples")?;
-    let numbers = [result.level, result.index, value.examples, value.loss.to_bits(), value.correct];
+fn write_node(socket: &mut TcpStream, node: Node, value: &NodeValue) -> Result<()> {
+    let numbers = [node.level(), node.index(), value.examples, value.loss.to_bits(), value.correct];
     let head: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     socket.write_all(&head)?;
     socket.write_all(&value.gradient).map_err(Into::into)
 }
 
-fn read_node(socket: &mut TcpStream) -> Result<(Node, Option<NodeValue>)> {
+fn read_node(socket: &mut TcpStream) -> Result<(Node, NodeValue)> {
     let node = Node::new(read_u32(socket)?, read_u32(socket)?).context("a node of the tree")?;
     let (examples, loss) = (read_u32(socket)?, f32::from_bits(read_u32(socket)?));
     let correct = read_u32(socket)?;
     let gradient = read_bytes(socket, PARAMETER_BYTES)?;
-    Ok((node, Some(NodeValue { examples, loss, correct, gradient, confusion: Bytes::new() })))
+    Ok((node, NodeValue { examples, loss, correct, gradient, confusion: Bytes::new() }))
 }
 
 fn read_u32(socket: &mut TcpStream) -> Result<u32> {

@@ -3,32 +3,27 @@
 //! The blocks, the tree and the kernels are those of a run's own evaluation; only the workers are threads here.
 
 use std::fmt::Write;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use lockstep_control::{AssignmentId, Task, TaskKind, WorkerId};
+use lockstep_control::TaskKind;
 use lockstep_dataset::{Choice, Dataset, Examples, Source};
 use lockstep_model::{CLASSES, Cpu, Digest, IMAGE_SIDE, Network, Workspace};
-use lockstep_proto::{Fence, RunId};
-use lockstep_reduction::Node;
 use lockstep_telemetry::{Terminal, confusion_table};
-use lockstep_worker::Recomputer;
 use ndarray::ArrayView2;
 use serde::Serialize;
 
 use super::model_source::{Model, ModelOfRun};
 use super::{dataset, percent, say};
-use crate::batches::Batches;
 use crate::commands::data::DownloadDisplay;
 use crate::exit::EXIT_DONE;
 use crate::run_directory::RunDirectory;
 use crate::run_directory::model_file::one_line;
 use crate::run_directory::user_file;
 use crate::settings::{DatasetChoice, data_of_run};
-use crate::trainer::{Confusion, Means, Trainer};
-use crate::transport::encode;
+use crate::single_process::SingleProcess;
+use crate::trainer::Confusion;
 
 /// What to evaluate, and on what.
 #[derive(clap::Args, Clone, Debug, PartialEq)]
@@ -103,7 +98,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         .threads
         .or_else(|| thread::available_parallelism().ok()?.get().try_into().ok())
         .unwrap_or(1);
-    let (means, confusion) = evaluate(&model.weights, dataset, threads)?;
+    let mut evaluator =
+        SingleProcess::evaluator(&model.weights, dataset, threads).context("cannot start the threads")?;
+    let (means, confusion) = evaluator.evaluate(TaskKind::Test);
     if !means.loss.is_finite() {
         tracing::warn!(
             "the loss is not finite: the weights of {} are so large that computing with them overflows; do not trust \
@@ -166,28 +163,6 @@ fn load(arguments: &Arguments, run: Option<&ModelOfRun>, terminal: &Terminal) ->
         bail!("the test set is empty");
     }
     Ok(dataset)
-}
-
-/// The means and the counts of the test set, blocks of 64 by the same tree as in a run.
-fn evaluate(weights: &[f32], dataset: Dataset, threads: u32) -> Result<(Means, Confusion)> {
-    // Nothing of the training set is looked at, so these numbers mean nothing.
-    let (seed, batch_size, micro_shards, validation_split, learning_rate) = (0, 1, 1, 0.0, 1.0);
-    let mut batches = Batches::new(dataset, seed, batch_size, micro_shards, validation_split);
-    let mut trainer = Trainer::new(weights, learning_rate);
-    let threads = NonZeroU32::new(threads).unwrap_or(NonZeroU32::MIN);
-    let mut recomputer = Recomputer::new(Cpu::detect(), threads.get()).context("cannot start the threads")?;
-
-    let fence = Fence { run_id: RunId([0; 16]), term: 0 };
-    let task = Task { kind: TaskKind::Test, step: 0 };
-    let leaves = batches.cut(task).leaves();
-    let weights = encode::weights(fence, task.step, trainer.weights_as_bytes());
-    let data = batches.leaves(task, 0..leaves);
-    let assignment = encode::assignment(fence, AssignmentId(1), task, 0, data);
-    for result in recomputer.answer(&weights, &assignment) {
-        let node = Node::new(result.level, result.index).context("a node of the tree")?;
-        trainer.combine(task, leaves, WorkerId(1), node, result.value);
-    }
-    Ok(trainer.evaluation(task))
 }
 
 fn classes(confusion: &Confusion) -> Vec<Class> {

@@ -19,7 +19,7 @@ impl Run {
             Comparison::Equal => self.results.faults.copies_equal += 1,
             Comparison::Unchecked => self.results.faults.copies_unchecked += 1,
             Comparison::Differs(counted) => {
-                let others: Vec<String> = counted.iter().map(|other| self.name_of(other.worker)).collect();
+                let others: Vec<String> = counted.iter().map(|other| self.name_of(other.sender)).collect();
                 let sentence = format!(
                     "a result of {} for {task} differs from what {} sent: one of them computes wrongly",
                     self.name_of(worker),
@@ -39,7 +39,7 @@ impl Run {
     fn refuted(&mut self, task: Task, nodes: &[Received], counted: bool) -> Vec<Event> {
         let weights = encode::weights(self.fence, task.weights(), self.values.clone());
         let mut refuted = Vec::new();
-        for Received { worker, node, value } in nodes {
+        for Received { sender: worker, node, value } in nodes {
             let assignment = self.assignment(AssignmentId(0), task, node.leaves());
             let answers = lockstep_worker::recompute(Cpu::detect(), &weights, &assignment);
             let agrees = match &answers[..] {
@@ -56,7 +56,7 @@ impl Run {
     /// Computes one suspect node of a task with numbers that are not finite: either training diverged, or its
     /// worker is at fault.
     pub(super) fn referee(&mut self, task: Task) -> Vec<Event> {
-        let suspect: Vec<Received> = self.trainer.suspect(task).cloned().into_iter().collect();
+        let suspect: Vec<Received> = self.trainer.suspect(task).into_iter().collect();
         let mut wrong = self.refuted(task, &suspect, true);
         if wrong.is_empty() {
             wrong.push(Event::Diverged { step: task.step });

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use lockstep_control::{AssignmentId, Event, LeaveCause, Progress, WorkerId};
 use lockstep_proto::{self as proto, Hello, NodeResult};
+use lockstep_reduction::Node;
 
 use super::{Arrived, Member, Run};
 use crate::journal::News;
 use crate::local_workers::Restart;
-use crate::transport::encode;
 use crate::transport::service::{Incoming, Outbound};
 
 impl Run {
@@ -124,8 +124,9 @@ impl Run {
     }
 
     fn node_arrived(&mut self, worker: WorkerId, result: NodeResult) -> Option<Event> {
-        let NodeResult { assignment_id, kind, step, level, index, compute_nanoseconds, value, .. } = result;
-        let (task, node) = encode::task_and_node(kind, step, level, index);
+        let task = result.task();
+        let NodeResult { assignment_id, level, index, compute_nanoseconds, value, .. } = result;
+        let node = Node::new(level, index);
         let examples = value.as_ref().map_or(0, |value| value.examples);
         let expected = node.and_then(|node| self.batches.node_examples(task, node));
         let Some(node) = node.filter(|_| expected == Some(examples)) else {

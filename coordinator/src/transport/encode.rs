@@ -1,9 +1,8 @@
 //! What the coordinator's decisions look like on the wire. Pure functions.
 
 use bytes::Bytes;
-use lockstep_control::{AssignmentId, Task, TaskKind};
-use lockstep_proto::{Assignment, Fence, TaskKind as WireKind, Weights};
-use lockstep_reduction::Node;
+use lockstep_control::{AssignmentId, Task};
+use lockstep_proto::{Assignment, Fence, Weights};
 
 use crate::batches::LeafData;
 
@@ -12,7 +11,7 @@ pub fn assignment(fence: Fence, id: AssignmentId, task: Task, first_leaf: u32, d
     Assignment {
         fence,
         assignment_id: id.0,
-        kind: wire_kind(task.kind),
+        kind: task.kind,
         step: task.step,
         first_leaf,
         leaf_examples: data.leaf_examples,
@@ -25,22 +24,4 @@ pub fn assignment(fence: Fence, id: AssignmentId, task: Task, first_leaf: u32, d
 /// The weights after a step; `values` are little-endian f32.
 pub fn weights(fence: Fence, step: u64, values: Bytes) -> Weights {
     Weights { fence, step, crc32c: crc32c::crc32c(&values), values }
-}
-
-/// The task that a worker says it computed, and the node; `None` if there can be no such node.
-pub fn task_and_node(kind: WireKind, step: u64, level: u32, index: u32) -> (Task, Option<Node>) {
-    let kind = match kind {
-        WireKind::Train => TaskKind::Train,
-        WireKind::Validate => TaskKind::Validate,
-        WireKind::Test => TaskKind::Test,
-    };
-    (Task { kind, step }, Node::new(level, index))
-}
-
-fn wire_kind(kind: TaskKind) -> WireKind {
-    match kind {
-        TaskKind::Train => WireKind::Train,
-        TaskKind::Validate => WireKind::Validate,
-        TaskKind::Test => WireKind::Test,
-    }
 }

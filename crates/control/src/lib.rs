@@ -24,4 +24,5 @@ pub use command::{
 pub use control::{Control, ControlSettings};
 pub use deadlines::{Deadline, HEARTBEATS_PER_DEADLINE, heartbeat};
 pub use event::{AssignmentId, Event, LeaveCause, Progress, Signal, Time, WorkerId};
-pub use task_order::{Leaves, Task, TaskKind, TaskOrder};
+pub use lockstep_reduction::{Task, TaskKind};
+pub use task_order::{Leaves, TaskOrder};

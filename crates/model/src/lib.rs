@@ -17,7 +17,7 @@ pub use join::{JOIN_TEST_DIGEST, cpu_description, join_test};
 pub use lockstep_kernels::{Cpu, CpuError};
 pub use network::{GROUP, Layer, Network, Part, Prediction, ShardResult, UnknownLayer, Workspace};
 pub use parameters::{
-    CLASSES, IMAGE_SIDE, PARAMETER_BYTES, PARAMETERS, PIXELS, TENSORS, TensorSpec, add_le_bytes,
+    CLASSES, IMAGE_SIDE, PARAMETER_BYTES, PARAMETERS, PIXELS, TENSORS, TensorSpec, add_le_bytes, as_le_bytes,
     copy_from_le_bytes, copy_to_le_bytes, into_le_bytes,
 };
 pub use sgd::sgd_update;

@@ -2,6 +2,7 @@
 //!
 //! The layout of gradients, checkpoints, messages and digests alike. What a kernel uses inside is its own business.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 
 use bytes::Bytes;
@@ -109,6 +110,16 @@ pub fn into_le_bytes(values: impl Deref<Target = [f32]> + Send + 'static) -> Byt
     let mut bytes = vec![0; 4 * values.len()];
     copy_to_le_bytes(&values, &mut bytes);
     bytes.into()
+}
+
+/// The values as little-endian f32; a copy only on a machine of the other order.
+pub fn as_le_bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        return Cow::Borrowed(bytemuck::cast_slice(values));
+    }
+    let mut bytes = vec![0; 4 * values.len()];
+    copy_to_le_bytes(values, &mut bytes);
+    Cow::Owned(bytes)
 }
 
 /// Adds little-endian f32 `bytes` to `sum`, element by element (`sum + value`, one rounding each).

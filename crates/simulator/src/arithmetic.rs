@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use lockstep_control::{Task, TaskKind};
 use lockstep_model::{CLASSES, Cpu, IMAGE_SIDE, Network, PARAMETER_BYTES, PARAMETERS, PIXELS, Workspace};
+use lockstep_reduction::{Answer, Payload};
 use ndarray::{ArrayView1, ArrayView3};
 use sha2::{Digest, Sha256};
 
@@ -46,7 +47,7 @@ impl PartialEq for Value {
     }
 }
 
-/// Computes leaves, sums and updates of one run.
+/// Computes leaves and updates of one run.
 #[derive(Debug)]
 pub struct Arithmetic {
     seed: u64,
@@ -102,21 +103,6 @@ impl Arithmetic {
         }
     }
 
-    /// Left + right.
-    pub fn sum(&self, left: Value, right: Value) -> Value {
-        match (left, right) {
-            (Value::Toy { words: l, poisoned: bad }, Value::Toy { words: r, poisoned: worse }) => {
-                toy(hash(&[3, l[0], l[1], l[2], l[3], r[0], r[1], r[2], r[3]]), bad || worse)
-            }
-            (Value::Floats(left), Value::Floats(right)) => {
-                let mut sum = left.to_vec();
-                lockstep_reduction::sum_into(&mut sum, &right);
-                Value::Floats(sum.into())
-            }
-            _ => unreachable!("one run has one kind of values"),
-        }
-    }
-
     /// The weights after a step over so many examples; `None` if they are not finite.
     pub fn update(&self, weights: &Value, root: &Value, examples: u32) -> Option<Value> {
         match (weights, root) {
@@ -130,6 +116,39 @@ impl Arithmetic {
                 finite.then(|| Value::Floats(updated.into()))
             }
             _ => unreachable!("one run has one kind of values"),
+        }
+    }
+}
+
+impl Payload for Value {
+    type Memory = ();
+
+    fn plus(self, right: Self, (): &()) -> Self {
+        match (self, right) {
+            (Self::Toy { words: l, poisoned: bad }, Self::Toy { words: r, poisoned: worse }) => {
+                toy(hash(&[3, l[0], l[1], l[2], l[3], r[0], r[1], r[2], r[3]]), bad || worse)
+            }
+            (Self::Floats(left), Self::Floats(right)) => {
+                let mut sum = left.to_vec();
+                lockstep_reduction::sum_into(&mut sum, &right);
+                Self::Floats(sum.into())
+            }
+            _ => unreachable!("one run has one kind of values"),
+        }
+    }
+}
+
+impl Answer for Value {
+    type Sum = Self;
+
+    fn equals(&self, counted: &Self) -> bool {
+        self == counted
+    }
+
+    fn is_finite(&self) -> bool {
+        match self {
+            Self::Toy { poisoned, .. } => !poisoned,
+            Self::Floats(values) => values.iter().all(|value| value.is_finite()),
         }
     }
 }
@@ -268,7 +287,7 @@ mod tests {
         let leaf = |from| toys.leaf(STEP, from..from + 2, &weights).unwrap();
         assert_eq!(leaf(0), leaf(0));
         assert_ne!(leaf(0), leaf(2));
-        assert_ne!(toys.sum(leaf(0), leaf(2)), toys.sum(leaf(2), leaf(0)));
+        assert_ne!(leaf(0).plus(leaf(2), &()), leaf(2).plus(leaf(0), &()));
         assert_ne!(toys.update(&weights, &leaf(0), 4), toys.update(&weights, &leaf(0), 5));
         assert_eq!(toys.leaf(STEP, 2..2, &weights), None);
     }
@@ -281,9 +300,10 @@ mod tests {
             let (left, right) =
                 (run.leaf(STEP, 0..2, &weights).unwrap(), run.leaf(STEP, 2..4, &weights).unwrap());
             assert_ne!(left, left.corrupted());
-            let good = run.sum(left.clone(), right.clone());
+            assert!(left.is_finite() && !left.corrupted().is_finite());
+            let good = left.clone().plus(right.clone(), &());
             assert!(run.update(&weights, &good, 4).is_some());
-            assert_eq!(run.update(&weights, &run.sum(left.corrupted(), right), 4), None);
+            assert_eq!(run.update(&weights, &left.corrupted().plus(right, &()), 4), None);
         }
     }
 

@@ -1,5 +1,5 @@
-//! The simulated shell of the coordinator: what `coordinator/src/run.rs` does with sockets and threads, done in virtual
-//! time. The control plane, the tree and the journal are the production ones; nothing is decided here.
+//! The simulated shell of the coordinator: what `coordinator/src/run` does with sockets and threads, done in virtual
+//! time. The control plane, the sums and the journal are the production ones.
 
 mod data;
 mod journal;
@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use lockstep_control::{Command, Control, Event, LeaveCause, Outcome, Recipient, Time, WorkerId};
 use lockstep_proto::Fence;
+use lockstep_reduction::TaskSums;
 
 use crate::arithmetic::Value;
 use crate::cluster::{Cluster, Happening};
@@ -20,7 +21,6 @@ use crate::fact::{CoordinatorId, Fact};
 use crate::knobs::MAX_WORKERS;
 use crate::message::{AssignMessage, Down, NodeMessage, Up};
 use crate::network::{MAX_WAITING, StreamId};
-use crate::sums::Sums;
 use journal::Journal;
 
 /// Signs of life wait for a worker only as long as few messages do.
@@ -41,7 +41,7 @@ pub struct Coordinator {
     joins: u32,
     timer: Option<Time>,
     timer_generation: u64,
-    sums: Sums,
+    sums: TaskSums<WorkerId, Value>,
     weights: Value,
     step: u64,
     examples: u64,
@@ -85,9 +85,8 @@ impl Cluster {
                         break 'over Some(Over::Finished(outcome));
                     }
                     let after = Crash::after(&command);
-                    match self.execute(&mut coordinator, command) {
-                        Ok(event) => events.extend(event),
-                        Err(crash) => break 'over Some(Over::Killed(crash)),
+                    if let Err(crash) = self.execute(&mut coordinator, command, &mut events) {
+                        break 'over Some(Over::Killed(crash));
                     }
                     if let Some(crash) = self.crash_at(after) {
                         break 'over Some(Over::Killed(crash));
@@ -106,17 +105,26 @@ impl Cluster {
         }
     }
 
-    /// Carries out a decision; returns what comes of it, or where the process was killed.
-    fn execute(&mut self, coordinator: &mut Coordinator, command: Command) -> Result<Option<Event>, Crash> {
+    /// Carries out a decision; what comes of it goes to `events`.
+    ///
+    /// # Errors
+    ///
+    /// Where the process was killed meanwhile.
+    fn execute(
+        &mut self,
+        coordinator: &mut Coordinator,
+        command: Command,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), Crash> {
         let fence = coordinator.fence;
         match command {
             Command::Assign { worker, assignment, task, leaves, .. } => {
                 let (cut, first_example) = self.knobs.cut(task);
                 let message = AssignMessage { fence, assignment, task, leaves, cut, first_example };
-                Ok(self.send(coordinator, worker, Down::Assign(Box::new(message))))
+                events.extend(self.send(coordinator, worker, Down::Assign(Box::new(message))));
             }
             Command::Revoke { worker, assignment, .. } => {
-                Ok(self.send(coordinator, worker, Down::Revoke { fence, assignment }))
+                events.extend(self.send(coordinator, worker, Down::Revoke { fence, assignment }));
             }
             Command::SendWeights { to, step } => {
                 assert_eq!(step, coordinator.step, "the weights that are there");
@@ -127,40 +135,28 @@ impl Cluster {
                 for stream in streams {
                     self.send_weights(stream, fence.term, step, coordinator.weights.clone());
                 }
-                Ok(None)
             }
-            Command::Combine { task, worker, node } => {
-                self.combine(coordinator, task, worker, node);
-                Ok(None)
+            Command::Combine { task, worker, node } => self.combine(coordinator, task, worker, node),
+            Command::Compare { task, worker, node } => {
+                events.extend(self.compare(coordinator, task, worker, node));
             }
-            Command::Compare { task, worker, node } => Ok(self.compare(coordinator, task, worker, node)),
-            Command::Reject { .. } => {
-                coordinator.arrived = None;
-                Ok(None)
-            }
-            Command::Commit { task, .. } => self.commit(coordinator, task).map(Some),
-            Command::RollBack { task, .. } => {
-                coordinator.sums.forget(task);
-                Ok(None)
-            }
-            Command::Save { after, .. } => {
-                self.save_state(coordinator, after);
-                Ok(None)
-            }
+            Command::Reject { .. } => coordinator.arrived = None,
+            Command::Commit { task, .. } => events.extend(self.commit(coordinator, task)?),
+            Command::RollBack { task, .. } => coordinator.sums.roll_back(task),
+            Command::Save { after, .. } => self.save_state(coordinator, after),
             Command::DropMember { worker, .. } => {
                 if let Some(stream) = coordinator.members.remove(&worker) {
                     self.close_coordinator_end(stream, false);
                 }
-                Ok(None)
             }
             Command::SetTimer { at, .. } => {
                 coordinator.timer = Some(at);
                 self.set_timer(coordinator);
-                Ok(None)
             }
-            Command::Wait { .. } | Command::Stall { .. } => Ok(None),
+            Command::Wait { .. } | Command::Stall { .. } => {}
             Command::Finish { .. } => unreachable!("the loop ends before it carries this out"),
         }
+        Ok(())
     }
 
     fn send(&mut self, coordinator: &Coordinator, worker: WorkerId, message: Down) -> Option<Event> {

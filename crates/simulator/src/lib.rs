@@ -22,7 +22,6 @@ mod oracle;
 mod pause;
 pub mod report;
 mod storage;
-mod sums;
 pub mod trace;
 mod worker;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_control::{Task, TaskKind};
-use lockstep_reduction::Node;
+use lockstep_reduction::{Node, Payload};
 
 use crate::arithmetic::{Arithmetic, Value};
 use crate::knobs::Knobs;
@@ -99,7 +99,7 @@ impl Oracle {
         if to - from > 1 {
             let middle = from + (to - from) / 2;
             return match (self.sum(task, from, middle), self.sum(task, middle, to)) {
-                (Some(left), Some(right)) => Some(self.arithmetic.sum(left, right)),
+                (Some(left), Some(right)) => Some(left.plus(right, &())),
                 (left, right) => left.or(right),
             };
         }

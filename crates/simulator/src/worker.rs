@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use lockstep_control::{LeaveCause, Task, TaskKind};
 use lockstep_proto::Fence;
-use lockstep_reduction::Node;
+use lockstep_reduction::{Node, Payload};
 
 use crate::arithmetic::Value;
 use crate::cluster::{Cluster, Happening};
@@ -367,7 +367,7 @@ impl Cluster {
         let left = self.node_sum(task, left, weights, examples);
         let right = self.node_sum(task, right, weights, examples);
         match (left, right) {
-            (Some(left), Some(right)) => Some(self.arithmetic.sum(left, right)),
+            (Some(left), Some(right)) => Some(left.plus(right, &())),
             (left, right) => left.or(right),
         }
     }

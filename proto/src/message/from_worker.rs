@@ -1,11 +1,11 @@
 //! What workers say: hello, nodes, signs of life; parsed from the wire and written to it.
 
 use bytes::Bytes;
+use lockstep_reduction::{NodeSum, Task, TaskKind};
 
 use super::spans::Spans;
 use super::{
-    Fence, Heartbeat, MalformedMessage, TaskKind, fence, kind, length, run_and_term, text, wire_fence,
-    wire_kind,
+    Fence, Heartbeat, MalformedMessage, fence, kind, length, run_and_term, text, wire_fence, wire_kind,
 };
 use crate::{Token, TokenError, WorkerMessage, wire};
 
@@ -71,6 +71,42 @@ pub struct NodeValue {
     pub gradient: Bytes,
     /// Evaluation: 100 little-endian u32 counts [label, predicted], else empty.
     pub confusion: Bytes,
+}
+
+/// The counts of an evaluation, `[label * 10 + predicted]`.
+type Counts = Box<[u32; CONFUSION_COUNTS]>;
+
+impl NodeValue {
+    /// The sum of a training step's node.
+    pub fn into_gradient(self) -> NodeSum<Bytes> {
+        let Self { examples, loss, correct, gradient, confusion: _ } = self;
+        NodeSum { examples, loss, correct, payload: gradient }
+    }
+
+    /// The sum of an evaluation's node.
+    pub fn into_counts(self) -> NodeSum<Counts> {
+        let Self { examples, loss, correct, gradient: _, confusion } = self;
+        let mut counts = Box::new([0; CONFUSION_COUNTS]);
+        for (count, bytes) in counts.iter_mut().zip(confusion.as_chunks::<4>().0) {
+            *count = u32::from_le_bytes(*bytes);
+        }
+        NodeSum { examples, loss, correct, payload: counts }
+    }
+}
+
+impl From<NodeSum<Bytes>> for NodeValue {
+    fn from(sum: NodeSum<Bytes>) -> Self {
+        let NodeSum { examples, loss, correct, payload: gradient } = sum;
+        Self { examples, loss, correct, gradient, confusion: Bytes::new() }
+    }
+}
+
+impl From<NodeSum<Counts>> for NodeValue {
+    fn from(sum: NodeSum<Counts>) -> Self {
+        let NodeSum { examples, loss, correct, payload: counts } = sum;
+        let confusion: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+        Self { examples, loss, correct, gradient: Bytes::new(), confusion: confusion.into() }
+    }
 }
 
 /// What a worker says.
@@ -160,6 +196,11 @@ impl Hello {
 }
 
 impl NodeResult {
+    /// The task that was computed.
+    pub fn task(&self) -> Task {
+        Task { kind: self.kind, step: self.step }
+    }
+
     fn parse(node: wire::NodeResult, gradient_bytes: usize) -> Result<Self, MalformedMessage> {
         const MESSAGE: &str = "NodeResult";
         let kind = kind(MESSAGE, node.kind)?;

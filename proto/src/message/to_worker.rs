@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use lockstep_reduction::{Task, TaskKind};
 
 use super::spans::{TraceId, parse_trace, wire_trace};
-use super::{Fence, Heartbeat, MalformedMessage, TaskKind, fence, kind, length, text, wire_fence, wire_kind};
+use super::{Fence, Heartbeat, MalformedMessage, fence, kind, length, text, wire_fence, wire_kind};
 use crate::{CoordinatorMessage, wire};
 
 /// The longest time between two heartbeats that a coordinator may ask for. It bounds a coordinator's deadline, which is
@@ -179,6 +180,11 @@ impl Welcome {
 }
 
 impl Assignment {
+    /// The task that it is a part of.
+    pub fn task(&self) -> Task {
+        Task { kind: self.kind, step: self.step }
+    }
+
     fn parse(assignment: wire::Assignment, image_pixels: usize) -> Result<Self, MalformedMessage> {
         const MESSAGE: &str = "Assignment";
         let examples: u64 = assignment.leaf_examples.iter().map(|examples| u64::from(*examples)).sum();

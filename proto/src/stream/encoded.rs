@@ -98,9 +98,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use lockstep_reduction::TaskKind;
+
     use crate::{
-        Assignment, Fence, Finish, Heartbeat, NodeResult, NodeValue, Revoke, RunId, TaskKind, TraceId,
-        Weights, Welcome,
+        Assignment, Fence, Finish, Heartbeat, NodeResult, NodeValue, Revoke, RunId, TraceId, Weights, Welcome,
     };
 
     const FENCE: Fence = Fence { run_id: RunId([7; 16]), term: 300 };

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use lockstep_proto::{
-    Assignment, Fence, Finish, FromWorker, NodeResult, Revoke, RunId, TaskKind, ToWorker, Weights, Welcome,
+    Assignment, Fence, Finish, FromWorker, NodeResult, Revoke, RunId, ToWorker, Weights, Welcome,
 };
+use lockstep_reduction::TaskKind;
 use tonic::Status;
 
 use crate::double::{Double, Peer, welcome};

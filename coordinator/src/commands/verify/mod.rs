@@ -5,13 +5,12 @@
 
 mod findings;
 mod kept;
-mod replay;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use lockstep_checkpoint::{Digests, Disk, Files, History, LogHeader, list_checkpoints, load_checkpoint};
 use lockstep_model::{Digest, digest};
@@ -19,12 +18,12 @@ use lockstep_telemetry::Terminal;
 
 use self::findings::{Findings, Log, Verdict};
 use self::kept::Kept;
-use self::replay::Replay;
 use crate::commands::{say, settings_of, train};
 use crate::exit::{EXIT_DONE, EXIT_FAILED};
 use crate::run_directory::RunDirectory;
 use crate::run_directory::stored_run::StoredRun;
 use crate::settings::{SettingsError, processors};
+use crate::single_process::SingleProcess;
 use crate::start::initial_weights::Initial;
 use crate::start::open_run::weights_of;
 
@@ -91,14 +90,18 @@ pub fn run(request: &Arguments, terminal: &Terminal) -> Result<u8> {
         return Ok(EXIT_FAILED);
     }
     let threads = request.threads.and_then(NonZeroU32::new).unwrap_or_else(processors);
-    let mut replay = Replay::new(&settings, dataset, &begin.weights, threads)?;
+    let mut replay = SingleProcess::of_run(&settings, dataset, &begin.weights, threads.get())
+        .context("cannot start the threads")?;
     let mut findings = Findings::new(&kept, from..=to);
     for step in begin.step + 1..=to {
-        let actual = replay.step(step)?;
+        if replay.step(step).is_err() {
+            bail!("step {step} gives loss or weights that are not finite");
+        }
         if step < from {
             continue;
         }
-        if let Err(difference) = findings.take(step, actual, records.of(step)?.map(Digest)) {
+        if let Err(difference) = findings.take(step, replay.trainer().digest(), records.of(step)?.map(Digest))
+        {
             say(&format!("{difference}\n"))?;
             return Ok(EXIT_FAILED);
         }

@@ -1,7 +1,7 @@
-//! What a simulated coordinator does with sums and weights: the tree, comparing, the update, the checkpoints.
+//! What a simulated coordinator does with sums and weights: combining, comparing, the update.
 
 use lockstep_control::{Event, Task, TaskKind, WorkerId};
-use lockstep_reduction::Node;
+use lockstep_reduction::{Comparison, Node, NodeSum, Received};
 
 use super::Coordinator;
 use crate::arithmetic::Value;
@@ -27,10 +27,14 @@ impl Cluster {
             value: arrived.value.clone(),
         });
         let leaves = self.knobs.cut(task).0.leaves();
-        let arithmetic = &self.arithmetic;
-        coordinator
-            .sums
-            .combine(task, leaves, worker, node, arrived.value, |left, right| arithmetic.sum(left, right));
+        let value = self.node_value(task, node, arrived.value);
+        coordinator.sums.combine(task, leaves, worker, node, value);
+    }
+
+    /// A sum as a coordinator counts it; what a worker would lie about is in the payload.
+    fn node_value(&self, task: Task, node: Node, value: Option<Value>) -> Option<NodeSum<Value>> {
+        let examples = self.knobs.cut(task).0.positions(node.leaves()).len() as u32;
+        value.map(|payload| NodeSum { examples, loss: 0.0, correct: 0, payload })
     }
 
     pub(super) fn compare(
@@ -39,39 +43,54 @@ impl Cluster {
         task: Task,
         worker: WorkerId,
         node: Node,
-    ) -> Option<Event> {
+    ) -> Vec<Event> {
         let arrived = coordinator.arrived.take().expect("a node was received");
-        let arithmetic = &self.arithmetic;
-        let counted = coordinator.sums.counted(task, node, |left, right| arithmetic.sum(left, right));
-        let equal = counted.map(|counted| counted == arrived.value);
+        let value = self.node_value(task, node, arrived.value);
+        let comparison = coordinator.sums.compare(task, node, value.as_ref());
+        let (equal, class) = match comparison {
+            Comparison::Equal => (Some(true), "copy equal"),
+            Comparison::Unchecked => (None, "copy unchecked"),
+            Comparison::Differs(_) => (Some(false), "copy different"),
+        };
         self.fact(Fact::Compared { coordinator: coordinator.id, task, node, equal });
-        self.count(match equal {
-            Some(true) => "copy equal",
-            Some(false) => "copy different",
-            None => "copy unchecked",
-        });
-        if equal != Some(false) {
-            return None;
-        }
+        self.count(class);
+        let Comparison::Differs(counted) = comparison else { return Vec::new() };
         // Who is wrong, a recomputation tells.
-        if self.recomputed(coordinator, task, node) != arrived.value {
-            return Some(Event::Refuted { worker, task, node, counted: false });
+        let mut wrong = self.refuted(coordinator, task, &counted);
+        if wrong.is_empty() {
+            wrong.push(Event::Refuted { worker, task, node, counted: false });
         }
-        self.wrong_node(coordinator, task, Some(node))
+        wrong
     }
 
-    /// The first of the nodes counted, below `within` or anywhere, that a recomputation refutes.
-    fn wrong_node(&self, coordinator: &Coordinator, task: Task, within: Option<Node>) -> Option<Event> {
-        let received = coordinator.sums.received(task).iter().filter(|received| {
-            within.is_none_or(|within| {
-                let (outer, inner) = (within.leaves(), received.node.leaves());
-                inner.start < outer.end && outer.start < inner.end
-            })
+    /// Those of the nodes counted that their recomputation does not confirm.
+    fn refuted(
+        &self,
+        coordinator: &Coordinator,
+        task: Task,
+        counted: &[Received<WorkerId, NodeSum<Value>>],
+    ) -> Vec<Event> {
+        let wrong = counted.iter().filter(|received| {
+            self.recomputed(coordinator, task, received.node).as_ref() != Some(&received.value.payload)
         });
-        let mut wrong =
-            received.filter(|received| self.recomputed(coordinator, task, received.node) != received.value);
-        let wrong = wrong.next()?;
-        Some(Event::Refuted { worker: wrong.worker, task, node: wrong.node, counted: true })
+        wrong
+            .map(|received| Event::Refuted {
+                worker: received.sender,
+                task,
+                node: received.node,
+                counted: true,
+            })
+            .collect()
+    }
+
+    /// Recomputes one suspect node of a step that is not finite.
+    fn referee(&self, coordinator: &Coordinator, task: Task) -> Vec<Event> {
+        let suspect: Vec<_> = coordinator.sums.suspect(task).cloned().into_iter().collect();
+        let mut wrong = self.refuted(coordinator, task, &suspect);
+        if wrong.is_empty() {
+            wrong.push(Event::Diverged { step: task.step });
+        }
+        wrong
     }
 
     fn recomputed(&self, coordinator: &Coordinator, task: Task, node: Node) -> Option<Value> {
@@ -82,14 +101,14 @@ impl Cluster {
         })
     }
 
-    pub(super) fn commit(&mut self, coordinator: &mut Coordinator, task: Task) -> Result<Event, Crash> {
+    pub(super) fn commit(&mut self, coordinator: &mut Coordinator, task: Task) -> Result<Vec<Event>, Crash> {
         let id = coordinator.id;
         let root = coordinator.sums.root(task).expect("a committed task is complete and has examples");
+        let root = root.payload.clone();
         let value = if task.kind == TaskKind::Train {
             let examples = self.knobs.cut(task).0.examples();
             let Some(updated) = self.arithmetic.update(&coordinator.weights, &root, examples) else {
-                let diverged = Event::Diverged { step: task.step };
-                return Ok(self.wrong_node(coordinator, task, None).unwrap_or(diverged));
+                return Ok(self.referee(coordinator, task));
             };
             coordinator.weights = updated.clone();
             coordinator.step = task.step;
@@ -98,7 +117,7 @@ impl Cluster {
         } else {
             root
         };
-        coordinator.sums.forget(task);
+        coordinator.sums.roll_back(task);
         let examples = coordinator.examples;
         self.fact(Fact::Done { coordinator: id, task, value: value.clone(), examples });
         if task.kind == TaskKind::Train {
@@ -111,6 +130,6 @@ impl Cluster {
             }
         }
         self.record_line(coordinator, task);
-        Ok(Event::Updated { task })
+        Ok(vec![Event::Updated { task }])
     }
 }

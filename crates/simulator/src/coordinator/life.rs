@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lockstep_control::{Control, ControlSettings, Event, Outcome, Task};
 use lockstep_proto::Fence;
+use lockstep_reduction::TaskSums;
 
 use super::Coordinator;
 use super::journal::Journal;
@@ -16,7 +17,6 @@ use crate::held::{HeldThread, Progress};
 use crate::knobs::MAX_WORKERS;
 use crate::message::{Down, RUN};
 use crate::storage::{Kept, Storage};
-use crate::sums::Sums;
 
 /// The longest pause before a local worker is started again.
 const LONGEST_BACK_OFF_US: u64 = 2_000_000;
@@ -100,7 +100,7 @@ impl Cluster {
             joins: 0,
             timer: None,
             timer_generation: 0,
-            sums: Sums::default(),
+            sums: TaskSums::new(()),
             weights,
             step: done.map_or(0, |done| done.step),
             examples,
