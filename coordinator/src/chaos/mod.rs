@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use lockstep_records::Summary;
 
 use crate::cli::{EXIT_DONE, EXIT_FAILED};
 use crate::run::{Signals, exit_code};
@@ -157,7 +158,7 @@ async fn undisturbed(plan: &Plan, folder: &Path) -> Result<String> {
     if !ended.status.success() {
         bail!("the undisturbed run failed: {ended}; its whole output is {}", actor.log().display());
     }
-    let summary = records::summary(&directory.join("summary.json"))
+    let summary = Summary::read(&directory.join("summary.json"))
         .with_context(|| format!("no summary of the undisturbed run in {}", directory.display()))?;
     Ok(summary.weights_digest)
 }

@@ -14,7 +14,8 @@ use lockstep_checkpoint::{Disk, History, LogHeader};
 use lockstep_dataset::{Dataset, validation_examples};
 use lockstep_model::into_le_bytes;
 use lockstep_proto::RunId;
-use lockstep_telemetry::{EvaluationKind, EvaluationRecord, Sink, Summary, Terminal};
+use lockstep_records::{EvaluationKind, EvaluationRecord, Summary};
+use lockstep_telemetry::{Sink, Terminal};
 
 use crate::batches;
 use crate::cli::{EXIT_DONE, sentence};

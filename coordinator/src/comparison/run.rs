@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use lockstep_checkpoint::{Disk, History, Kind, LogHeader};
 use lockstep_proto::RunId;
-use lockstep_telemetry::{EpochRecord, Summary};
+use lockstep_records::{EpochRecord, Summary};
 
 use super::curves::CurvePoint;
 use super::differences::Fields;

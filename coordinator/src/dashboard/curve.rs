@@ -4,7 +4,7 @@
 //! point is a mean over its steps, and the extremes of the loss are kept beside it. For the eye: exact numbers stand in
 //! `metrics.jsonl`.
 
-use lockstep_telemetry::StepRecord;
+use lockstep_records::StepRecord;
 use serde::Serialize;
 
 /// More points than a wide screen has pixels for; some 100 kB as JSON.
@@ -171,28 +171,25 @@ impl Bucket {
 
 #[cfg(test)]
 pub mod tests {
+    use lockstep_records::examples;
+
     use super::*;
 
     /// A step of 64 examples and a tenth of a second.
     pub fn step(step: u64, loss: f32) -> StepRecord {
         StepRecord {
             step,
-            epoch: 1,
             loss,
             accuracy: 0.5,
-            examples: 64,
             seconds: 0.1,
             examples_per_second: 640.0,
             send_seconds: 0.01,
-            compute_seconds_median: 0.0,
-            compute_seconds_max: 0.0,
             wait_seconds: 0.05,
             reduce_seconds: 0.02,
             update_seconds: 0.01,
             bytes_sent: 10,
             bytes_received: 20,
-            workers: 4,
-            decisions: Vec::new(),
+            ..examples::step()
         }
     }
 

@@ -1,10 +1,9 @@
 //! How a run ended, as the page says it.
 
 use lockstep_control::Outcome;
-use lockstep_telemetry::{Status, Summary};
+use lockstep_records::{EventRecord, Status, Summary};
 use serde::Serialize;
 
-use super::history::EventView;
 use crate::run::sentences::END;
 
 /// The end of a run.
@@ -37,14 +36,14 @@ impl Ended {
     }
 
     /// The end that the files of a run tell of: its summary, if it is about the end, and its last `events`.
-    pub fn of_files(summary: Option<&Summary>, events: &[EventView]) -> Self {
+    pub fn of_files(summary: Option<&Summary>, events: &[EventRecord]) -> Self {
         let unfinished = || Self { how: "not finished; shown as its files have it".to_string(), well: false };
         summary.map(Self::of_summary).or_else(|| last_words(events)).unwrap_or_else(unfinished)
     }
 }
 
 /// How a run without a summary ended by its own decision, unless it was taken up again since.
-fn last_words(events: &[EventView]) -> Option<Ended> {
+fn last_words(events: &[EventRecord]) -> Option<Ended> {
     let since = events.iter().rev().take_while(|event| event.kind != "worker_joined");
     let finish = since.into_iter().find(|event| event.kind == "finish")?;
     // Versions before wrote it as the control plane says it.
@@ -59,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_run_without_a_summary_ended_as_it_said_unless_it_went_on() {
-        let event = |kind: &'static str, reason: &str| EventView {
+        let event = |kind: &'static str, reason: &str| EventRecord {
             seconds: 1.0,
             step: 1,
             kind: kind.into(),

@@ -3,15 +3,15 @@
 //! The loop's sink puts records in, each under a lock that nobody holds for long; the dashboard's thread takes out what
 //! a page does not know yet, and turns it into JSON elsewhere.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use lockstep_telemetry::{
-    EpochRecord, EvaluationKind, EvaluationRecord, EventRecord, Sink, StepRecord, WorkersRecord,
+use lockstep_records::{
+    EpochRecord, EvaluationKind, EvaluationRecord, EventRecord, StepRecord, WorkersRecord,
 };
+use lockstep_telemetry::Sink;
 use serde::{Serialize, Serializer};
 
 use super::curve::{Curve, Known, Point, Points};
@@ -54,21 +54,6 @@ pub struct Progress {
     pub bytes: Option<[f64; 2]>,
 }
 
-/// An event as the page shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct EventView {
-    /// Seconds since the run began.
-    pub seconds: f64,
-    /// Steps committed by then.
-    pub step: u64,
-    /// What happened, in snake_case.
-    pub kind: Cow<'static, str>,
-    /// To which worker.
-    pub worker: Option<String>,
-    /// The sentence.
-    pub reason: String,
-}
-
 /// What a page does not know yet.
 #[derive(Serialize)]
 pub struct View {
@@ -85,7 +70,7 @@ pub struct View {
     pub epochs: Option<Vec<EpochRecord>>,
     /// New ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub events: Vec<EventView>,
+    pub events: Vec<EventRecord>,
     /// All lines that stay, if there is a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notices: Option<Vec<Notice>>,
@@ -172,7 +157,7 @@ struct History {
     whole: Sums,
     curve: Curve,
     epochs: Vec<EpochRecord>,
-    events: VecDeque<EventView>,
+    events: VecDeque<EventRecord>,
     notices: Notices,
     workers: Option<Arc<WorkersRecord>>,
     validation: Option<Arc<EvaluationRecord>>,
@@ -276,7 +261,7 @@ impl Shared {
     }
 
     /// Adds an event.
-    pub fn add_event(&self, event: EventView) {
+    pub fn add_event(&self, event: EventRecord) {
         let mut history = self.lock();
         if history.events.len() == MAX_EVENTS {
             history.events.pop_front();
@@ -349,13 +334,12 @@ impl Sink for Shared {
     }
 
     fn event(&mut self, record: &EventRecord) {
-        let EventRecord { seconds, step, kind, worker, reason } = record.clone();
-        match kind {
+        match &*record.kind {
             "waiting" => self.lock().progress.waiting = true,
             "worker_joined" => self.lock().progress.waiting = false,
             _ => {}
         }
-        self.add_event(EventView { seconds, step, kind: kind.into(), worker, reason });
+        self.add_event(record.clone());
     }
 
     fn workers(&mut self, record: &WorkersRecord) {
@@ -388,11 +372,19 @@ fn smooth(average: &mut Option<f64>, value: f64) {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::super::curve::tests::step;
     use super::*;
 
     fn event(step: u64) -> EventRecord {
-        EventRecord { seconds: 1.0, step, kind: "copied", worker: None, reason: format!("event {step}") }
+        EventRecord {
+            seconds: 1.0,
+            step,
+            kind: "copied".into(),
+            worker: None,
+            reason: format!("event {step}"),
+        }
     }
 
     fn epoch(epoch: u32) -> EpochRecord {
@@ -436,7 +428,7 @@ mod tests {
     fn a_run_waits_until_a_worker_comes() {
         let mut shared = Shared::default();
         let mut waits = |kind| {
-            shared.event(&EventRecord { kind, ..event(1) });
+            shared.event(&EventRecord { kind: Cow::Borrowed(kind), ..event(1) });
             shared.view(&mut Cursor::default()).progress.waiting
         };
         let told = ["worker_dropped", "waiting", "process_ended", "worker_joined"].map(&mut waits);
@@ -478,7 +470,7 @@ mod tests {
         let mut shared = Shared::default();
         let mut cursor = Cursor::default();
         let sentence = "steps are not recorded".to_string();
-        shared.event(&EventRecord { kind: "log_failed", reason: sentence.clone(), ..event(1) });
+        shared.event(&EventRecord { kind: "log_failed".into(), reason: sentence.clone(), ..event(1) });
         assert_eq!(shared.view(&mut cursor).notices.unwrap()[0].sentence, sentence);
         (0..2 * MAX_EVENTS).for_each(|step| shared.event(&event(step as u64)));
         let view = shared.view(&mut cursor);

@@ -34,8 +34,8 @@ pub use digits::Digits;
 pub use ended::Ended;
 pub use facts::Facts;
 pub use files::RunFiles;
-pub use history::{Cursor, EventView, Shared, View};
-pub use records::{Recorded, each_record, restore};
+pub use history::{Cursor, Shared, View};
+pub use records::restore;
 
 use hosts::Hosts;
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use lockstep_checkpoint::write_atomically_on;
 use lockstep_control::Outcome;
 use lockstep_proto::RunId;
-use lockstep_telemetry::{SchemaVersion, Status, Summary};
+use lockstep_records::{SchemaVersion, Status, Summary};
 
 use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
 use crate::failpoints::CrashingDisk;

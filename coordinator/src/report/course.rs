@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use lockstep_telemetry::{WorkerRecord, WorkerState, WorkersRecord};
+use lockstep_records::{WorkerRecord, WorkerState, WorkersRecord};
 
 use super::sections::{counted, grouped, sentence};
 use super::{Story, escape};

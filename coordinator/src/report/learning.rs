@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use lockstep_telemetry::EpochRecord;
+use lockstep_records::EpochRecord;
 
 use super::sections::{counted, percent, sentence};
 use super::svg::{Chart, Line, Place, smooth};

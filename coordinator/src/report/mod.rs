@@ -20,7 +20,7 @@ use lockstep_control::Outcome;
 use lockstep_dataset::{Examples, contact_sheet};
 use lockstep_model::{Cpu, Network, Workspace, digest};
 use lockstep_proto::RunId;
-use lockstep_telemetry::{Summary, WorkersRecord};
+use lockstep_records::{Summary, WorkersRecord};
 
 use crate::charts::escaped as escape;
 use crate::cli::sentence;

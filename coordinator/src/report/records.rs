@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::io;
 
 use lockstep_proto::RunId;
+use lockstep_records::{Record, each_record};
 
-use crate::dashboard::{Cursor, Point, Recorded, Shared, View, each_record};
+use crate::dashboard::{Cursor, Point, Shared, View};
 use crate::run_directory::RunDirectory;
 
 /// Names of workers that are told apart; of a run that had more, the rest are counted only.
@@ -69,9 +70,10 @@ impl Records {
         let mut shared = Shared::default();
         let (mut totals, mut members) = (Totals::default(), BTreeMap::new());
         let (mut joined_besides, mut events) = (0, 0);
-        each_record(directory, run_id, |record| {
+        let files = [directory.metrics(), directory.events()];
+        each_record(&files, &run_id.to_string(), |record| {
             match &record {
-                Recorded::Step(step) => {
+                Record::Step(step) => {
                     totals.steps += 1;
                     totals.examples += u64::from(step.examples);
                     totals.seconds += step.seconds;
@@ -83,8 +85,7 @@ impl Records {
                     let (least, most) = totals.workers.unwrap_or((step.workers, step.workers));
                     totals.workers = Some((least.min(step.workers), most.max(step.workers)));
                 }
-                Recorded::Epoch(_) => {}
-                Recorded::Event(event) => {
+                Record::Event(event) => {
                     events += 1;
                     let name = event.worker.clone().unwrap_or_default();
                     let room = members.len() < MAX_MEMBERS || members.contains_key(&name);
@@ -105,6 +106,7 @@ impl Records {
                         _ => {}
                     }
                 }
+                _ => {}
             }
             shared.take(record);
         })?;

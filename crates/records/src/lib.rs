@@ -1,0 +1,22 @@
+//! What a run records of itself: the types of steps, epochs, events, workers and measurements, the summary, and the one
+//! reader of the files that have them.
+//!
+//! The types are plain data; sinks (the crate `telemetry`) write them, and whoever shows a run reads them here.
+
+mod evaluation;
+mod faults;
+mod measures;
+mod number;
+mod reader;
+mod record;
+mod summary;
+mod workers;
+
+pub use evaluation::{EvaluationKind, EvaluationRecord};
+pub use faults::FaultCounts;
+pub use measures::{NormsRecord, PictureRecord, TensorNorms};
+pub use number::{grouped, percent};
+pub use reader::{End, Header, HeaderFlaw, Lines, MAX_LINE_BYTES, RecordReader, each_record, parse};
+pub use record::{EpochRecord, EventRecord, Record, SCHEMA_VERSION, StepRecord, examples};
+pub use summary::{SchemaVersion, Status, Summary, SummaryError, confusion_table};
+pub use workers::{WorkerRecord, WorkerState, WorkersRecord};
