@@ -20,7 +20,7 @@ use lockstep_telemetry::{Sink, Terminal};
 use crate::batches;
 use crate::cli::{EXIT_DONE, sentence};
 use crate::commands::train;
-use crate::dashboard::{Cursor, Dashboard, Digits, Ended, Facts, RunFiles, restore};
+use crate::dashboard::{Dashboard, Digits, Facts, RunFiles};
 use crate::run::Signals;
 use crate::run_directory::newest_weights::Latest;
 use crate::run_directory::stored_run::PastRun;
@@ -48,28 +48,29 @@ pub fn show(
     settings.offline = true;
     settings.data_dir = data_dir.or(settings.data_dir);
     let dashboard = Dashboard::start(address, vouched, Router::new())?;
-    let mut shared = dashboard.shared();
-    restore(&mut shared, directory, RunId(run.stored.run_id))
+    let mut history = dashboard.history();
+    history
+        .restore(&[directory.metrics(), directory.events()], &RunId(run.stored.run_id).to_string())
         .with_context(|| format!("cannot read the records in {}", run_dir.display()))?;
-    let steps = shared.newest_step();
+    let steps = history.newest_step();
     if let Some(workers) = workers_file::read(directory, RunId(run.stored.run_id), steps) {
-        shared.workers(&workers);
+        history.workers(&workers);
     }
     let initial = Initial::find(&settings).map(|initial| initial.weights);
     let Latest { summary, weights } = Latest::read(directory, &run.stored.run_id, steps)?;
     match (weights, &initial) {
-        (Ok(stored), _) => shared.weights(stored.step.unwrap_or(steps), &into_le_bytes(stored.values)),
+        (Ok(stored), _) => history.weights(stored.step.unwrap_or(steps), &into_le_bytes(stored.values)),
         // A run that has just begun.
         (Err(_), Ok(initial)) if steps == 0 && summary.is_none() => {
-            shared.weights(0, &into_le_bytes(initial.clone()));
+            history.weights(0, &into_le_bytes(initial.clone()));
         }
         (Err(flaw), _) => tracing::warn!("the page cannot look into the network: {flaw}"),
     }
     if let Some(test) = summary.as_ref().and_then(test_of) {
-        shared.evaluation(&test);
+        history.evaluation(&test);
     }
     match gaps(&run, summary.as_ref()) {
-        Ok(gaps) => shared.log_says(&gaps),
+        Ok(gaps) => history.log_says(&gaps),
         Err(error) => tracing::warn!("the page cannot show which steps have no record: {}", sentence(&error)),
     }
     let mut facts = facts(&run, &settings);
@@ -91,7 +92,7 @@ pub fn show(
         tracing::warn!("the page cannot show how the filters began: {}", sentence(error));
     }
     dashboard.prepare(facts, RunFiles::found(directory), digits, initial.ok());
-    dashboard.stay(Ended::of_files(summary.as_ref(), &shared.view(&mut Cursor::default()).events));
+    dashboard.stay(history.end_of_files(summary.as_ref()));
 
     let runtime = runtime::on_this_thread()?;
     runtime.block_on(async {

@@ -4,10 +4,10 @@
 
 use std::fmt::Write;
 
+use lockstep_records::Point;
 use serde::Serialize;
 
 use super::run::Run;
-use crate::dashboard::Point;
 
 /// From low to high.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

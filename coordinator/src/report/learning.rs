@@ -10,14 +10,14 @@ use super::{Predicted, Story, escape};
 
 /// Loss and accuracy over the steps.
 pub fn curves(story: &Story) -> String {
-    let points = &story.records.curve;
+    let points = story.records.history.curve();
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return sentence(
             "There are no curves: metrics.jsonl has no steps, because none was trained or the run had --no-metrics.",
         );
     };
-    let epochs = story.records.view.epochs.as_deref().unwrap_or_default();
-    let width = points.get(1).map_or(1, |second| second.0 - first.0);
+    let epochs = story.records.history.epochs();
+    let width = points.get(1).map_or(1, |second| second.step() - first.step());
     let mut text = String::from("<div class=\"charts\">\n");
     let loss = |of: &EpochRecord| of.val_loss.map(f64::from);
     let accuracy = |of: &EpochRecord| of.val_accuracy.map(f64::from);
@@ -25,13 +25,13 @@ pub fn curves(story: &Story) -> String {
         (
             "Loss",
             false,
-            points.iter().map(|point| (point.0 as f64, point.1.into())).collect::<Vec<Place>>(),
+            points.iter().map(|point| (point.step() as f64, point.loss().into())).collect::<Vec<Place>>(),
             values(epochs, loss),
         ),
         (
             "Accuracy",
             true,
-            points.iter().map(|point| (point.0 as f64, point.4.into())).collect(),
+            points.iter().map(|point| (point.step() as f64, point.accuracy().into())).collect(),
             values(epochs, accuracy),
         ),
     ] {
@@ -45,9 +45,9 @@ pub fn curves(story: &Story) -> String {
         let mut description = format!(
             "Training, smoothed: {} at step {}, {} at step {}.",
             said(smoothed[0].1),
-            first.0,
+            first.step(),
             said(smooth_end.1),
-            last.0
+            last.step()
         );
         if let [(from, before), .., (to, after)] = validation[..] {
             let _ = write!(

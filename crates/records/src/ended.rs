@@ -1,10 +1,11 @@
-//! How a run ended, as the page says it.
+//! How a run ended, in a few words: by its summary, or by the last that its events tell.
 
-use lockstep_control::Outcome;
-use lockstep_records::{EventRecord, Status, Summary};
 use serde::Serialize;
 
-use crate::run::sentences::END;
+use crate::{EventRecord, Status, Summary};
+
+/// How the reason of a `finish` event begins; the rest says why the run ends.
+pub const FINISH_PREFIX: &str = "the run ends: ";
 
 /// The end of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -16,18 +17,20 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The end that the loop has come to.
-    pub fn of(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Done => Self { how: "done".to_string(), well: true },
-            other => Self { how: format!("ended: {other}"), well: false },
-        }
+    /// All of it was trained.
+    pub fn done() -> Self {
+        Self { how: "done".to_string(), well: true }
+    }
+
+    /// It ended before, for this reason.
+    pub fn early(reason: &str) -> Self {
+        Self { how: format!("ended: {reason}"), well: false }
     }
 
     fn of_summary(summary: &Summary) -> Self {
         let how = match summary.status {
-            Status::Done => return Self { how: "done".to_string(), well: true },
-            Status::Diverged => "ended: training diverged".to_string(),
+            Status::Done => return Self::done(),
+            Status::Diverged => return Self::early("training diverged"),
             Status::Interrupted => {
                 format!("interrupted by {}", summary.interrupted_by.as_deref().unwrap_or("a signal"))
             }
@@ -36,20 +39,23 @@ impl Ended {
     }
 
     /// The end that the files of a run tell of: its summary, if it is about the end, and its last `events`.
-    pub fn of_files(summary: Option<&Summary>, events: &[EventRecord]) -> Self {
+    pub fn of_files<'a>(
+        summary: Option<&Summary>,
+        events: impl DoubleEndedIterator<Item = &'a EventRecord>,
+    ) -> Self {
         let unfinished = || Self { how: "not finished; shown as its files have it".to_string(), well: false };
-        summary.map(Self::of_summary).or_else(|| last_words(events)).unwrap_or_else(unfinished)
+        summary.map(Self::of_summary).or_else(|| last_decision(events)).unwrap_or_else(unfinished)
     }
 }
 
 /// How a run without a summary ended by its own decision, unless it was taken up again since.
-fn last_words(events: &[EventRecord]) -> Option<Ended> {
-    let since = events.iter().rev().take_while(|event| event.kind != "worker_joined");
-    let finish = since.into_iter().find(|event| event.kind == "finish")?;
+fn last_decision<'a>(events: impl DoubleEndedIterator<Item = &'a EventRecord>) -> Option<Ended> {
+    let mut since = events.rev().take_while(|event| event.kind != "worker_joined");
+    let finish = since.find(|event| event.kind == "finish")?;
     // Versions before wrote it as the control plane says it.
-    let how = [END, "finish: "].iter().find_map(|prefix| finish.reason.strip_prefix(prefix));
+    let how = [FINISH_PREFIX, "finish: "].iter().find_map(|prefix| finish.reason.strip_prefix(prefix));
     let how = how.unwrap_or(&finish.reason);
-    Some(Ended { how: format!("ended: {how}"), well: false })
+    Some(Ended::early(how))
 }
 
 #[cfg(test)]
@@ -65,12 +71,12 @@ mod tests {
             worker: None,
             reason: reason.to_string(),
         };
-        for last in [&format!("{END}no worker is left"), "finish: no worker is left"] {
+        for last in [&format!("{FINISH_PREFIX}no worker is left"), "finish: no worker is left"] {
             let events = [event("finish", last), event("process_ended", "local-1 ended")];
-            assert_eq!(Ended::of_files(None, &events).how, "ended: no worker is left");
+            assert_eq!(Ended::of_files(None, events.iter()).how, "ended: no worker is left");
         }
         let mut events = vec![event("finish", "finish: no worker is left")];
         events.push(event("worker_joined", "worker 3 joined"));
-        assert!(Ended::of_files(None, &events).how.starts_with("not finished"));
+        assert!(Ended::of_files(None, events.iter()).how.starts_with("not finished"));
     }
 }
