@@ -5,8 +5,9 @@ use std::fmt::Write;
 use lockstep_records::EpochRecord;
 
 use super::sections::{counted, percent, sentence};
-use super::svg::{Chart, Line, Place, smooth};
+use super::svg::{Curves, Line};
 use super::{Predicted, Story, escape};
+use crate::charts::{Point, smooth};
 
 /// Loss and accuracy over the steps.
 pub fn curves(story: &Story) -> String {
@@ -25,7 +26,7 @@ pub fn curves(story: &Story) -> String {
         (
             "Loss",
             false,
-            points.iter().map(|point| (point.step() as f64, point.loss().into())).collect::<Vec<Place>>(),
+            points.iter().map(|point| (point.step() as f64, point.loss().into())).collect::<Vec<Point>>(),
             values(epochs, loss),
         ),
         (
@@ -78,7 +79,7 @@ pub fn curves(story: &Story) -> String {
             },
         ];
         let name = title.to_lowercase();
-        let chart = Chart {
+        let chart = Curves {
             title: format!("{title} over the steps"),
             description: description.clone(),
             shares,
@@ -100,7 +101,7 @@ pub fn curves(story: &Story) -> String {
     text
 }
 
-fn values(epochs: &[EpochRecord], of: impl Fn(&EpochRecord) -> Option<f64>) -> Vec<Place> {
+fn values(epochs: &[EpochRecord], of: impl Fn(&EpochRecord) -> Option<f64>) -> Vec<Point> {
     epochs.iter().filter_map(|epoch| Some((epoch.step as f64, of(epoch)?))).collect()
 }
 
