@@ -10,30 +10,3 @@ pub mod report;
 pub mod show;
 pub mod train;
 pub mod verify;
-
-use std::io::{ErrorKind, Write};
-
-use anyhow::{Context, Result};
-
-/// Prints on standard error what would be beside a result on standard output.
-pub(crate) fn say_aside(text: &str) -> Result<()> {
-    // A stream that is gone leaves nowhere to report it.
-    let _ = std::io::stderr().write_all(text.as_bytes());
-    Ok(())
-}
-
-/// Prints a result on standard output.
-pub(crate) fn say(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // Who closed the pipe wants no more.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A share of 0 to 1 in percent, as the summary of a run shows it.
-pub(crate) fn percent(share: f32) -> String {
-    format!("{:.1} %", share * 100.0)
-}

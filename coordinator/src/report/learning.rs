@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use lockstep_records::EpochRecord;
+use lockstep_records::{EpochRecord, percent};
 
-use super::sections::{counted, percent, sentence};
+use super::sections::{counted, sentence};
 use super::svg::{Curves, Line};
 use super::{Predicted, Story, escape};
 use crate::charts::{Point, smooth};
@@ -38,7 +38,7 @@ pub fn curves(story: &Story) -> String {
     ] {
         let said = |value: f64| match value {
             beyond if !beyond.is_finite() => "not finite".to_string(),
-            share if shares => percent(share),
+            share if shares => percent(share, 2),
             loss => format!("{loss:.4}"),
         };
         let smoothed = smooth(&training);

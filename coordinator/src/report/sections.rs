@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use lockstep_records::is_fallback;
+use lockstep_records::{is_fallback, percent};
 
 use super::again::{configuration, reproduction};
 use super::course::{events, times, workers};
@@ -75,11 +75,6 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A share, 0 to 1.
-pub fn percent(share: impl Into<f64>) -> String {
-    format!("{:.2} %", share.into() * 100.0)
-}
-
 fn duration(seconds: f64) -> String {
     match seconds {
         instant if instant < 10.0 => format!("{instant:.2} s"),
@@ -98,7 +93,7 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
 fn evaluated(accuracy: Option<f32>, loss: Option<f32>) -> (String, String) {
     let loss = loss.filter(|loss| loss.is_finite());
     let loss = loss.map_or("loss not finite".to_string(), |loss| format!("loss {loss:.4}"));
-    accuracy.map_or(("–".to_string(), "not evaluated".to_string()), |accuracy| (percent(accuracy), loss))
+    accuracy.map_or(("–".to_string(), "not evaluated".to_string()), |accuracy| (percent(accuracy, 2), loss))
 }
 
 fn figures(story: &Story) -> String {

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Deserializer};
 
-/// A share of 0 to 1 as `96.1 %`.
-pub fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
+/// A share of 0 to 1 with so many decimals: `96.1 %` with one.
+pub fn percent(share: impl Into<f64>, decimals: usize) -> String {
+    format!("{:.decimals$} %", share.into() * 100.0)
 }
 
 /// A number with a comma before every three digits.
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn numbers_are_shown_for_people() {
-        assert_eq!(percent(0.961), "96.1 %");
+        assert_eq!((percent(0.961, 1), percent(0.5_f32, 2)), ("96.1 %".to_string(), "50.00 %".to_string()));
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -224,7 +224,7 @@ impl Summary {
             ("test", self.test_loss, self.test_accuracy, ""),
         ] {
             if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
-                let accuracy = percent(accuracy.into());
+                let accuracy = percent(accuracy, 1);
                 text.push_str(&format!("{name}     loss {loss:.4}  accuracy {accuracy}{of}\n"));
             }
         }

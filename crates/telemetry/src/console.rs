@@ -87,7 +87,7 @@ impl ConsoleSink {
             self.epochs,
             record.step,
             loss.unwrap_or(f64::NAN),
-            percent(accuracy.unwrap_or(f64::NAN)),
+            percent(accuracy.unwrap_or(f64::NAN), 1),
             grouped(examples_per_second.unwrap_or(0.0).round() as u64),
             clock(seconds_left),
         )
@@ -164,7 +164,7 @@ fn epoch_line(record: &EpochRecord, epochs: u32, means: StepSums, steps: u64) ->
     let mut line = format!("epoch {:>width$}/{epochs}", record.epoch);
     if means.examples > 0 {
         let examples = means.examples as f64;
-        let accuracy = percent(means.correct / examples);
+        let accuracy = percent(means.correct / examples, 1);
         line.push_str(&format!("  loss {:.4}  acc {accuracy}", means.loss / examples));
         if means.steps < steps {
             line.push_str(&format!("  (of {} of its {steps} steps)", means.steps));
@@ -174,7 +174,7 @@ fn epoch_line(record: &EpochRecord, epochs: u32, means: StepSums, steps: u64) ->
         line.push_str(&format!("  val loss {loss:.4}"));
     }
     if let Some(accuracy) = record.val_accuracy {
-        line.push_str(&format!("  val acc {}", percent(accuracy.into())));
+        line.push_str(&format!("  val acc {}", percent(accuracy, 1)));
     }
     if means.examples > 0 {
         line.push_str(&format!("  {} ex/s", grouped(means.examples_per_second().round() as u64)));

@@ -20,8 +20,8 @@ use self::findings::{Findings, Log, Verdict};
 use self::kept::Kept;
 use self::replay::Replay;
 use crate::cli::{EXIT_DONE, EXIT_FAILED};
-use crate::commands::say;
 use crate::commands::train;
+use crate::output::print;
 use crate::run_directory::RunDirectory;
 use crate::run_directory::stored_run::PastRun;
 use crate::start::initial_weights::Initial;
@@ -74,7 +74,7 @@ pub fn verify(request: &Request, terminal: &Terminal) -> Result<u8> {
     let begin = Begin::find(directory, run_id, from, initial.weights)?;
     let mut records = Digests::open(Arc::new(Disk), &path, &header)?;
     if let Some(difference) = begin.difference(records.of(begin.step)?.map(Digest)) {
-        say(&difference)?;
+        print(&difference)?;
         return Ok(EXIT_FAILED);
     }
     let mut replay = Replay::new(&settings, dataset, &begin.weights, request.threads)?;
@@ -85,14 +85,14 @@ pub fn verify(request: &Request, terminal: &Terminal) -> Result<u8> {
             continue;
         }
         if let Err(difference) = findings.take(step, actual, records.of(step)?.map(Digest)) {
-            say(&format!("{difference}\n"))?;
+            print(&format!("{difference}\n"))?;
             return Ok(EXIT_FAILED);
         }
     }
     let Verdict { mut lines, sound } = findings.conclude(&log);
     lines.extend(begin.taken_for_granted());
     lines.push(String::new());
-    say(&lines.join("\n"))?;
+    print(&lines.join("\n"))?;
     Ok(if sound { EXIT_DONE } else { EXIT_FAILED })
 }
 
