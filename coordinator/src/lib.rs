@@ -14,6 +14,7 @@ pub mod finish;
 pub mod journal;
 pub mod local_workers;
 mod observe;
+mod output;
 mod own_command;
 mod report;
 pub mod run;

@@ -2,6 +2,7 @@
 //!
 //! After every tick of virtual time the workers compute, in no time, whatever has come in.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use lockstep_checkpoint::{Disk, Files};
 use lockstep_control::Outcome;
 use lockstep_model::Digest;
-use lockstep_telemetry::{EventRecord, Sink, StepRecord};
+use lockstep_records::{EventRecord, StepRecord};
+use lockstep_telemetry::Sink;
 use lockstep_worker::Desks;
 use tempfile::TempDir;
 use turmoil::Sim;
@@ -34,7 +36,7 @@ struct Said {
     /// The steps that were committed, by all coordinators.
     steps: Vec<u64>,
     members: u32,
-    events: Vec<(&'static str, String)>,
+    events: Vec<(Cow<'static, str>, String)>,
     ends: Vec<End>,
     workers: Vec<(String, Result<String, String>)>,
 }
@@ -47,7 +49,7 @@ impl Sink for Notes {
     }
 
     fn event(&mut self, record: &EventRecord) {
-        self.0.lock().unwrap().events.push((record.kind, record.reason.clone()));
+        self.0.lock().unwrap().events.push((record.kind.clone(), record.reason.clone()));
     }
 }
 

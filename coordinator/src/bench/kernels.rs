@@ -4,12 +4,11 @@
 //! prediction are those of a training. Owns what is measured and how it is shown; computes nothing itself.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use lockstep_dataset::{Examples, digits_train};
 use lockstep_kernels::peak::multiply_adds;
 use lockstep_model::{
@@ -21,6 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::threads::together;
 use crate::exit::EXIT_DONE;
+use crate::output::print;
 
 /// Multiply-adds of one example, forward and backward, if every term of every layer is computed.
 const DENSE_MULTIPLY_ADDS: u64 = 2_173_440;
@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let results = Bench::new(cpu, cores).measure(arguments.seconds)?;
     let text = if arguments.json { results.to_json(&layers) } else { results.to_text(&layers) };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    print(&text)?;
     Ok(EXIT_DONE)
 }
 

@@ -26,6 +26,7 @@ use super::Interrupted;
 use super::threads::together;
 use crate::batches::{Batches, LeafData};
 use crate::exit::EXIT_DONE;
+use crate::output::print;
 use crate::own_command::own_command;
 use crate::run::{Signals, exit_code};
 use crate::runtime;
@@ -116,7 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         })
         .collect();
     let text = if arguments.json { to_json(arguments, &lines)? } else { to_text(arguments, &lines) };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    print(&text)?;
     Ok(EXIT_DONE)
 }
 

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use lockstep_records::{Status, Summary};
 
 use super::cast::{Actor, Cast, Ended, Player};
 use super::plan::{Fault, Plan};
-use super::records;
 use super::report::{Injected, Run};
 use super::watch::Watch;
 use figures::Figures;
@@ -235,12 +235,12 @@ impl<'a> Director<'a> {
                 self.plan.limit.as_secs_f64()
             )),
             End::Own(ended) if !ended.status.success() => Some(ended.to_string()),
-            End::Own(_) => match records::summary(&self.directory.join("summary.json")) {
+            End::Own(_) => match Summary::read(&self.directory.join("summary.json")) {
                 Ok(summary) => {
                     self.run.steps = Some(summary.steps);
-                    let done = summary.status == "done";
+                    let done = summary.status == Status::Done;
                     self.run.digest = done.then_some(summary.weights_digest);
-                    (!done).then(|| format!("its status is '{}' instead of 'done'", summary.status))
+                    (!done).then(|| format!("its status is '{}' instead of 'done'", summary.status.name()))
                 }
                 Err(error) => Some(format!("it has no summary: {error}")),
             },

@@ -3,13 +3,14 @@
 //! Runs the undisturbed training first, then the disturbed ones, and gives the verdict. What a fault is stands in
 //! `plan`, how it is done in `director`; nothing here touches a process.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use lockstep_records::Summary;
 
 use crate::exit::{EXIT_DONE, EXIT_FAILED};
+use crate::output::print;
 use crate::run::{Signals, exit_code};
 use crate::run_directory::RunDirectory;
 use crate::runtime;
@@ -73,7 +74,7 @@ pub fn run(arguments: Arguments) -> Result<u8> {
     let json = report.to_json()?;
     lockstep_checkpoint::write_atomically(&folder.join("report.json"), json.as_bytes())?;
     let text = if arguments.json { json } else { report.to_text() };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    print(&text)?;
     Ok(if report.same_bits { EXIT_DONE } else { EXIT_FAILED })
 }
 
@@ -157,7 +158,7 @@ async fn undisturbed(plan: &Plan, folder: &Path) -> Result<String> {
     if !ended.status.success() {
         bail!("the undisturbed run failed: {ended}; its whole output is {}", actor.log().display());
     }
-    let summary = records::summary(&directory.join("summary.json"))
+    let summary = Summary::read(&directory.join("summary.json"))
         .with_context(|| format!("no summary of the undisturbed run in {}", directory.display()))?;
     Ok(summary.weights_digest)
 }

@@ -1,32 +1,20 @@
-//! Reads what a run leaves behind: its metrics, its events and its summary.
+//! Reads what a run leaves behind: its steps, its events with their places, the end of a file.
 //!
-//! The figures of recovery come from these records, not from a clock of this process, as far as they can. Writes
-//! nothing, and takes any line that it does not understand for none.
+//! The figures of recovery come from these records, not from a clock of this process, as far as they can.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use serde::Deserialize;
+use lockstep_records::{EventRecord, Record, RecordReader};
 
 /// Steps on each side of a step that say what is normal there.
 const NEIGHBOURS: usize = 50;
 
-/// The end of a run.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Summary {
-    /// How it ended: `done`, `diverged` or `interrupted`.
-    pub status: String,
-    /// SHA-256 of the final weights.
-    pub weights_digest: String,
-    /// Steps completed.
-    pub steps: u64,
-}
-
-/// A step on record.
+/// A step on record: so little of it that a long run's steps fit into memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepLine {
+pub struct Step {
     /// From 1.
     pub step: u64,
     /// How long it took.
@@ -35,17 +23,11 @@ pub struct StepLine {
 
 /// An event on record.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EventLine {
+pub struct PlacedEvent {
     /// Where its line begins in the file.
     pub offset_bytes: u64,
-    /// Since the run began.
-    pub seconds: f64,
-    /// Steps committed by then.
-    pub step: u64,
     /// What happened.
-    pub kind: String,
-    /// To whom.
-    pub worker: Option<String>,
+    pub event: EventRecord,
 }
 
 /// What a fault cost the slowest step that it fell into.
@@ -59,23 +41,19 @@ pub struct Cost {
     pub normal_seconds: f64,
 }
 
-/// Reads a summary.
-///
-/// # Errors
-///
-/// If there is none, or no whole one.
-pub fn summary(path: &Path) -> io::Result<Summary> {
-    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
-}
-
 /// The steps in `metrics.jsonl`, in the order of the file.
 ///
 /// # Errors
 ///
 /// If the file cannot be read.
-pub fn steps(path: &Path) -> io::Result<Vec<StepLine>> {
+pub fn steps(path: &Path) -> io::Result<Vec<Step>> {
+    let mut reader = RecordReader::open(path, None)?;
     let mut steps = Vec::new();
-    each_line(BufReader::new(File::open(path)?), |_, line| steps.extend(step(line)))?;
+    while let Some((_, record)) = reader.read()? {
+        if let Record::Step(record) = record {
+            steps.push(Step { step: record.step, seconds: record.seconds });
+        }
+    }
     Ok(steps)
 }
 
@@ -84,20 +62,14 @@ pub fn steps(path: &Path) -> io::Result<Vec<StepLine>> {
 /// # Errors
 ///
 /// If the file cannot be read.
-pub fn events(path: &Path) -> io::Result<Vec<EventLine>> {
-    #[derive(Deserialize)]
-    struct Line {
-        seconds: f64,
-        step: u64,
-        kind: String,
-        worker: Option<String>,
-    }
+pub fn events(path: &Path) -> io::Result<Vec<PlacedEvent>> {
+    let mut reader = RecordReader::open(path, None)?;
     let mut events = Vec::new();
-    each_line(BufReader::new(File::open(path)?), |offset_bytes, line| {
-        if let Ok(Line { seconds, step, kind, worker }) = serde_json::from_slice(line) {
-            events.push(EventLine { offset_bytes, seconds, step, kind, worker });
+    while let Some((offset_bytes, record)) = reader.read()? {
+        if let Record::Event(event) = record {
+            events.push(PlacedEvent { offset_bytes, event });
         }
-    })?;
+    }
     Ok(events)
 }
 
@@ -119,7 +91,7 @@ pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
 /// neighbour, is on record.
 ///
 /// `steps` are in order, as in the file.
-pub fn cost(steps: &[StepLine], these: RangeInclusive<u64>) -> Option<Cost> {
+pub fn cost(steps: &[Step], these: RangeInclusive<u64>) -> Option<Cost> {
     let begin = steps.partition_point(|line| line.step < *these.start());
     let end = steps.partition_point(|line| line.step <= *these.end());
     let slowest = steps[begin..end].iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
@@ -131,78 +103,41 @@ pub fn cost(steps: &[StepLine], these: RangeInclusive<u64>) -> Option<Cost> {
     Some(Cost { step: slowest.step, seconds: slowest.seconds, normal_seconds })
 }
 
-fn step(line: &[u8]) -> Option<StepLine> {
-    #[derive(Deserialize)]
-    struct Line<'a> {
-        kind: &'a str,
-        step: u64,
-        seconds: f64,
-    }
-    let line: Line<'_> = serde_json::from_slice(line).ok()?;
-    (line.kind == "step").then_some(StepLine { step: line.step, seconds: line.seconds })
-}
-
-/// Calls `take` with each whole line and the place where it begins.
-fn each_line(mut reader: impl BufRead, mut take: impl FnMut(u64, &[u8])) -> io::Result<()> {
-    let mut line = Vec::new();
-    let mut offset_bytes = 0;
-    loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line)? as u64;
-        if line.pop() != Some(b'\n') {
-            return Ok(());
-        }
-        take(offset_bytes, &line);
-        offset_bytes += length;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use lockstep_records::{Header, StepRecord, examples};
+
     use super::*;
 
-    fn line(step: u64, seconds: f64) -> StepLine {
-        StepLine { step, seconds }
+    fn line(step: u64, seconds: f64) -> Step {
+        Step { step, seconds }
     }
 
     #[test]
-    fn steps_are_read_and_the_rest_is_not() {
+    fn steps_and_events_are_read_and_events_know_their_place() {
+        let json = |record: &dyn Fn() -> serde_json::Result<String>| record().unwrap() + "\n";
+        let header = json(&|| serde_json::to_string(&Header::new("00")));
+        let step = |step, seconds| {
+            json(&|| serde_json::to_string(&StepRecord { step, seconds, ..examples::step() }))
+        };
+        let epoch = json(&|| serde_json::to_string(&examples::epoch()));
+        let event = json(&|| serde_json::to_string(&examples::event()));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let text = concat!(
-            "{\"kind\":\"header\",\"schema_version\":1,\"run_id\":\"00\"}\n",
-            "{\"kind\":\"step\",\"step\":1,\"epoch\":1,\"seconds\":0.25}\n",
-            "{\"kind\":\"epoch\",\"epoch\":1,\"step\":1}\n",
-            "{\"kind\":\"step\",\"step\":2,\"seconds\":0.5}\n",
-            "{\"kind\":\"step\",\"step\":3,\"seco",
-        );
-        std::fs::write(&path, text).unwrap();
+        let torn = &step(3, 1.0)[..30];
+        std::fs::write(&path, [&header, &step(1, 0.25), &epoch, &step(2, 0.5), torn].concat()).unwrap();
         assert_eq!(steps(&path).unwrap(), [line(1, 0.25), line(2, 0.5)]);
-        assert_eq!(tail(&path, 5).unwrap(), b"\"seco");
-    }
-
-    #[test]
-    fn events_know_their_place() {
-        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(tail(&path, 5).unwrap(), &torn.as_bytes()[25..]);
         let path = folder.path().join("events.jsonl");
-        let header = "{\"kind\":\"header\",\"schema_version\":1,\"run_id\":\"00\"}\n";
-        let event =
-            "{\"seconds\":1.5,\"step\":12,\"kind\":\"worker_dropped\",\"worker\":\"w2\",\"reason\":\"x\"}\n";
-        std::fs::write(&path, format!("{header}{event}{event}")).unwrap();
-        let expected = |offset: usize| EventLine {
-            offset_bytes: offset as u64,
-            seconds: 1.5,
-            step: 12,
-            kind: "worker_dropped".to_string(),
-            worker: Some("w2".to_string()),
-        };
+        std::fs::write(&path, [&*header, &event, &event].concat()).unwrap();
+        let expected = |offset: usize| PlacedEvent { offset_bytes: offset as u64, event: examples::event() };
         assert_eq!(events(&path).unwrap(), [expected(header.len()), expected(header.len() + event.len())]);
     }
 
     #[test]
     fn the_cost_of_a_step_is_held_against_the_median_around_it() {
         // Two slow steps far away and one near: none of them is the median.
-        let mut steps: Vec<StepLine> = (1..=200).map(|step| line(step, 0.01)).collect();
+        let mut steps: Vec<Step> = (1..=200).map(|step| line(step, 0.01)).collect();
         for slow in [3, 100, 104, 190] {
             steps[slow - 1].seconds = 0.03;
         }

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::commands::say;
 use crate::comparison::report::Report;
 use crate::comparison::run::Run;
 use crate::comparison::{curves, plot, table};
 use crate::exit::{EXIT_DONE, EXIT_FAILED};
+use crate::output::print;
 use crate::run_directory::user_file;
 
 /// Which runs, and how to show them.
@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         user_file::write(path, plot::svg(&report).as_bytes(), "--svg")?;
     }
     if arguments.json {
-        say(&report.to_json().context("the comparison as JSON")?)?;
+        print(&report.to_json().context("the comparison as JSON")?)?;
     } else {
         let names: Vec<String> = report.runs.iter().map(|run| run.name.clone()).collect();
         let curves = curves::text(&names, &runs);

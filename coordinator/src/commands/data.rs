@@ -9,7 +9,7 @@ use lockstep_dataset::{Choice, Progress, Source, contact_sheet};
 use lockstep_model::Digest;
 use lockstep_telemetry::Terminal;
 
-use crate::commands::say;
+use crate::output::print;
 use crate::run_directory::user_file;
 
 /// Work on the training data.
@@ -109,7 +109,7 @@ fn verify(folder: &Path) -> Result<()> {
         };
         text.push_str(&format!("{}  {}  {verdict}\n", Digest(report.sha256), report.path.display()));
     }
-    say(&text)
+    print(&text)
 }
 
 /// A progress bar for each file of a download; where standard error is no terminal, a line.

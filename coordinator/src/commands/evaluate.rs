@@ -10,14 +10,16 @@ use anyhow::{Context, Result, bail};
 use lockstep_control::TaskKind;
 use lockstep_dataset::{Choice, Dataset, Examples, Source};
 use lockstep_model::{CLASSES, Cpu, Digest, IMAGE_SIDE, Network, Workspace};
-use lockstep_telemetry::{Terminal, confusion_table};
+use lockstep_records::{confusion_table, percent};
+use lockstep_telemetry::Terminal;
 use ndarray::ArrayView2;
 use serde::Serialize;
 
 use super::model_source::{Model, ModelOfRun};
-use super::{dataset, percent, say};
+use super::dataset;
 use crate::commands::data::DownloadDisplay;
 use crate::exit::EXIT_DONE;
+use crate::output::print;
 use crate::run_directory::RunDirectory;
 use crate::run_directory::model_file::one_line;
 use crate::run_directory::user_file;
@@ -122,7 +124,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         confusion_matrix: confusion.chunks_exact(CLASSES).map(<[u32]>::to_vec).collect(),
     };
     if arguments.json {
-        say(&format!("{}\n", serde_json::to_string(&findings).context("the findings as JSON")?))?;
+        print(&format!("{}\n", serde_json::to_string(&findings).context("the findings as JSON")?))?;
     } else {
         user_file::voice(predictions_to)(&findings.to_text(&model))?;
     }
@@ -210,9 +212,9 @@ impl Findings {
             one_line(model.describe()),
             self.test_examples,
             self.dataset,
-            percent(self.test_accuracy)
+            percent(self.test_accuracy, 1)
         );
-        let share = |share: Option<f32>| share.map_or_else(|| "-".to_owned(), percent);
+        let share = |share: Option<f32>| share.map_or_else(|| "-".to_owned(), |share| percent(share, 1));
         for Class { class, precision, recall, examples } in &self.classes {
             let (precision, recall) = (share(*precision), share(*recall));
             // Writing to a String cannot fail.

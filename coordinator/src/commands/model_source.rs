@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail};
 use lockstep_model::{Digest, NUMERICS_VERSION, digest};
-use lockstep_telemetry::{Status, Summary};
+use lockstep_records::{Status, Summary};
 use serde::Serialize;
 
 use crate::run_directory::RunDirectory;

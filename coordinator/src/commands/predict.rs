@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use lockstep_drawing::{PIXELS, Picture, digit};
 use lockstep_model::{CLASSES, Cpu, IMAGE_SIDE, Network, Prediction, Workspace};
+use lockstep_records::percent;
 use lockstep_telemetry::Terminal;
 use ndarray::ArrayView2;
 use serde::Serialize;
 
 use super::model_source::Model;
-use super::{percent, say};
 use crate::exit::EXIT_DONE;
+use crate::output::print;
 use crate::run_directory::model_file::one_line;
 use crate::run_directory::path_error::reason;
 
@@ -102,9 +103,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
             weights_digest: model.digest.to_string(),
             predictions: predictions.into_iter().map(answered).collect(),
         };
-        say(&format!("{}\n", serde_json::to_string(&answer).context("the predictions as JSON")?))?;
+        print(&format!("{}\n", serde_json::to_string(&answer).context("the predictions as JSON")?))?;
     } else {
-        say(&predictions.iter().map(|(path, prediction)| text(path, prediction)).collect::<String>())?;
+        print(&predictions.iter().map(|(path, prediction)| text(path, prediction)).collect::<String>())?;
     }
     Ok(EXIT_DONE)
 }
@@ -133,11 +134,11 @@ fn read(path: &Path) -> Result<[u8; PIXELS]> {
 
 /// The class and how sure of it the network is, then all ten.
 fn text(path: &Path, prediction: &Prediction) -> String {
-    let sure = percent(prediction.probabilities[prediction.class]);
+    let sure = percent(prediction.probabilities[prediction.class], 1);
     let mut text = format!("{}: {} ({sure})\n ", one_line(path.display()), prediction.class);
     for (class, probability) in prediction.probabilities.iter().enumerate() {
         // Writing to a String cannot fail.
-        let _ = write!(text, " {class}: {}", percent(*probability));
+        let _ = write!(text, " {class}: {}", percent(*probability, 1));
     }
     text.push('\n');
     text

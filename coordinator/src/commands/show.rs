@@ -15,11 +15,12 @@ use lockstep_checkpoint::{Disk, History, LogHeader};
 use lockstep_dataset::{Dataset, validation_examples};
 use lockstep_model::into_le_bytes;
 use lockstep_proto::RunId;
-use lockstep_telemetry::{EvaluationKind, EvaluationRecord, Sink, Summary, Terminal};
+use lockstep_records::{EvaluationKind, EvaluationRecord, Summary};
+use lockstep_telemetry::{Sink, Terminal};
 
 use crate::batches;
 use crate::commands::{settings_of, train};
-use crate::dashboard::{Cursor, Dashboard, Digits, Ended, Facts, RunFiles, restore};
+use crate::dashboard::{Dashboard, Digits, Facts, RunFiles};
 use crate::exit::{EXIT_DONE, sentence};
 use crate::run::Signals;
 use crate::run_directory::newest_weights::Latest;
@@ -64,28 +65,29 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     settings.offline = true;
     settings.data_dir = data_dir.clone().or(settings.data_dir);
     let dashboard = Dashboard::start(*dashboard, dashboard_host.clone(), Router::new())?;
-    let mut shared = dashboard.shared();
-    restore(&mut shared, directory, RunId(run.stored.run_id))
+    let mut history = dashboard.history();
+    history
+        .restore(&[directory.metrics(), directory.events()], &RunId(run.stored.run_id).to_string())
         .with_context(|| format!("cannot read the records in {}", run_dir.display()))?;
-    let steps = shared.newest_step();
+    let steps = history.newest_step();
     if let Some(workers) = workers_file::read(directory, RunId(run.stored.run_id), steps) {
-        shared.workers(&workers);
+        history.workers(&workers);
     }
     let initial = Initial::find(&settings).map(|initial| initial.weights);
     let Latest { summary, weights } = Latest::read(directory, &run.stored.run_id, steps)?;
     match (weights, &initial) {
-        (Ok(stored), _) => shared.weights(stored.step.unwrap_or(steps), &into_le_bytes(stored.values)),
+        (Ok(stored), _) => history.weights(stored.step.unwrap_or(steps), &into_le_bytes(stored.values)),
         // A run that has just begun.
         (Err(_), Ok(initial)) if steps == 0 && summary.is_none() => {
-            shared.weights(0, &into_le_bytes(initial.clone()));
+            history.weights(0, &into_le_bytes(initial.clone()));
         }
         (Err(flaw), _) => tracing::warn!("the page cannot look into the network: {flaw}"),
     }
     if let Some(test) = summary.as_ref().and_then(test_of) {
-        shared.evaluation(&test);
+        history.evaluation(&test);
     }
     match gaps(&run, summary.as_ref()) {
-        Ok(gaps) => shared.log_says(&gaps),
+        Ok(gaps) => history.log_says(&gaps),
         Err(error) => tracing::warn!("the page cannot show which steps have no record: {}", sentence(&error)),
     }
     let mut facts = facts(&run, &settings);
@@ -107,7 +109,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
         tracing::warn!("the page cannot show how the filters began: {}", sentence(error));
     }
     dashboard.prepare(facts, RunFiles::found(directory), digits, initial.ok());
-    dashboard.stay(Ended::of_files(summary.as_ref(), &shared.view(&mut Cursor::default()).events));
+    dashboard.stay(history.end_of_files(summary.as_ref()));
 
     let runtime = runtime::on_this_thread()?;
     runtime.block_on(async {

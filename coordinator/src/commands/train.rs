@@ -24,7 +24,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::batches::Batches;
 use crate::dashboard::metrics_routes::{self, MetricsState};
-use crate::dashboard::{Dashboard, DashboardError, Digits, Facts, RunFiles, restore};
+use crate::dashboard::{Dashboard, DashboardError, Digits, Facts, RunFiles};
 use crate::exit::EXIT_DONE;
 use crate::finish::Remains;
 use crate::finish::report::{self, Report};
@@ -140,8 +140,14 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let standing = place.standing(settings, &identity, &tasks, initial.weights)?;
     let (mut recorder, files) = recorders(settings, terminal, &place, &standing, &tasks, start)?;
     let dashboard = page.map(|page| {
-        let facts = facts(settings, &identity, &place).with_data(&batches, &tasks);
-        let facts = Facts { dataset_fallback: fallback.is_some(), ..facts };
+        let facts = Facts {
+            steps: tasks.steps,
+            steps_per_epoch: tasks.steps_per_epoch,
+            train_examples: batches.train_examples(),
+            test_examples: batches.test_examples(),
+            dataset_fallback: fallback.is_some(),
+            ..facts(settings, &identity, &place)
+        };
         let local = if settings.external { 0 } else { settings.workers.get() };
         let files = RunFiles::of(directory, local);
         page.dashboard.prepare(facts, files, digits, first_weights);
@@ -231,13 +237,14 @@ impl Page {
         facts: RunFacts,
         recorder: &mut Recorder,
     ) -> Dashboard {
-        let mut shared = self.dashboard.shared();
+        let history = self.dashboard.history();
+        let records = [place.directory.metrics(), place.directory.events()];
         if settings.resume.is_some()
-            && let Err(error) = restore(&mut shared, &place.directory, place.run_id)
+            && let Err(error) = history.restore(&records, &place.run_id.to_string())
         {
             tracing::warn!("the dashboard has no records of the steps before: {error}");
         }
-        recorder.add(shared);
+        recorder.add(history);
         self.prometheus.describe(&facts);
         recorder.add(self.prometheus);
         recorder.add(self.readiness);

@@ -4,10 +4,10 @@
 
 use std::fmt::Write;
 
+use lockstep_records::{Point, percent};
 use serde::Serialize;
 
 use super::run::Run;
-use crate::dashboard::Point;
 
 /// From low to high.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -40,7 +40,7 @@ pub fn text(names: &[String], runs: &[Run]) -> String {
     let accuracies = of(|run| run.epochs.iter().map(|epoch| epoch.val_accuracy).collect());
     [
         lines("validation loss", names, &losses, |loss| format!("{loss:.4}")),
-        lines("validation accuracy", names, &accuracies, |share| format!("{:.1} %", share * 100.0)),
+        lines("validation accuracy", names, &accuracies, |share| percent(share, 1)),
     ]
     .concat()
 }

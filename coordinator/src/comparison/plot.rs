@@ -2,10 +2,8 @@
 //!
 //! Draws what `report` has, with a colour and a dash for each run that no other of sixteen has.
 
-use std::fmt::Write;
-
 use super::report::{Column, Report};
-use crate::charts::{COLOURS, dot, escaped, label, line, tick};
+use crate::charts::{Axis, COLOURS, Chart, PLAIN, Point, dot, escaped, finite, label, line, means, picture};
 
 /// Of one chart, with the room for its labels; there are two beside each other, and two below.
 const WIDTH: f64 = 480.0;
@@ -25,72 +23,51 @@ const MOST_DOTS: usize = 12;
 
 const LEGEND_LINE: f64 = 18.0;
 
-struct Chart {
+/// One of the four.
+struct Panel {
     title: &'static str,
     /// Of each run: steps and values.
-    curves: Vec<Vec<(f64, f64)>>,
+    curves: Vec<Vec<Point>>,
 }
 
 /// An SVG document.
 pub fn svg(report: &Report<'_>) -> String {
-    let height = 2.0 * HEIGHT + LEGEND_LINE * report.runs.len() as f64 + 10.0;
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {height}\" width=\"{0}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        2.0 * WIDTH
-    );
-    for (number, chart) in charts(report).iter().enumerate() {
-        chart.draw((WIDTH * (number % 2) as f64, HEIGHT * (number / 2) as f64), &mut text);
+    let mut text = String::new();
+    for (number, panel) in panels(report).iter().enumerate() {
+        panel.draw((WIDTH * (number % 2) as f64, HEIGHT * (number / 2) as f64), &mut text);
     }
     for (run, column) in report.runs.iter().enumerate() {
         let y = 2.0 * HEIGHT + LEGEND_LINE * run as f64 + 4.0;
         line(&mut text, (MARGINS.0, y), (MARGINS.0 + 60.0, y), &style(run));
         let words = format!("{}  {}  ({})", column.name, column.run_dir, column.status);
-        label(&mut text, (MARGINS.0 + 70.0, y + 4.0), "start", &escaped(&words));
+        label(&mut text, (MARGINS.0 + 70.0, y + 4.0), "text-anchor=\"start\"", &escaped(&words));
     }
-    text.push_str("</svg>\n");
-    text
+    picture(2.0 * WIDTH, 2.0 * HEIGHT + LEGEND_LINE * report.runs.len() as f64 + 10.0, &text)
 }
 
-fn charts(report: &Report<'_>) -> [Chart; 4] {
-    let chart = |title, curve: fn(&Column<'_>) -> Vec<(f64, f64)>| Chart {
+fn panels(report: &Report<'_>) -> [Panel; 4] {
+    let panel = |title, curve: fn(&Column<'_>) -> Vec<Point>| Panel {
         title,
         curves: report.runs.iter().map(curve).collect(),
     };
     [
-        chart("Training loss", |run| {
-            thinned(run.step_curve.iter().map(|point| (point.step as f64, point.loss.into())).collect())
+        panel("Training loss", |run| {
+            let points = run.step_curve.iter().map(|point| (point.step as f64, point.loss.into()));
+            means(points.collect(), MOST_POINTS)
         }),
-        chart("Validation loss", |run| {
+        panel("Validation loss", |run| {
             let epochs = run.epoch_curve.iter();
-            known(epochs.filter_map(|epoch| Some((epoch.step as f64, epoch.val_loss?.into()))).collect())
+            finite(epochs.filter_map(|epoch| Some((epoch.step as f64, epoch.val_loss?.into()))).collect())
         }),
-        chart("Training accuracy", |run| {
-            thinned(run.step_curve.iter().map(|point| (point.step as f64, point.accuracy.into())).collect())
+        panel("Training accuracy", |run| {
+            let points = run.step_curve.iter().map(|point| (point.step as f64, point.accuracy.into()));
+            means(points.collect(), MOST_POINTS)
         }),
-        chart("Validation accuracy", |run| {
+        panel("Validation accuracy", |run| {
             let epochs = run.epoch_curve.iter();
-            known(epochs.filter_map(|epoch| Some((epoch.step as f64, epoch.val_accuracy?.into()))).collect())
+            finite(epochs.filter_map(|epoch| Some((epoch.step as f64, epoch.val_accuracy?.into()))).collect())
         }),
     ]
-}
-
-fn known(mut curve: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    curve.retain(|(_, value)| value.is_finite());
-    curve
-}
-
-/// Means of neighbours, each at the last step of them.
-fn thinned(curve: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    let curve = known(curve);
-    let count = curve.len().min(MOST_POINTS);
-    // Of lengths as equal as can be: a last part of a few points would stick out.
-    let parts = (0..count).map(|part| &curve[part * curve.len() / count..(part + 1) * curve.len() / count]);
-    let mean = |part: &[(f64, f64)]| {
-        let sum: f64 = part.iter().map(|(_, value)| value).sum();
-        Some((part.last()?.0, sum / part.len() as f64))
-    };
-    parts.filter_map(mean).collect()
 }
 
 fn style(run: usize) -> String {
@@ -98,75 +75,35 @@ fn style(run: usize) -> String {
     format!("stroke=\"{colour}\" stroke-width=\"1.6\" stroke-dasharray=\"{dash}\" fill=\"none\"")
 }
 
-impl Chart {
+impl Panel {
     /// Draws it with its upper left corner at `corner`.
     fn draw(&self, (left, top): (f64, f64), text: &mut String) {
-        let (from_x, to_x) = (left + MARGINS.0, left + WIDTH - MARGINS.2);
-        let (from_y, to_y) = (top + HEIGHT - MARGINS.3, top + MARGINS.1);
-        let middle = (from_x + to_x) / 2.0;
-        let title = format!("<tspan font-weight=\"bold\">{}</tspan>", self.title);
-        label(text, (middle, to_y - 18.0), "middle", &title);
-        label(text, (middle, from_y + 38.0), "middle", "steps");
-        line(text, (from_x, from_y), (to_x, from_y), "stroke=\"black\"");
+        let across = (left + MARGINS.0, left + WIDTH - MARGINS.2);
+        let upwards = (top + HEIGHT - MARGINS.3, top + MARGINS.1);
         let points = || self.curves.iter().flatten();
         let values = || points().map(|point| point.1);
-        let (Some(least), Some(greatest)) = (values().reduce(f64::min), values().reduce(f64::max)) else {
-            label(text, (middle, (from_y + to_y) / 2.0), "middle", "no records");
-            return;
+        let ends = values().reduce(f64::min).zip(values().reduce(f64::max));
+        let (least, greatest) = ends.unwrap_or((0.0, 1.0));
+        let last_step = points().map(|point| point.0).fold(1.0, f64::max);
+        let chart = Chart {
+            x: Axis::between_ticks(0.0, last_step, across),
+            y: Axis::between_ticks(least, greatest, upwards),
+            theme: &PLAIN,
         };
-        let steps = Axis::of(0.0, points().map(|point| point.0).fold(1.0, f64::max), from_x, to_x);
-        let values = Axis::of(least, greatest, from_y, to_y);
-        for value in values.ticks() {
-            let y = values.place(value);
-            line(text, (from_x, y), (to_x, y), "stroke=\"#dddddd\"");
-            label(text, (from_x - 6.0, y + 4.0), "end", &values.show(value));
+        chart.titles(text, self.title, "steps");
+        if ends.is_none() {
+            line(text, (across.0, upwards.0), (across.1, upwards.0), PLAIN.base);
+            let middle = ((across.0 + across.1) / 2.0, (upwards.0 + upwards.1) / 2.0);
+            return label(text, middle, PLAIN.x_label, "no records");
         }
-        for step in steps.ticks() {
-            label(text, (steps.place(step), from_y + 18.0), "middle", &steps.show(step));
-        }
+        chart.grid(text, |value| chart.y.show(value));
+        chart.x_labels(text, chart.x.ticks().map(|step| (step, chart.x.show(step))));
         for (run, curve) in self.curves.iter().enumerate() {
-            let places = curve.iter().map(|(step, value)| (steps.place(*step), values.place(*value)));
-            let mut points = String::new();
-            places.clone().for_each(|(x, y)| points.push_str(&format!("{x:.1},{y:.1} ")));
-            let _ = writeln!(text, "<polyline points=\"{}\" {}/>", points.trim_end(), style(run));
+            chart.curve(text, curve, &style(run));
             if curve.len() <= MOST_DOTS {
-                places.for_each(|place| dot(text, place, COLOURS[run % COLOURS.len()]));
+                curve.iter().for_each(|point| dot(text, chart.place(*point), COLOURS[run % COLOURS.len()]));
             }
         }
-    }
-}
-
-/// Where values are: its ends are ticks.
-struct Axis {
-    tick: f64,
-    /// The first and the last tick, counted from 0.
-    ends: (f64, f64),
-    from: f64,
-    to: f64,
-}
-
-impl Axis {
-    fn of(least: f64, greatest: f64, from: f64, to: f64) -> Self {
-        let range = greatest - least;
-        // Values that are all the same have an axis, too.
-        let tick = tick(if range > 0.0 { range } else { greatest.abs().max(1.0) });
-        let first = (least / tick).floor();
-        Self { tick, ends: (first, (greatest / tick).ceil().max(first + 1.0)), from, to }
-    }
-
-    fn ticks(&self) -> impl Iterator<Item = f64> {
-        let count = (self.ends.1 - self.ends.0) as u32;
-        (0..=count).map(|number| (self.ends.0 + f64::from(number)) * self.tick)
-    }
-
-    fn place(&self, value: f64) -> f64 {
-        let (first, last) = self.ends;
-        self.from + (value / self.tick - first) / (last - first) * (self.to - self.from)
-    }
-
-    fn show(&self, value: f64) -> String {
-        let decimals = (-self.tick.log10().floor()).max(0.0) as usize;
-        format!("{value:.decimals$}")
     }
 }
 
@@ -183,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_greater_value_is_higher_and_a_later_step_further_right() {
-        let chart = Chart { title: "Loss", curves: vec![vec![(1.0, 2.0), (10.0, 0.5)], vec![(5.0, 1.0)]] };
+        let panel = Panel { title: "Loss", curves: vec![vec![(1.0, 2.0), (10.0, 0.5)], vec![(5.0, 1.0)]] };
         let mut text = String::new();
-        chart.draw((0.0, 0.0), &mut text);
+        panel.draw((0.0, 0.0), &mut text);
         let dots: Vec<(f64, f64)> = text
             .lines()
             .filter(|line| line.starts_with("<circle"))
@@ -210,17 +147,8 @@ mod tests {
         for curve in [vec![], vec![(1.0, 0.0)], vec![(1.0, 3.0), (2.0, 3.0)], vec![(1.0, -1e30), (2.0, 1e30)]]
         {
             let mut text = String::new();
-            Chart { title: "Loss", curves: vec![curve] }.draw((0.0, 0.0), &mut text);
+            Panel { title: "Loss", curves: vec![curve] }.draw((0.0, 0.0), &mut text);
             assert!(!text.contains("NaN") && !text.contains("inf\""), "{text}");
         }
-        assert_eq!(known(vec![(1.0, f64::NAN), (2.0, 1.0)]), [(2.0, 1.0)]);
-    }
-
-    #[test]
-    fn many_points_become_means() {
-        let curve: Vec<_> = (1..=1000).map(|step| (f64::from(step), f64::from(step % 2))).collect();
-        let thin = thinned(curve);
-        assert!(thin.len() == MOST_POINTS && thin.last().unwrap().0 == 1000.0, "{thin:?}");
-        assert!(thin.iter().all(|(_, value)| (0.4..=0.6).contains(value)), "{thin:?}");
     }
 }

@@ -4,7 +4,7 @@
 
 use lockstep_model::Digest;
 use lockstep_proto::RunId;
-use lockstep_telemetry::{EpochRecord, FaultCounts, Status};
+use lockstep_records::{EpochRecord, FaultCounts};
 use serde::Serialize;
 
 use super::curves::CurvePoint;
@@ -164,12 +164,7 @@ impl<'a> Column<'a> {
             name,
             run_dir: &run.directory,
             run_id: RunId(run.stored.run_id).to_string(),
-            status: match summary.map(|summary| summary.status) {
-                Some(Status::Done) => "done",
-                Some(Status::Diverged) => "diverged",
-                Some(Status::Interrupted) => "interrupted",
-                None => "unfinished",
-            },
+            status: summary.map_or("unfinished", |summary| summary.status.name()),
             dataset: &run.stored.identity.dataset,
             epochs: summary.map_or(last_epoch.map_or(0, |epoch| epoch.epoch), |summary| summary.epochs),
             steps: summary.map_or(run.last_logged(), |summary| summary.steps),

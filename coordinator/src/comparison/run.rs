@@ -8,12 +8,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use lockstep_checkpoint::{Disk, History, Kind, LogHeader};
 use lockstep_proto::RunId;
-use lockstep_telemetry::{EpochRecord, Summary};
+use lockstep_records::{EpochRecord, RunHistory, Summary, configuration_pairs};
 
 use super::curves::CurvePoint;
 use super::differences::Fields;
 use super::parting::Logged;
-use crate::dashboard::{Cursor, Facts, Shared, restore};
 use crate::run_directory::identity::StoredIdentity;
 use crate::run_directory::newest_weights::summary;
 use crate::run_directory::stored_run::StoredRun;
@@ -57,10 +56,10 @@ impl Run {
         })?;
         let summary =
             summary(&directory, &stored.run_id)?.filter(|summary| summary.steps >= history.last_step());
-        let mut shared = Shared::default();
-        restore(&mut shared, &directory, RunId(stored.run_id))
+        let mut records = RunHistory::default();
+        records
+            .restore(&[directory.metrics(), directory.events()], &RunId(stored.run_id).to_string())
             .with_context(|| format!("cannot read the records in {}", path.display()))?;
-        let view = shared.view(&mut Cursor::default());
         Ok(Self {
             directory: path.display().to_string(),
             fields: fields(&configuration, &stored, summary.as_ref()),
@@ -68,11 +67,8 @@ impl Run {
             history,
             logged,
             summary,
-            epochs: view.epochs.unwrap_or_default(),
-            curve: view
-                .curve
-                .map(|points| points.points.iter().map(CurvePoint::of).collect())
-                .unwrap_or_default(),
+            epochs: records.epochs().to_vec(),
+            curve: records.full_points().iter().map(CurvePoint::of).collect(),
         })
     }
 
@@ -92,7 +88,7 @@ impl Run {
 fn fields(configuration: &str, stored: &StoredIdentity, summary: Option<&Summary>) -> Fields {
     let mut fields: Fields =
         stored.identity.fields().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
-    for (key, value) in Facts::default().with_configuration(configuration).configuration {
+    for (key, value) in configuration_pairs(configuration) {
         if key != "id" && !fields.iter().any(|(known, _)| *known == key) {
             fields.push((key, value.trim_matches('"').to_string()));
         }

@@ -4,8 +4,9 @@
 
 use std::fmt::Write;
 
+use lockstep_records::percent;
+
 use super::report::{Column, Report};
-use crate::commands::percent;
 
 const WIDTH: usize = 80;
 
@@ -81,9 +82,9 @@ fn rows(report: &Report<'_>) -> Vec<(String, Vec<String>)> {
     add("examples/s", &|column| column.examples_per_second.map(|rate| format!("{rate:.0}")));
     add("train seconds", &|column| column.train_seconds.map(|seconds| format!("{seconds:.2}")));
     add("validation loss", &|column| loss(column.val_loss));
-    add("validation accuracy", &|column| column.val_accuracy.map(percent));
+    add("validation accuracy", &|column| column.val_accuracy.map(|share| percent(share, 1)));
     add("test loss", &|column| loss(column.test_loss));
-    add("test accuracy", &|column| column.test_accuracy.map(percent));
+    add("test accuracy", &|column| column.test_accuracy.map(|share| percent(share, 1)));
     add("workers lost", &|column| column.faults.map(|faults| faults.workers_dropped.to_string()));
     add("workers restarted", &|column| column.faults.map(|faults| faults.worker_restarts.to_string()));
     add("times resumed", &|column| Some(column.terms.saturating_sub(1).to_string()));

@@ -1,9 +1,7 @@
 //! What does not change in a run, as the page shows it.
 
-use lockstep_control::TaskOrder;
+use lockstep_records::{configuration_pairs, is_fallback};
 use serde::Serialize;
-
-use crate::batches::Batches;
 
 /// What does not change in a run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -39,39 +37,10 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Takes in how the data are cut.
-    pub fn with_data(self, batches: &Batches, tasks: &TaskOrder) -> Self {
-        Self {
-            steps: tasks.steps,
-            steps_per_epoch: tasks.steps_per_epoch,
-            train_examples: batches.train_examples(),
-            test_examples: batches.test_examples(),
-            ..self
-        }
-    }
-
     /// Takes in the text of a `config.toml`.
     pub fn with_configuration(self, text: &str) -> Self {
-        let pairs =
-            text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
-        let configuration: Vec<_> = pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let dataset_fallback = configuration.iter().any(|(key, _)| key == "dataset-fallback");
+        let configuration = configuration_pairs(text);
+        let dataset_fallback = is_fallback(&configuration);
         Self { configuration, dataset_fallback, version: env!("CARGO_PKG_VERSION"), ..self }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_configuration_is_keys_and_values() {
-        let text = "# Settings.\nworkers = 4\nlisten = \"127.0.0.1:0\"\n\n[run]\nid = \"ab\"\n";
-        let facts = Facts::default().with_configuration(text);
-        let expected = [("workers", "4"), ("listen", "\"127.0.0.1:0\""), ("id", "\"ab\"")];
-        let expected = expected.map(|(key, value)| (key.to_string(), value.to_string()));
-        assert_eq!((facts.configuration, facts.dataset_fallback), (expected.to_vec(), false));
-        let text = "[run]\nid = \"ab\"\ndataset-fallback = \"no mirror\"\n";
-        assert!(Facts::default().with_configuration(text).dataset_fallback);
     }
 }

@@ -115,7 +115,7 @@ struct Filters {
 
 /// `GET /api/filters`.
 pub async fn filters(State(site): State<Arc<Site>>) -> Response {
-    let (Some((step, weights)), Some(start)) = (site.shared.newest_weights(), site.first_weights()) else {
+    let (Some((step, weights)), Some(start)) = (site.history.newest_weights(), site.first_weights()) else {
         return no_weights();
     };
     let mut now = vec![0.0; TENSORS[0].len()];
@@ -143,7 +143,7 @@ async fn look(site: &Site, image: [u8; IMAGE_PIXELS]) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many look at once; try again\n").into_response();
     };
     let _turn = site.turns.one.lock().await;
-    let Some((step, weights)) = site.shared.newest_weights() else { return no_weights() };
+    let Some((step, weights)) = site.history.newest_weights() else { return no_weights() };
     let mut values = vec![0.0; PARAMETERS];
     copy_from_le_bytes(&weights, &mut values);
     let answer = answer(step, &image, &Cpu::detect().run(Forward { weights: &values, image: &image }));

@@ -67,7 +67,8 @@ async fn version() -> impl IntoResponse {
 mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
-    use lockstep_telemetry::{EventRecord, PrometheusSink, Sink, StepRecord};
+    use lockstep_records::{EventRecord, examples};
+    use lockstep_telemetry::{PrometheusSink, Sink};
     use tower::ServiceExt;
 
     use super::*;
@@ -81,28 +82,6 @@ mod tests {
     fn state() -> (PrometheusSink, MetricsState) {
         let (sink, exposition) = PrometheusSink::new();
         (sink, MetricsState { exposition, readiness: Readiness::default() })
-    }
-
-    fn step() -> StepRecord {
-        StepRecord {
-            step: 1,
-            epoch: 1,
-            loss: 2.25,
-            accuracy: 0.125,
-            examples: 64,
-            seconds: 0.004,
-            examples_per_second: 16_000.0,
-            send_seconds: 0.0005,
-            compute_seconds_median: 0.001,
-            compute_seconds_max: 0.0015,
-            wait_seconds: 0.002,
-            reduce_seconds: 0.00025,
-            update_seconds: 0.00001,
-            bytes_sent: 531_104,
-            bytes_received: 132_776,
-            workers: 4,
-            decisions: Vec::new(),
-        }
     }
 
     fn ask(state: &MetricsState, method: &str, path: &str, accept: Option<&str>) -> Answer {
@@ -125,7 +104,7 @@ mod tests {
     #[test]
     fn metrics_come_in_the_format_that_is_asked_for() {
         let (mut sink, state) = state();
-        sink.step(&step());
+        sink.step(&examples::step());
         let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         let prometheus =
             "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
@@ -154,12 +133,12 @@ mod tests {
             (answer.status, answer.text)
         };
         assert_eq!(ready(), (StatusCode::SERVICE_UNAVAILABLE, "before the first step\n".to_string()));
-        readiness.step(&step());
+        readiness.step(&examples::step());
         assert_eq!(ready(), (StatusCode::OK, "training\n".to_string()));
         readiness.event(&EventRecord {
             seconds: 1.0,
             step: 1,
-            kind: "waiting",
+            kind: "waiting".into(),
             worker: None,
             reason: "the last one left".to_string(),
         });

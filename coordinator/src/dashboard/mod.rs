@@ -1,21 +1,17 @@
 //! The dashboard: a page that shows the run live, and the inside of the network, served by the coordinator itself.
 //!
 //! It runs on its own thread with its own runtime, so that no page can delay the loop; the loop only puts small records
-//! into a bounded `history`. It computes with copies of the weights, only while somebody looks, and changes nothing.
+//! into a bounded history. It computes with copies of the weights, only while somebody looks, and changes nothing.
 
 mod connections;
-mod curve;
 mod digits;
-mod ended;
 mod facts;
 mod files;
 mod history;
 mod hosts;
 mod inside;
 pub mod metrics_routes;
-mod notices;
 mod patience;
-mod records;
 mod site;
 mod stream;
 
@@ -29,13 +25,12 @@ use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use tokio::sync::watch;
 
-pub use curve::Point;
 pub use digits::Digits;
-pub use ended::Ended;
 pub use facts::Facts;
 pub use files::RunFiles;
-pub use history::{Cursor, EventView, Shared, View};
-pub use records::{Recorded, each_record, restore};
+pub use history::SharedHistory;
+
+use lockstep_records::Ended;
 
 use hosts::Hosts;
 
@@ -97,7 +92,7 @@ impl Dashboard {
         let bound = listener.local_addr().map_err(refused)?;
         let (phase, phases) = watch::channel(Phase::Serves);
         let hosts = Hosts::new(bound.ip().to_canonical().is_loopback(), vouched);
-        let site = Arc::new(site::Site::new(Shared::default(), phases.clone(), hosts));
+        let site = Arc::new(site::Site::new(SharedHistory::default(), phases.clone(), hosts));
         let beyond = site::beyond(Arc::clone(&site), others.clone());
         let routes = site::router(Arc::clone(&site), others);
         let (ready, started) = std::sync::mpsc::sync_channel(1);
@@ -129,8 +124,8 @@ impl Dashboard {
     }
 
     /// The sink of the run's recorder, and what the page knows.
-    pub fn shared(&self) -> Shared {
-        self.site.shared.clone()
+    pub fn history(&self) -> SharedHistory {
+        self.site.history.clone()
     }
 
     /// Takes what there is once the data are loaded and the directory is made; without `digits` the page has none, and
@@ -138,17 +133,17 @@ impl Dashboard {
     pub fn prepare(&self, facts: Facts, files: RunFiles, digits: Option<Digits>, first: Option<Box<[f32]>>) {
         let facts = Facts { files: files.names(), ..facts };
         self.site.prepare(files, digits, first.map(Into::into));
-        self.site.shared.set_facts(facts);
+        self.site.history.set_facts(facts);
     }
 
     /// The run is over, and the server stays until [`Self::leave`].
     pub fn stay(&self, ended: Ended) {
-        self.site.shared.stay(ended);
+        self.site.history.stay(ended);
     }
 
     /// Tells the pages that the run is over, and ends the server: within a moment, whoever reads or does not.
     pub fn end(self, ended: Ended) {
-        self.site.shared.end(ended);
+        self.site.history.end(ended);
         self.leave();
     }
 

@@ -15,7 +15,7 @@ use super::Phase;
 use super::connections::MAX_CONNECTIONS;
 use super::digits::{Digits, Predictions};
 use super::files::{self, RunFiles};
-use super::history::Shared;
+use super::history::SharedHistory;
 use super::hosts::Hosts;
 use super::inside::{self, Turns};
 use super::stream::{self, MAX_PAGES};
@@ -34,7 +34,7 @@ const CONTENT_SECURITY_POLICY: &str =
 /// What the routes share.
 pub struct Site {
     /// The run, as the loop tells it.
-    pub shared: Shared,
+    pub history: SharedHistory,
     /// Whether the server goes on.
     pub phase: watch::Receiver<Phase>,
     /// Places for pages.
@@ -57,9 +57,9 @@ struct Prepared {
 
 impl Site {
     /// A site without a run yet.
-    pub fn new(shared: Shared, phase: watch::Receiver<Phase>, hosts: Hosts) -> Self {
+    pub fn new(history: SharedHistory, phase: watch::Receiver<Phase>, hosts: Hosts) -> Self {
         let places = Arc::new(Semaphore::new(MAX_PAGES));
-        Self { shared, phase, places, turns: Turns::default(), hosts, prepared: Mutex::default() }
+        Self { history, phase, places, turns: Turns::default(), hosts, prepared: Mutex::default() }
     }
 
     /// Takes what there is once the data are loaded and the directory is made.
@@ -80,8 +80,8 @@ impl Site {
 
     /// What the newest weights make of test digits, not older than it has to be.
     pub fn predictions(&self) -> Option<Arc<Predictions>> {
-        let weights = self.shared.newest_weights()?;
-        let urgent = self.shared.is_over();
+        let weights = self.history.newest_weights()?;
+        let urgent = self.history.is_over();
         self.with_prepared(|prepared| prepared.digits.as_mut()?.predict(Instant::now(), weights, urgent))
     }
 

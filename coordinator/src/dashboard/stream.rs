@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use lockstep_records::serialize_shared;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
@@ -20,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Phase;
 use super::digits::Predictions;
-use super::history::{Cursor, View, shared};
+use super::history::{Cursor, View};
 use super::site::Site;
 
 /// Pages at once: more than a team has, and a bound on the messages that wait.
@@ -37,7 +38,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 struct Message {
     #[serde(flatten)]
     view: View,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shared")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_shared")]
     predictions: Option<Arc<Predictions>>,
 }
 
@@ -79,7 +80,7 @@ async fn tell(site: Arc<Site>, sender: mpsc::Sender<Bytes>, _place: OwnedSemapho
         // The message is made when there is room for it, and not before: it is never old.
         let Ok(room) = sender.reserve().await else { return };
         let first = predictions_of.is_none();
-        let view = site.shared.view(&mut cursor);
+        let view = site.history.view(&mut cursor);
         let predictions = site.predictions().filter(|new| predictions_of != Some(new.revision));
         if let Some(predictions) = &predictions {
             predictions_of = Some(predictions.revision);

@@ -12,10 +12,11 @@ use std::time::Duration;
 use anyhow::Result;
 use lockstep_control::Outcome;
 use lockstep_dataset::Examples;
+use lockstep_records::Ended;
 use lockstep_telemetry::{Sink, Terminal};
 use tokio::sync::mpsc;
 
-use crate::dashboard::{Dashboard, Ended};
+use crate::dashboard::Dashboard;
 use crate::exit::EXIT_FAILED;
 use crate::local_workers::LocalWorkers;
 use crate::report as html_report;
@@ -96,9 +97,12 @@ impl Remains<'_> {
             }
         }
         if let Some(dashboard) = dashboard {
-            let ended = Ended::of(report.outcome);
+            let ended = match report.outcome {
+                Outcome::Done => Ended::done(),
+                other => Ended::early(&other.to_string()),
+            };
             if let Some(workers) = &results.workers {
-                dashboard.shared().workers(workers);
+                dashboard.history().workers(workers);
             }
             if report.settings.stay && !matches!(report.outcome, Outcome::Interrupted { .. }) {
                 dashboard.stay(ended.clone());

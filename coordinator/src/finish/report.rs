@@ -1,17 +1,17 @@
 //! What a run found out, as its results are written and said at the end.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use lockstep_checkpoint::write_atomically_on;
 use lockstep_control::Outcome;
 use lockstep_proto::RunId;
-use lockstep_telemetry::{SchemaVersion, Status, Summary};
+use lockstep_records::{SchemaVersion, Status, Summary};
 
 use crate::exit::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
 use crate::failpoints::CrashingDisk;
 use crate::finish::Piece;
+use crate::output;
 use crate::run::exit_code;
 use crate::run::totals::Results;
 use crate::run_directory::RunDirectory;
@@ -61,13 +61,7 @@ pub fn shown(settings: &Settings, summary: &Summary) -> String {
 ///
 /// If standard output cannot be written, unless whoever read it wants no more.
 pub fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // Who closed the pipe wants no more.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write the summary to standard output")
-        }
-        _ => Ok(()),
-    }
+    output::write(text.as_bytes()).context("cannot write the summary to standard output")
 }
 
 impl Report<'_> {

@@ -17,7 +17,8 @@ use lockstep_checkpoint::Progress;
 use lockstep_checkpoint::backlog::{Backlog, Entry, Limits, Pushed};
 use lockstep_control::Task;
 use lockstep_model::PARAMETERS;
-use lockstep_telemetry::{Record, Recorder};
+use lockstep_records::Record;
+use lockstep_telemetry::Recorder;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lockstep_telemetry::{
+use lockstep_records::{
     EpochRecord, EvaluationRecord, EventRecord, NormsRecord, PictureRecord, Record, StepRecord, WorkersRecord,
 };
 

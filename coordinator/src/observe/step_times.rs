@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_telemetry::StepRecord;
+use lockstep_records::StepRecord;
 
 use crate::trainer::Means;
 

@@ -14,7 +14,7 @@ use lockstep_dataset::{Examples, prediction_sheet};
 use lockstep_model::{
     Cpu, IMAGE_SIDE, Network, PARAMETERS, TENSORS, TensorSpec, Workspace, copy_from_le_bytes,
 };
-use lockstep_telemetry::{NormsRecord, PictureRecord, TensorNorms};
+use lockstep_records::{NormsRecord, PictureRecord, TensorNorms};
 use ndarray::ArrayView2;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use lockstep_control::{AssignmentId, Task, TaskKind, WorkerId};
 use lockstep_proto::Hello;
+use lockstep_records::{WorkerRecord, WorkerState, WorkersRecord};
 use lockstep_reduction::Node;
-use lockstep_telemetry::{WorkerRecord, WorkerState, WorkersRecord};
 
 /// The time between two records.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);

@@ -52,7 +52,7 @@ pub fn reproduction(story: &Story) -> String {
 fn command(story: &Story) -> Vec<String> {
     let mut parts = vec!["coordinator".to_string()];
     // What comes behind are not settings but what the run is.
-    let settings = || story.facts.configuration.iter().take_while(|(key, _)| key != "id");
+    let settings = || story.configuration.iter().take_while(|(key, _)| key != "id");
     for key in REPRODUCED {
         if let Some((_, value)) = settings().find(|(known, _)| known == key) {
             parts.push(format!("--{key} {}", quoted(&plain(value))));
@@ -91,7 +91,7 @@ pub fn configuration(story: &Story) -> String {
     let mut text = String::from(
         "<details><summary>config.toml, as the run wrote it</summary>\n<table class=\"pairs\"><tbody>\n",
     );
-    for (key, value) in &story.facts.configuration {
+    for (key, value) in &story.configuration {
         let _ = writeln!(text, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escape(key), escape(value));
     }
     text.push_str("</tbody></table></details>\n");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use lockstep_telemetry::{WorkerRecord, WorkerState, WorkersRecord};
+use lockstep_records::{WorkerRecord, WorkerState, WorkersRecord};
 
 use super::sections::{counted, grouped, sentence};
 use super::{Story, escape};
@@ -154,17 +154,18 @@ fn done(record: &WorkersRecord) -> String {
 
 /// The last events in words.
 pub fn events(story: &Story) -> String {
-    let events = &story.records.view.events;
+    let history = &story.records.history;
+    let events = history.events();
     if events.is_empty() {
         return sentence("There are none: events.jsonl is empty, or the run had --no-metrics.");
     }
-    let shown = &events[events.len().saturating_sub(SHOWN_EVENTS)..];
+    let shown = events.range(events.len().saturating_sub(SHOWN_EVENTS)..);
     let mut text = String::new();
-    if (shown.len() as u64) < story.records.events {
+    if (shown.len() as u64) < history.event_count() {
         text.push_str(&sentence(&format!(
             "The last {} of {}; events.jsonl has all.",
             shown.len(),
-            grouped(story.records.events)
+            grouped(history.event_count())
         )));
     }
     text.push_str("<ol class=\"events\">\n");

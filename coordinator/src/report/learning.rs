@@ -2,22 +2,23 @@
 
 use std::fmt::Write;
 
-use lockstep_telemetry::EpochRecord;
+use lockstep_records::{EpochRecord, percent};
 
-use super::sections::{counted, percent, sentence};
-use super::svg::{Chart, Line, Place, smooth};
+use super::sections::{counted, sentence};
+use super::svg::{Curves, Line};
 use super::{Predicted, Story, escape};
+use crate::charts::{Point, smooth};
 
 /// Loss and accuracy over the steps.
 pub fn curves(story: &Story) -> String {
-    let points = &story.records.curve;
+    let points = story.records.history.curve();
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return sentence(
             "There are no curves: metrics.jsonl has no steps, because none was trained or the run had --no-metrics.",
         );
     };
-    let epochs = story.records.view.epochs.as_deref().unwrap_or_default();
-    let width = points.get(1).map_or(1, |second| second.0 - first.0);
+    let epochs = story.records.history.epochs();
+    let width = points.get(1).map_or(1, |second| second.step() - first.step());
     let mut text = String::from("<div class=\"charts\">\n");
     let loss = |of: &EpochRecord| of.val_loss.map(f64::from);
     let accuracy = |of: &EpochRecord| of.val_accuracy.map(f64::from);
@@ -25,19 +26,19 @@ pub fn curves(story: &Story) -> String {
         (
             "Loss",
             false,
-            points.iter().map(|point| (point.0 as f64, point.1.into())).collect::<Vec<Place>>(),
+            points.iter().map(|point| (point.step() as f64, point.loss().into())).collect::<Vec<Point>>(),
             values(epochs, loss),
         ),
         (
             "Accuracy",
             true,
-            points.iter().map(|point| (point.0 as f64, point.4.into())).collect(),
+            points.iter().map(|point| (point.step() as f64, point.accuracy().into())).collect(),
             values(epochs, accuracy),
         ),
     ] {
         let said = |value: f64| match value {
             beyond if !beyond.is_finite() => "not finite".to_string(),
-            share if shares => percent(share),
+            share if shares => percent(share, 2),
             loss => format!("{loss:.4}"),
         };
         let smoothed = smooth(&training);
@@ -45,9 +46,9 @@ pub fn curves(story: &Story) -> String {
         let mut description = format!(
             "Training, smoothed: {} at step {}, {} at step {}.",
             said(smoothed[0].1),
-            first.0,
+            first.step(),
             said(smooth_end.1),
-            last.0
+            last.step()
         );
         if let [(from, before), .., (to, after)] = validation[..] {
             let _ = write!(
@@ -78,7 +79,7 @@ pub fn curves(story: &Story) -> String {
             },
         ];
         let name = title.to_lowercase();
-        let chart = Chart {
+        let chart = Curves {
             title: format!("{title} over the steps"),
             description: description.clone(),
             shares,
@@ -100,7 +101,7 @@ pub fn curves(story: &Story) -> String {
     text
 }
 
-fn values(epochs: &[EpochRecord], of: impl Fn(&EpochRecord) -> Option<f64>) -> Vec<Place> {
+fn values(epochs: &[EpochRecord], of: impl Fn(&EpochRecord) -> Option<f64>) -> Vec<Point> {
     epochs.iter().filter_map(|epoch| Some((epoch.step as f64, of(epoch)?))).collect()
 }
 

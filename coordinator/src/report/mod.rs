@@ -20,10 +20,9 @@ use lockstep_control::Outcome;
 use lockstep_dataset::{Examples, contact_sheet};
 use lockstep_model::{Cpu, Network, Workspace, digest};
 use lockstep_proto::RunId;
-use lockstep_telemetry::{Summary, WorkersRecord};
+use lockstep_records::{Ended, Summary, WorkersRecord, configuration_pairs};
 
 use crate::charts::escaped as escape;
-use crate::dashboard::{Ended, Facts};
 use crate::exit::sentence;
 use crate::observe::weight_norms::{self, COLUMNS};
 use crate::run_directory::RunDirectory;
@@ -41,7 +40,8 @@ pub struct Story {
     /// The last part of its path: wherever it is called from.
     name: String,
     dataset: String,
-    facts: Facts,
+    /// Keys and values of its `config.toml`.
+    configuration: Vec<(String, String)>,
     records: Records,
     /// What each worker did, of the process that ended the run.
     workers: Option<WorkersRecord>,
@@ -79,19 +79,19 @@ pub fn read(run: &StoredRun) -> Result<Story> {
     let StoredRun { directory, stored, configuration } = run;
     let records = Records::read(directory, RunId(stored.run_id))
         .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
-    let steps = records.view.progress.step;
+    let steps = records.history.progress().step;
     let Latest { summary, weights } = Latest::read(directory, &stored.run_id, steps)?;
     let weights = weights.map(|Stored { step, values, .. }| {
         let digest = digest(&values).to_string();
         Weights { step: step.unwrap_or(steps), values, digest }
     });
     let weights = weights.map_err(|flaw| tracing::warn!("the report predicts no digits: {flaw}")).ok();
-    let ended = Ended::of_files(summary.as_ref(), &records.view.events);
+    let ended = Ended::of_files(summary.as_ref(), records.history.events().iter());
     let workers = workers_file::read(directory, RunId(stored.run_id), steps);
     Ok(Story {
         name: name(directory.path()),
         dataset: stored.identity.dataset.clone(),
-        facts: Facts::default().with_configuration(configuration),
+        configuration: configuration_pairs(configuration),
         records,
         workers,
         summary,

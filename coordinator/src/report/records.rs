@@ -1,4 +1,4 @@
-//! What the report takes from the records of a run: what the dashboard's history keeps, and sums over all of it.
+//! What the report takes from the records of a run: its history, and sums over all of it.
 //!
 //! Bounded, however long the run was.
 
@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use lockstep_proto::RunId;
+use lockstep_records::{Record, RunHistory, each_record};
 
-use crate::dashboard::{Cursor, Point, Recorded, Shared, View, each_record};
 use crate::run_directory::RunDirectory;
 
 /// Names of workers that are told apart; of a run that had more, the rest are counted only.
@@ -15,18 +15,14 @@ const MAX_MEMBERS: usize = 64;
 
 /// The records of a run.
 pub struct Records {
-    /// Epochs, the last events, and where the run is.
-    pub view: View,
-    /// Loss and accuracy up to the last step.
-    pub curve: Vec<Point>,
+    /// Epochs, curves, the last events, and where the run is.
+    pub history: RunHistory,
     /// Sums over all steps.
     pub totals: Totals,
     /// Who took part, by name.
     pub members: BTreeMap<String, Member>,
     /// Times that somebody joined for whose name there was no room.
     pub joined_besides: u64,
-    /// All events that there were.
-    pub events: u64,
 }
 
 /// Sums over all steps.
@@ -66,12 +62,12 @@ impl Records {
     ///
     /// If one that is there cannot be read.
     pub fn read(directory: &RunDirectory, run_id: RunId) -> io::Result<Self> {
-        let mut shared = Shared::default();
-        let (mut totals, mut members) = (Totals::default(), BTreeMap::new());
-        let (mut joined_besides, mut events) = (0, 0);
-        each_record(directory, run_id, |record| {
+        let mut history = RunHistory::default();
+        let (mut totals, mut members, mut joined_besides) = (Totals::default(), BTreeMap::new(), 0);
+        let files = [directory.metrics(), directory.events()];
+        each_record(&files, &run_id.to_string(), |record| {
             match &record {
-                Recorded::Step(step) => {
+                Record::Step(step) => {
                     totals.steps += 1;
                     totals.examples += u64::from(step.examples);
                     totals.seconds += step.seconds;
@@ -83,9 +79,7 @@ impl Records {
                     let (least, most) = totals.workers.unwrap_or((step.workers, step.workers));
                     totals.workers = Some((least.min(step.workers), most.max(step.workers)));
                 }
-                Recorded::Epoch(_) => {}
-                Recorded::Event(event) => {
-                    events += 1;
+                Record::Event(event) => {
                     let name = event.worker.clone().unwrap_or_default();
                     let room = members.len() < MAX_MEMBERS || members.contains_key(&name);
                     match &*event.kind {
@@ -105,10 +99,10 @@ impl Records {
                         _ => {}
                     }
                 }
+                _ => {}
             }
-            shared.take(record);
+            history.take(&record);
         })?;
-        let view = shared.view(&mut Cursor::default());
-        Ok(Self { view, curve: shared.curve(), totals, members, joined_besides, events })
+        Ok(Self { history, totals, members, joined_besides })
     }
 }

@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use lockstep_records::{is_fallback, percent};
+
 use super::again::{configuration, reproduction};
 use super::course::{events, times, workers};
 use super::learning::{confusion, curves, digits};
@@ -26,7 +28,7 @@ pub fn page(story: &Story, predicted: Result<Predicted, String>) -> String {
          <h1>Run {name}</h1>\n<p class=\"state {class}\"><span aria-hidden=\"true\">{glyph}</span> {how}</p>\n\
          <p class=\"sub\">trained on {dataset} by Lockstep</p>\n"
     );
-    if story.facts.dataset_fallback {
+    if is_fallback(&story.configuration) {
         text.push_str(
             "<p class=\"state ill\"><span aria-hidden=\"true\">▲</span> trained on generated digits, not on MNIST, which could \
              not be had</p>\n",
@@ -46,7 +48,7 @@ pub fn page(story: &Story, predicted: Result<Predicted, String>) -> String {
         text,
         "</main>\n<footer>Written by coordinator {}. This page needs no network; <code>coordinator show</code> shows \
          the run in a browser with more.</footer>\n</body>\n</html>\n",
-        story.facts.version
+        env!("CARGO_PKG_VERSION")
     );
     text
 }
@@ -73,11 +75,6 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A share, 0 to 1.
-pub fn percent(share: impl Into<f64>) -> String {
-    format!("{:.2} %", share.into() * 100.0)
-}
-
 fn duration(seconds: f64) -> String {
     match seconds {
         instant if instant < 10.0 => format!("{instant:.2} s"),
@@ -96,16 +93,16 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
 fn evaluated(accuracy: Option<f32>, loss: Option<f32>) -> (String, String) {
     let loss = loss.filter(|loss| loss.is_finite());
     let loss = loss.map_or("loss not finite".to_string(), |loss| format!("loss {loss:.4}"));
-    accuracy.map_or(("–".to_string(), "not evaluated".to_string()), |accuracy| (percent(accuracy), loss))
+    accuracy.map_or(("–".to_string(), "not evaluated".to_string()), |accuracy| (percent(accuracy, 2), loss))
 }
 
 fn figures(story: &Story) -> String {
     let Story { records, summary, .. } = story;
     let summary = summary.as_ref();
-    let last = records.view.epochs.as_ref().and_then(|epochs| epochs.last());
+    let last = records.history.epochs().last();
     let (steps, seconds) = match summary {
         Some(summary) => (summary.steps, summary.train_seconds),
-        None => (records.view.progress.step, records.totals.seconds),
+        None => (records.history.progress().step, records.totals.seconds),
     };
     let rate = match summary {
         Some(summary) => summary.examples_per_second,

@@ -111,8 +111,8 @@ fn all_steps_and_workers_are_counted_and_what_is_not_finite_is_drawn_as_nothing(
         Records::read(&directory, RunId(0x5750_7161_9d9c_0ada_f833_dffd_c4d9_0c5c_u128.to_be_bytes()))
             .unwrap();
     assert_eq!((records.totals.steps, records.totals.workers), (3001, Some((1, 3))));
-    assert_eq!((records.members.len(), records.joined_besides, records.events), (64, 36, 100));
-    assert_eq!(records.curve.last().unwrap().0, 3001, "the last step is in the curve");
+    assert_eq!((records.members.len(), records.joined_besides, records.history.event_count()), (64, 36, 100));
+    assert_eq!(records.history.curve().last().unwrap().step(), 3001, "the last step is in the curve");
     let page = read(&StoredRun::open(directory.path()).unwrap()).unwrap().page(Err(String::new()));
     assert!(page.contains("<title>training, step 3001: 50.00 %, smoothed 50.00 %</title>"));
     assert!(page.contains("<td>5.00 ms</td><td>50.0 %</td>"), "waiting");

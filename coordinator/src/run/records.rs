@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use lockstep_control::{Command, Event, Task, TaskKind, WorkerId};
-use lockstep_telemetry::{EpochRecord, EvaluationKind, EvaluationRecord, EventRecord};
+use lockstep_records::{EpochRecord, EvaluationKind, EvaluationRecord, EventRecord};
 
 use super::{Run, sentences};
 use crate::observe::weight_norms::Measured;
@@ -65,7 +65,13 @@ impl Run {
         let worker = worker.and_then(|worker| self.members.get(&worker)).map(|member| member.name.clone());
         let seconds = self.seconds(Instant::now());
         self.times.decided(&reason);
-        self.recorder.event(&EventRecord { seconds, step: self.results.steps, kind, worker, reason });
+        self.recorder.event(&EventRecord {
+            seconds,
+            step: self.results.steps,
+            kind: kind.into(),
+            worker,
+            reason,
+        });
     }
 
     pub(super) fn record_measured(&mut self, measured: Measured) -> Option<Event> {

@@ -79,7 +79,7 @@ pub fn of_command(command: &Command, name: impl Fn(WorkerId) -> String) -> Strin
 }
 
 /// What the last sentence of a run begins with.
-pub const END: &str = "the run ends: ";
+const END: &str = lockstep_records::FINISH_PREFIX;
 
 /// What is added where nothing was at hand to compare a result with.
 const UNCHECKED: &str = ", and could not be compared with what counts";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_checkpoint::{Manifest, Progress};
 use lockstep_control::RejectReason;
-use lockstep_telemetry::{FaultCounts, WorkersRecord};
+use lockstep_records::{FaultCounts, WorkersRecord};
 
 use crate::local_workers::Exit;
 use crate::trainer::{Confusion, Means};

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use lockstep_checkpoint::{Disk, list_checkpoints, load_checkpoint, read_model};
 use lockstep_model::digest;
 use lockstep_proto::RunId;
-use lockstep_telemetry::Summary;
+use lockstep_records::Summary;
 
 use crate::run_directory::RunDirectory;
 use crate::start::open_run::weights_of;

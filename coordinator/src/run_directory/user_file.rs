@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::write_atomically;
 
-use crate::commands::{say, say_aside};
+use crate::output::{self, print, print_aside};
 use crate::run_directory::RunDirectory;
 
 /// What stands for standard output in the place of a file.
@@ -28,7 +28,7 @@ pub struct TwoResults {
 /// How a command says what it has to say besides its result, which goes to `result` if that is named: on standard output,
 /// unless the result goes there.
 pub fn voice(result: Option<&Path>) -> fn(&str) -> Result<()> {
-    if result.is_some_and(is_standard_output) { say_aside } else { say }
+    if result.is_some_and(is_standard_output) { print_aside } else { print }
 }
 
 /// Refuses a result that `flag` sends to standard output where `json` does so with another one.
@@ -71,7 +71,8 @@ pub fn write(path: &Path, bytes: &[u8], flag: &str) -> Result<()> {
     let refused =
         || format!("cannot write {}; name a place that you may write to with {flag}", path.display());
     if is_standard_output(path) {
-        return say_bytes(bytes);
+        // Through the stream, not through its name: what stands in a file already stays there.
+        return output::write(bytes).context("cannot write to standard output");
     }
     // A link to nothing, or nothing: it is made.
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -91,18 +92,6 @@ pub fn write(path: &Path, bytes: &[u8], flag: &str) -> Result<()> {
         );
     }
     write_atomically(&real, bytes).with_context(refused)
-}
-
-/// Through the stream, not through its name: what stands in a file already stays there.
-fn say_bytes(bytes: &[u8]) -> Result<()> {
-    let mut stream = io::stdout();
-    match stream.write_all(bytes).and_then(|()| stream.flush()) {
-        // Who closed the pipe wants no more.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The run directory that has the file as one of its own.

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 
 use lockstep_checkpoint::write_atomically;
 use lockstep_proto::RunId;
-use lockstep_telemetry::{SchemaVersion, WorkersRecord};
+use lockstep_records::{SchemaVersion, WorkersRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::run_directory::RunDirectory;

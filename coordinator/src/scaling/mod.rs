@@ -4,7 +4,6 @@
 //! `plan`, a run in `trial`, what follows from them in `report`, and how that looks in `table` and `plot`.
 
 use std::fs;
-use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -14,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use lockstep_model::Cpu;
 
 use crate::exit::EXIT_DONE;
+use crate::output::print;
 use crate::run::Signals;
 use crate::run_directory::{RunDirectory, compact_utc};
 use crate::runtime;
@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         lockstep_checkpoint::write_atomically(&path, content.as_bytes())?;
     }
     let text = if arguments.json { json } else { markdown };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    print(&text)?;
     Ok(EXIT_DONE)
 }
 

@@ -1,12 +1,9 @@
 //! The report as a picture: examples/s and the coordinator's cost over the number of workers, as SVG.
-//!
-//! Written by hand: for two small charts a library of plots (kuva 0.6 has 77,000 lines) is more to trust and to compile
-//! than this file is to read.
 
 use std::fmt::Write;
 
 use super::report::{Report, Row};
-use crate::charts::{COLOURS, dot, label, line, tick};
+use crate::charts::{Axis, COLOURS, Chart, PLAIN, Point, dot, label, line, picture};
 
 /// Of one chart, with the room for its labels; both are beside each other.
 const WIDTH: f64 = 480.0;
@@ -14,9 +11,6 @@ const HEIGHT: f64 = 360.0;
 
 /// Room around the axes: left, top, right, bottom.
 const MARGINS: (f64, f64, f64, f64) = (70.0, 40.0, 20.0, 50.0);
-
-/// Labels of workers closer than this would touch.
-const MIN_LABEL_DISTANCE: f64 = 20.0;
 
 /// The distance of what belongs to the same number of workers.
 const BESIDE: f64 = 7.0;
@@ -26,15 +20,10 @@ const LEGEND_WIDTH: f64 = 165.0;
 
 /// An SVG document.
 pub fn svg(report: &Report) -> String {
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {HEIGHT}\" width=\"{0}\" height=\"{HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        2.0 * WIDTH
-    );
+    let mut text = String::new();
     speed(report).draw(0.0, &mut text);
     cost(report).draw(WIDTH, &mut text);
-    text.push_str("</svg>\n");
-    text
+    picture(2.0 * WIDTH, HEIGHT, &text)
 }
 
 /// A measured value over a number of workers.
@@ -50,17 +39,18 @@ struct Series {
     name: String,
     marks: Vec<Mark>,
     /// A straight line to compare with, from one number of workers and its value to another.
-    line: Option<[(f64, f64); 2]>,
+    line: Option<[Point; 2]>,
 }
 
-struct Chart {
+/// One of the two.
+struct Panel {
     title: String,
     value_label: &'static str,
     series: Vec<Series>,
 }
 
 /// Examples/s, and what perfect scaling would give.
-fn speed(report: &Report) -> Chart {
+fn speed(report: &Report) -> Panel {
     let series = |named: u32, rows: Vec<&Row>| {
         let ideal = rows.first().zip(rows.last()).map(|(first, last)| {
             let each = first.examples_per_second.median / f64::from(first.workers);
@@ -73,7 +63,7 @@ fn speed(report: &Report) -> Chart {
         Series { name: series_name(report, named), marks: rows.iter().map(mark).collect(), line: ideal }
     };
     let kind = if report.weak { "weak" } else { "strong" };
-    Chart {
+    Panel {
         title: format!("Speed, {kind} scaling (dashed: ideal)"),
         value_label: "examples/s",
         series: by_batch_size(report, series),
@@ -81,7 +71,7 @@ fn speed(report: &Report) -> Chart {
 }
 
 /// Processor time of a step of the coordinator, and the line through it.
-fn cost(report: &Report) -> Chart {
+fn cost(report: &Report) -> Panel {
     let series = |named: u32, rows: Vec<&Row>| {
         let fitted = report.coordinator_costs.iter().find(|cost| cost.named_batch_size == named);
         let line = fitted.and_then(|cost| cost.seconds).zip(rows.first().zip(rows.last()));
@@ -97,7 +87,7 @@ fn cost(report: &Report) -> Chart {
             }),
         }
     };
-    Chart {
+    Panel {
         title: "CPU time of the coordinator (dashed: least squares)".to_string(),
         value_label: "microseconds a step",
         series: by_batch_size(report, series),
@@ -117,122 +107,85 @@ fn by_batch_size<'a>(report: &'a Report, series: impl Fn(u32, Vec<&'a Row>) -> S
         .collect()
 }
 
-impl Chart {
+impl Panel {
     /// Draws it, its left edge at `left`.
     fn draw(&self, left: f64, text: &mut String) {
-        let axes = Axes::of(left, self.series.iter().flat_map(|series| &series.marks));
-        self.draw_frame(left, &axes, text);
+        let marks = || self.series.iter().flat_map(|series| &series.marks);
+        let most_workers = marks().map(|mark| mark.workers).fold(1.0, f64::max);
+        // There is something to draw even if nothing is above 0.
+        let most = marks().map(|mark| mark.max).fold(1.0, f64::max);
+        let (across, upwards) =
+            ((left + MARGINS.0, left + WIDTH - MARGINS.2), (HEIGHT - MARGINS.3, MARGINS.1));
+        let chart = Chart {
+            x: Axis::from_zero(1.05 * most_workers, across),
+            y: Axis::between_ticks(0.0, 1.15 * most, upwards),
+            theme: &PLAIN,
+        };
+        chart.titles(text, &self.title, "workers");
+        let (x, y) = (left + 16.0, (upwards.0 + upwards.1) / 2.0);
+        let _ = writeln!(text, "<g transform=\"translate({x:.1} {y:.1}) rotate(-90)\">");
+        label(text, (0.0, 0.0), PLAIN.x_label, self.value_label);
+        text.push_str("</g>\n");
+        chart.grid(text, |value| chart.y.show(value));
+        let mut workers: Vec<f64> = marks().map(|mark| mark.workers).collect();
+        workers.sort_by(f64::total_cmp);
+        chart.x_labels(text, workers.into_iter().map(|workers| (workers, workers.to_string())));
         // What is ideal may go beyond the greatest measured, and is cut off: the rest would be flat below it.
         let clip = format!("inside-{left}");
         let _ = writeln!(
             text,
             "<clipPath id=\"{clip}\"><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/></clipPath>\n\
              <g clip-path=\"url(#{clip})\">",
-            axes.left,
-            axes.top,
-            axes.right - axes.left,
-            axes.bottom - axes.top
+            across.0,
+            upwards.1,
+            across.1 - across.0,
+            upwards.0 - upwards.1
         );
         for (number, (series, colour)) in self.series.iter().zip(COLOURS.iter().cycle()).enumerate() {
             // Spreads of the same number of workers stand beside each other.
             let aside = BESIDE * (number as f64 - (self.series.len() - 1) as f64 / 2.0);
-            let place = |workers, value| (axes.x(workers) + aside, axes.y(value));
-            if let Some(ends) = series.line {
-                let [from, to] = ends.map(|(workers, value)| place(workers, value));
-                line(text, from, to, &format!("stroke=\"{colour}\" stroke-dasharray=\"5 4\""));
-            }
-            for pair in series.marks.windows(2) {
-                let ends = [&pair[0], &pair[1]].map(|mark| place(mark.workers, mark.value));
-                line(text, ends[0], ends[1], &format!("stroke=\"{colour}\""));
-            }
-            for mark in &series.marks {
-                let spread = [mark.min, mark.max].map(|value| place(mark.workers, value));
-                line(text, spread[0], spread[1], &format!("stroke=\"{colour}\" stroke-width=\"2\""));
-                dot(text, place(mark.workers, mark.value), colour);
-            }
+            let place = |point: Point| {
+                let (x, y) = chart.place(point);
+                (x + aside, y)
+            };
+            series.draw(text, place, colour);
         }
         text.push_str("</g>\n");
-        let mut y = axes.top + 14.0;
-        let legend_height = 16.0 * self.series.len() as f64 + 4.0;
+        self.draw_legend(text, (across.0, upwards.1));
+    }
+
+    /// The names of the series, in the upper left corner.
+    fn draw_legend(&self, text: &mut String, (left, top): Point) {
+        let height = 16.0 * self.series.len() as f64 + 4.0;
         let _ = writeln!(
             text,
-            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{LEGEND_WIDTH}\" height=\"{legend_height:.1}\" fill=\"white\"/>",
-            axes.left + 4.0,
-            axes.top
+            "<rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{LEGEND_WIDTH}\" height=\"{height:.1}\" fill=\"white\"/>",
+            left + 4.0
         );
-        for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
-            dot(text, (axes.left + 14.0, y - 4.0), colour);
-            label(text, (axes.left + 24.0, y), "start", &series.name);
-            y += 16.0;
-        }
-    }
-
-    /// Title, axes, their labels.
-    fn draw_frame(&self, left: f64, axes: &Axes, text: &mut String) {
-        let middle = (axes.left + axes.right) / 2.0;
-        let title = format!("<tspan font-weight=\"bold\">{}</tspan>", self.title);
-        label(text, (middle, axes.top - 18.0), "middle", &title);
-        label(text, (middle, HEIGHT - 12.0), "middle", "workers");
-        let (x, y) = (left + 16.0, (axes.top + axes.bottom) / 2.0);
-        let _ = writeln!(text, "<g transform=\"translate({x:.1} {y:.1}) rotate(-90)\">");
-        label(text, (0.0, 0.0), "middle", self.value_label);
-        text.push_str("</g>\n");
-        for number in 0..=axes.ticks {
-            let value = f64::from(number) * axes.tick;
-            let style = format!("stroke=\"{}\"", if number == 0 { "black" } else { "#dddddd" });
-            line(text, (axes.left, axes.y(value)), (axes.right, axes.y(value)), &style);
-            label(text, (axes.left - 6.0, axes.y(value) + 4.0), "end", &value.to_string());
-        }
-        let marks = self.series.iter().flat_map(|series| &series.marks);
-        let mut workers: Vec<f64> = marks.map(|mark| mark.workers).collect();
-        workers.sort_by(f64::total_cmp);
-        let mut free_from = 0.0;
-        for workers in workers {
-            let x = axes.x(workers);
-            if x >= free_from {
-                label(text, (x, axes.bottom + 18.0), "middle", &workers.to_string());
-                free_from = x + MIN_LABEL_DISTANCE;
-            }
+        for (number, (series, colour)) in self.series.iter().zip(COLOURS.iter().cycle()).enumerate() {
+            let y = top + 14.0 + 16.0 * number as f64;
+            dot(text, (left + 14.0, y - 4.0), colour);
+            label(text, (left + 24.0, y), "text-anchor=\"start\"", &series.name);
         }
     }
 }
 
-/// Where values are in a chart: both axes begin at 0.
-struct Axes {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-    /// The number of workers at the right end.
-    most_workers: f64,
-    /// The value from one tick to the next.
-    tick: f64,
-    /// So many, the last one at the top.
-    ticks: u32,
-}
-
-impl Axes {
-    fn of<'a>(left: f64, marks: impl Iterator<Item = &'a Mark> + Clone) -> Self {
-        // There is something to draw even if nothing is above 0.
-        let most = 1.15 * marks.clone().map(|mark| mark.max).fold(1.0, f64::max);
-        let tick = tick(most);
-        Self {
-            left: left + MARGINS.0,
-            right: left + WIDTH - MARGINS.2,
-            top: MARGINS.1,
-            bottom: HEIGHT - MARGINS.3,
-            most_workers: 1.05 * marks.map(|mark| mark.workers).fold(1.0, f64::max),
-            tick,
-            ticks: (most / tick).ceil() as u32,
+impl Series {
+    /// The line to compare with, the line through the marks, and the marks with their spreads.
+    fn draw(&self, text: &mut String, place: impl Fn(Point) -> Point, colour: &str) {
+        if let Some(ends) = self.line {
+            let [from, to] = ends.map(&place);
+            line(text, from, to, &format!("stroke=\"{colour}\" stroke-dasharray=\"5 4\""));
         }
-    }
-
-    fn x(&self, workers: f64) -> f64 {
-        self.left + workers / self.most_workers * (self.right - self.left)
-    }
-
-    fn y(&self, value: f64) -> f64 {
-        self.bottom - value / (f64::from(self.ticks) * self.tick) * (self.bottom - self.top)
+        for pair in self.marks.windows(2) {
+            let ends = [&pair[0], &pair[1]].map(|mark| place((mark.workers, mark.value)));
+            line(text, ends[0], ends[1], &format!("stroke=\"{colour}\""));
+        }
+        for mark in &self.marks {
+            let spread = [mark.min, mark.max].map(|value| place((mark.workers, value)));
+            line(text, spread[0], spread[1], &format!("stroke=\"{colour}\" stroke-width=\"2\""));
+            dot(text, place((mark.workers, mark.value)), colour);
+        }
     }
 }
 

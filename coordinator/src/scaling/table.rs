@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use lockstep_records::percent;
+
 use super::report::{Report, Row};
 
 /// The columns of the CSV, units last.
@@ -111,7 +113,7 @@ const SPEED_COLUMNS: [Column; 9] = [
     ("examples/s", |row| format!("{:.0}", row.examples_per_second.median)),
     ("min", |row| format!("{:.0}", row.examples_per_second.min)),
     ("max", |row| format!("{:.0}", row.examples_per_second.max)),
-    ("efficiency", |row| format!("{:.1} %", row.efficiency * 100.0)),
+    ("efficiency", |row| percent(row.efficiency, 1)),
     ("coordinator CPU, us", |row| microseconds(row.cpu_seconds_per_step.coordinator)),
     ("workers CPU, us", |row| microseconds(row.cpu_seconds_per_step.workers)),
 ];

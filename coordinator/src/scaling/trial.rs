@@ -3,17 +3,18 @@
 //! Ends with no process left, however it ends. What is run, and what the figures mean, is decided elsewhere.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use lockstep_telemetry::Summary;
+use lockstep_records::{Record, RecordReader, StepRecord, Summary};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::time::ClockId;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::process::Child;
 use tokio::signal::unix::{self, SignalKind, signal};
 
@@ -57,7 +58,7 @@ pub struct CpuSeconds {
 }
 
 /// The parts of a step, each the median over the steps of a run.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct StepMedians {
     /// The whole step.
     pub seconds: f64,
@@ -75,6 +76,22 @@ pub struct StepMedians {
     pub bytes_sent: f64,
     /// Payload received.
     pub bytes_received: f64,
+}
+
+impl From<StepRecord> for StepMedians {
+    /// Those of one step.
+    fn from(step: StepRecord) -> Self {
+        Self {
+            seconds: step.seconds,
+            send_seconds: step.send_seconds,
+            compute_seconds_median: step.compute_seconds_median,
+            wait_seconds: step.wait_seconds,
+            reduce_seconds: step.reduce_seconds,
+            update_seconds: step.update_seconds,
+            bytes_sent: step.bytes_sent as f64,
+            bytes_received: step.bytes_received as f64,
+        }
+    }
 }
 
 impl StepMedians {
@@ -226,8 +243,8 @@ fn outcome(directory: &Path, steps: u32, cpu: CpuSeconds) -> Result<Outcome> {
         bail!("the run in {} has {} steps, not {steps}", directory.path().display(), summary.steps);
     }
     let metrics = directory.metrics();
-    let text = fs::read_to_string(&metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
-    let step = StepMedians::of(&step_lines(&text));
+    let recorded = recorded_steps(&metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
+    let step = StepMedians::of(&recorded);
     Ok(Outcome {
         steps: summary.steps,
         weights_digest: summary.weights_digest,
@@ -239,13 +256,15 @@ fn outcome(directory: &Path, steps: u32, cpu: CpuSeconds) -> Result<Outcome> {
     })
 }
 
-fn step_lines(metrics: &str) -> Vec<StepMedians> {
-    #[derive(Deserialize)]
-    struct Kind<'a> {
-        kind: &'a str,
+fn recorded_steps(metrics: &Path) -> io::Result<Vec<StepMedians>> {
+    let mut reader = RecordReader::open(metrics, None)?;
+    let mut steps = Vec::new();
+    while let Some((_, record)) = reader.read()? {
+        if let Record::Step(step) = record {
+            steps.push(step.into());
+        }
     }
-    let is_step = |line: &&str| serde_json::from_str(line).is_ok_and(|Kind { kind }| kind == "step");
-    metrics.lines().filter(is_step).filter_map(|line| serde_json::from_str(line).ok()).collect()
+    Ok(steps)
 }
 
 /// The last lines of a log, each on a line of its own; a log that cannot be read has none.
@@ -258,36 +277,21 @@ fn last_words(log: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lockstep_records::examples;
+
     use super::*;
 
-    fn step(seconds: f64, bytes_sent: f64) -> StepMedians {
-        StepMedians {
-            seconds,
-            send_seconds: 0.001,
-            compute_seconds_median: 0.002,
-            wait_seconds: 0.003,
-            reduce_seconds: 0.004,
-            update_seconds: 0.005,
-            bytes_sent,
-            bytes_received: 7.0,
-        }
-    }
-
     #[test]
-    fn the_steps_of_the_metrics_are_read_and_nothing_else() {
-        let line = |step: u32, seconds: f64, sent: u32| {
-            format!(
-                "{{\"kind\":\"step\",\"step\":{step},\"epoch\":1,\"loss\":2.5,\"seconds\":{seconds},\"send_seconds\":0.001,\
-                 \"compute_seconds_median\":0.002,\"wait_seconds\":0.003,\"reduce_seconds\":0.004,\
-                 \"update_seconds\":0.005,\"bytes_sent\":{sent},\"bytes_received\":7,\"decisions\":[\"a joined\"]}}\n"
-            )
-        };
-        let header = "{\"kind\":\"header\",\"schema_version\":1,\"run_id\":\"00\"}\n";
-        let epoch = "{\"kind\":\"epoch\",\"epoch\":1,\"step\":2}\n";
-        let text = [header, &line(1, 0.5, 10), &line(2, 0.25, 30), epoch, &line(3, 0.125, 20)].concat();
-        let steps = step_lines(&text);
-        assert_eq!(steps, [step(0.5, 10.0), step(0.25, 30.0), step(0.125, 20.0)]);
-        assert_eq!(StepMedians::of(&steps), Some(step(0.25, 20.0)), "each figure has its own median");
+    fn each_figure_has_its_own_median() {
+        let step =
+            |seconds, bytes_sent| StepMedians::from(StepRecord { seconds, bytes_sent, ..examples::step() });
+        let medians = StepMedians::of(&[step(0.5, 10), step(0.25, 30), step(0.125, 20)]).unwrap();
+        assert_eq!((medians.seconds, medians.bytes_sent), (0.25, 20.0));
+        let StepRecord { send_seconds, compute_seconds_median, bytes_received, .. } = examples::step();
+        assert_eq!(
+            (medians.send_seconds, medians.compute_seconds_median, medians.bytes_received),
+            (send_seconds, compute_seconds_median, bytes_received as f64)
+        );
         assert_eq!(StepMedians::of(&[]), None);
     }
 

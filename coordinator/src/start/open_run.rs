@@ -17,7 +17,8 @@ use lockstep_checkpoint::{
 use lockstep_control::{Task, TaskKind, TaskOrder};
 use lockstep_model::{PARAMETERS, TENSORS, digest};
 use lockstep_proto::{RunId, Token};
-use lockstep_telemetry::{Restored, Status, Summary};
+use lockstep_records::{Status, Summary};
+use lockstep_telemetry::Restored;
 
 use crate::failpoints::CrashingDisk;
 use crate::run::totals::Results;

@@ -5,8 +5,9 @@
 //! terminal's own thread draws it.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lockstep_records::{EpochRecord, StepRecord, grouped, percent};
 
-use crate::{EpochRecord, Sink, StepRecord, Terminal};
+use crate::{Sink, Terminal};
 
 /// The bar's text is renewed when the steps since the last time took this long.
 const RENEWAL_SECONDS: f64 = 0.1;
@@ -86,7 +87,7 @@ impl ConsoleSink {
             self.epochs,
             record.step,
             loss.unwrap_or(f64::NAN),
-            percent(accuracy.unwrap_or(f64::NAN)),
+            percent(accuracy.unwrap_or(f64::NAN), 1),
             grouped(examples_per_second.unwrap_or(0.0).round() as u64),
             clock(seconds_left),
         )
@@ -163,7 +164,7 @@ fn epoch_line(record: &EpochRecord, epochs: u32, means: StepSums, steps: u64) ->
     let mut line = format!("epoch {:>width$}/{epochs}", record.epoch);
     if means.examples > 0 {
         let examples = means.examples as f64;
-        let accuracy = percent(means.correct / examples);
+        let accuracy = percent(means.correct / examples, 1);
         line.push_str(&format!("  loss {:.4}  acc {accuracy}", means.loss / examples));
         if means.steps < steps {
             line.push_str(&format!("  (of {} of its {steps} steps)", means.steps));
@@ -173,7 +174,7 @@ fn epoch_line(record: &EpochRecord, epochs: u32, means: StepSums, steps: u64) ->
         line.push_str(&format!("  val loss {loss:.4}"));
     }
     if let Some(accuracy) = record.val_accuracy {
-        line.push_str(&format!("  val acc {}", percent(accuracy.into())));
+        line.push_str(&format!("  val acc {}", percent(accuracy, 1)));
     }
     if means.examples > 0 {
         line.push_str(&format!("  {} ex/s", grouped(means.examples_per_second().round() as u64)));
@@ -181,24 +182,6 @@ fn epoch_line(record: &EpochRecord, epochs: u32, means: StepSums, steps: u64) ->
     let digest = record.weights_digest.get(..SHORT_DIGEST_DIGITS).unwrap_or(&record.weights_digest);
     line.push_str(&format!("  weights {digest}"));
     line
-}
-
-/// A share of 0 to 1 as `96.1 %`.
-pub(crate) fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
-}
-
-/// A number with a comma before every three digits.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Seconds as `m:ss` or `h:mm:ss`.
@@ -210,11 +193,10 @@ fn clock(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lockstep_records::examples;
+
     use super::*;
-    use crate::{
-        record::examples,
-        terminal::tests::{Captured, LONG},
-    };
+    use crate::terminal::tests::{Captured, LONG};
 
     fn step(loss: f32, accuracy: f32, examples: u32, seconds: f64) -> StepRecord {
         StepRecord { loss, accuracy, examples, seconds, epoch: 3, ..examples::step() }
@@ -321,6 +303,5 @@ mod tests {
         );
         assert_eq!([0.0, 9.1, 65.0, 3723.0].map(clock), ["0:00", "0:10", "1:05", "1:02:03"]);
         assert_eq!(clock(f64::NAN), "0:00");
-        assert_eq!(percent(0.961), "96.1 %");
     }
 }

@@ -10,12 +10,10 @@ use std::{
     path::Path,
 };
 
+use lockstep_records::{EpochRecord, EventRecord, Header, StepRecord};
 use serde::Serialize;
 
-use crate::{
-    EpochRecord, EventRecord, Restored, ResumeError, SCHEMA_VERSION, Sink, SinkError, StepRecord, StepSums,
-    resume,
-};
+use crate::{Restored, ResumeError, Sink, SinkError, StepSums, resume};
 use resume::Kept;
 
 /// Lines are written out when this much is pending, however short the steps are: about 80 of them.
@@ -137,13 +135,6 @@ impl<W: Write> Sink for EventsSink<W> {
     }
 }
 
-#[derive(Serialize)]
-#[serde(tag = "kind", rename = "header")]
-struct Header<'a> {
-    schema_version: u32,
-    run_id: &'a str,
-}
-
 /// JSON lines on their way to a writer. Not a `BufWriter`: that one cuts a line where its buffer ends.
 struct Lines<W: Write> {
     name: String,
@@ -170,7 +161,7 @@ impl Lines<File> {
         let continued = resume::cut(path, run_id, restored)?;
         let mut lines = Self::without_header(&path.display().to_string(), continued.file);
         if !continued.has_header {
-            lines.push(&Header { schema_version: SCHEMA_VERSION, run_id });
+            lines.push(&Header::new(run_id));
             let failed =
                 |error: SinkError| ResumeError::File { path: path.to_path_buf(), source: error.source };
             lines.flush().map_err(failed)?;
@@ -182,7 +173,7 @@ impl Lines<File> {
 impl<W: Write> Lines<W> {
     fn new(name: &str, writer: W, run_id: &str) -> Self {
         let mut lines = Self::without_header(name, writer);
-        lines.push(&Header { schema_version: SCHEMA_VERSION, run_id });
+        lines.push(&Header::new(run_id));
         lines
     }
 

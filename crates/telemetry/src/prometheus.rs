@@ -4,10 +4,14 @@
 //! expects it; gauges are of the run. Labels are bounded. It knows nothing of HTTP, and has no clock.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicU64},
 };
 
+use lockstep_records::{
+    EpochRecord, EventRecord, NormsRecord, StepRecord, WorkerRecord, WorkerState, WorkersRecord,
+};
 use prometheus_client::{
     encoding,
     metrics::{
@@ -19,9 +23,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{
-    EpochRecord, EventRecord, NormsRecord, Sink, StepRecord, WorkerRecord, WorkerState, WorkersRecord,
-};
+use crate::Sink;
 
 /// The rate of examples is the mean over the newest steps that took this long together.
 const RATE_SECONDS: f64 = 1.0;
@@ -49,6 +51,9 @@ const FAULT_KINDS: [&str; 12] = [
 
 /// Labels whose values are known when the program is built.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// The label of an event's kind.
+type KindLabel = [(&'static str, Cow<'static, str>); 1];
 type Number = Gauge<f64, AtomicU64>;
 type Seconds = Counter<f64, AtomicU64>;
 /// Numbers of each worker that is a member, who are bounded.
@@ -121,8 +126,8 @@ pub struct PrometheusSink {
     step_seconds: Histogram,
     part_seconds: Family<Labels<1>, Seconds>,
     compute_seconds: Family<Labels<1>, Number>,
-    decisions: Family<Labels<1>, Counter>,
-    faults: Family<Labels<1>, Counter>,
+    decisions: Family<KindLabel, Counter>,
+    faults: Family<KindLabel, Counter>,
     worker_share: PerWorker,
     worker_rate: PerWorker,
     worker_latency: PerWorker,
@@ -175,7 +180,7 @@ impl PrometheusSink {
         sink.register(&mut registry);
         // What has not happened yet is zero, so that the first one is seen as an increase.
         for kind in FAULT_KINDS {
-            drop(sink.faults.get_or_create(&[("kind", kind)]));
+            drop(sink.faults.get_or_create(&[("kind", kind.into())]));
         }
         (sink, Exposition(Arc::new(registry)))
     }
@@ -381,9 +386,9 @@ impl Sink for PrometheusSink {
     }
 
     fn event(&mut self, record: &EventRecord) {
-        let labels = [("kind", record.kind)];
+        let labels = [("kind", record.kind.clone())];
         self.decisions.get_or_create(&labels).inc();
-        if FAULT_KINDS.contains(&record.kind) {
+        if FAULT_KINDS.contains(&&*record.kind) {
             self.faults.get_or_create(&labels).inc();
         }
     }

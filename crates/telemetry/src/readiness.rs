@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
-use crate::{EventRecord, Sink, StepRecord};
+use lockstep_records::{EventRecord, StepRecord};
+
+use crate::Sink;
 
 /// What a run is at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,7 +54,7 @@ impl Sink for Readiness {
     }
 
     fn event(&mut self, record: &EventRecord) {
-        match record.kind {
+        match &*record.kind {
             "waiting" => self.set(Phase::Waiting),
             "finish" => self.set(Phase::Ended),
             _ => {}
@@ -62,15 +64,18 @@ impl Sink for Readiness {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
+    use lockstep_records::examples;
+
     use super::*;
-    use crate::record::examples;
 
     #[test]
     fn it_is_ready_from_the_first_step_to_the_end_and_not_while_it_waits() {
         let shown = Readiness::default();
         let mut sink = shown.clone();
         let mut event = |kind| {
-            sink.event(&EventRecord { kind, ..examples::event() });
+            sink.event(&EventRecord { kind: Cow::Borrowed(kind), ..examples::event() });
             shown.phase()
         };
         assert_eq!(event("worker_joined"), Phase::Starting);
@@ -80,7 +85,7 @@ mod tests {
         assert_eq!(event("worker_joined"), Phase::Waiting);
         shown.clone().step(&examples::step());
         assert_eq!(shown.phase(), Phase::Training);
-        sink.event(&EventRecord { kind: "finish", ..examples::event() });
+        sink.event(&EventRecord { kind: "finish".into(), ..examples::event() });
         assert_eq!(shown.phase(), Phase::Ended);
     }
 }

@@ -7,19 +7,13 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Read},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use lockstep_records::{End, Header, HeaderFlaw, Lines, Record, SCHEMA_VERSION, parse};
 
-use crate::{SCHEMA_VERSION, StepSums};
-
-/// No line of ours is near this long; a longer one is damage, and is passed over without being kept in memory.
-const MAX_LINE_BYTES: usize = 64 << 10;
-
-/// How much of the file is read at once.
-const READ_BYTES: usize = 256 << 10;
+use crate::StepSums;
 
 /// The point of a run from which it goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,19 +73,6 @@ pub enum ResumeError {
     },
 }
 
-/// What a kept or cut line says of itself; all other fields are passed over.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Line {
-    kind: String,
-    step: u64,
-    epoch: Option<u32>,
-    /// Of a step; null if it was not finite.
-    loss: Option<f32>,
-    accuracy: Option<f32>,
-    examples: Option<u32>,
-    seconds: Option<f64>,
-}
-
 /// What the lines that stay have in the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Kept {
@@ -100,38 +81,48 @@ pub(crate) struct Kept {
     /// The steps of an epoch that has no line of its own yet.
     pub epoch: StepSums,
     /// That epoch.
-    number: Option<u32>,
+    number: u32,
 }
 
 impl Kept {
-    fn add(&mut self, line: &Line) {
-        self.last_step = line.step;
-        if line.epoch != self.number || line.kind == "epoch" {
-            (self.epoch, self.number) = (StepSums::default(), line.epoch);
-        }
-        if let ("step", Some(loss), Some(accuracy), Some(examples), Some(seconds)) =
-            (line.kind.as_str(), line.loss, line.accuracy, line.examples, line.seconds)
-        {
-            self.epoch.add_step(examples, loss, accuracy, seconds);
+    fn add(&mut self, record: &Record) {
+        self.last_step = step_of(record);
+        match record {
+            Record::Step(step) => {
+                if step.epoch != self.number {
+                    (self.epoch, self.number) = (StepSums::default(), step.epoch);
+                }
+                let is_finite =
+                    step.loss.is_finite() && step.accuracy.is_finite() && step.seconds.is_finite();
+                if is_finite {
+                    self.epoch.add_step(step.examples, step.loss, step.accuracy, step.seconds);
+                }
+            }
+            Record::Epoch(epoch) => (self.epoch, self.number) = (StepSums::default(), epoch.epoch),
+            _ => {}
         }
     }
 }
 
 impl Restored {
     /// Whether the record of a step, of an epoch or of any event is part of the restored state.
-    fn covers(self, line: &Line) -> bool {
-        match line.kind.as_str() {
-            "epoch" => line.step < self.step || (line.step == self.step && self.validated),
-            _ => line.step <= self.step,
-        }
+    fn covers(self, record: &Record) -> bool {
+        let step = step_of(record);
+        step < self.step || (step == self.step && (self.validated || !matches!(record, Record::Epoch(_))))
     }
 }
 
-#[derive(Deserialize)]
-struct Header {
-    kind: String,
-    schema_version: u32,
-    run_id: String,
+/// The steps that were committed when it was recorded.
+fn step_of(record: &Record) -> u64 {
+    match record {
+        Record::Step(record) => record.step,
+        Record::Epoch(record) => record.step,
+        Record::Event(record) => record.step,
+        Record::Norms(record) => record.step,
+        Record::Picture(record) => record.step,
+        Record::Workers(record) => record.step,
+        Record::Evaluation(record) => record.step,
+    }
 }
 
 /// A file that is ready to be appended to.
@@ -155,7 +146,7 @@ pub(crate) fn cut(path: &Path, run_id: &str, restored: Restored) -> Result<Conti
     let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let mut lines = Lines::new(&file);
-    let (end, kept) = match lines.next().map_err(failed)? {
+    let (end, kept) = match lines.read().map_err(failed)? {
         // A crash in the moment of its creation left a part of the header, or not even that.
         End::Torn if length <= header_bytes(run_id) => (0, Kept::default()),
         End::Torn => return Err(ResumeError::NoHeader { path: path.to_path_buf() }),
@@ -178,104 +169,49 @@ fn header_bytes(run_id: &str) -> u64 {
 
 fn check_header(path: &Path, line: &[u8], run_id: &str) -> Result<(), ResumeError> {
     let path = path.to_path_buf();
-    match serde_json::from_slice::<Header>(line) {
-        Ok(header) if header.kind == "header" => {
-            if header.schema_version != SCHEMA_VERSION {
-                Err(ResumeError::OtherSchema { path, found: header.schema_version })
-            } else if header.run_id != run_id {
-                Err(ResumeError::OtherRun { path, found: header.run_id, expected: run_id.to_owned() })
-            } else {
-                Ok(())
-            }
-        }
-        _ => Err(ResumeError::NoHeader { path }),
-    }
+    let Some(header) = Header::parse(line) else { return Err(ResumeError::NoHeader { path }) };
+    header.check(Some(run_id)).map_err(|flaw| match flaw {
+        HeaderFlaw::OtherSchema { found } => ResumeError::OtherSchema { path, found },
+        HeaderFlaw::OtherRun { found } => ResumeError::OtherRun { path, found, expected: run_id.to_owned() },
+    })
 }
 
 /// Where the last line ends that `restored` covers, and what lies before; `lines` stands behind the header.
 fn last_covered(lines: &mut Lines<impl Read>, restored: Restored) -> io::Result<(u64, Kept)> {
-    let (mut end, mut kept) = (lines.offset, Kept::default());
-    while let End::Whole = lines.next()? {
+    let (mut end, mut kept) = (lines.offset_bytes(), Kept::default());
+    while let End::Whole = lines.read()? {
         // What is no record is damage: at the end of the file it goes, elsewhere nothing is gained by moving it.
-        let Ok(line) = serde_json::from_slice::<Line>(lines.line()) else { continue };
-        if !restored.covers(&line) {
+        let Some(record) = parse(lines.line()) else { continue };
+        if !restored.covers(&record) {
             break;
         }
-        end = lines.offset;
-        kept.add(&line);
+        end = lines.offset_bytes();
+        kept.add(&record);
     }
     Ok((end, kept))
-}
-
-/// How a line ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum End {
-    /// With a line break.
-    Whole,
-    /// With the file; it may be empty.
-    Torn,
-}
-
-/// Lines of a file one after the other, in memory that does not grow with them.
-struct Lines<R> {
-    reader: BufReader<R>,
-    line: Vec<u8>,
-    /// Bytes read so far: where the line ends.
-    offset: u64,
-}
-
-impl<R: Read> Lines<R> {
-    fn new(reader: R) -> Self {
-        Self {
-            reader: BufReader::with_capacity(READ_BYTES, reader),
-            line: Vec::with_capacity(MAX_LINE_BYTES),
-            offset: 0,
-        }
-    }
-
-    /// The line read last, without its line break; of one that is too long only the beginning, which is no JSON.
-    fn line(&self) -> &[u8] {
-        &self.line
-    }
-
-    fn next(&mut self) -> io::Result<End> {
-        self.line.clear();
-        loop {
-            let chunk = match self.reader.fill_buf() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                chunk => chunk?,
-            };
-            if chunk.is_empty() {
-                return Ok(End::Torn);
-            }
-            let line_break = chunk.iter().position(|byte| *byte == b'\n');
-            let part = &chunk[..line_break.unwrap_or(chunk.len())];
-            let room = MAX_LINE_BYTES - self.line.len();
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
-            let used = part.len() + usize::from(line_break.is_some());
-            self.reader.consume(used);
-            self.offset += used as u64;
-            if line_break.is_some() {
-                return Ok(End::Whole);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use lockstep_records::{EpochRecord, MAX_LINE_BYTES, StepRecord, examples};
+    use serde::Serialize;
+
     use super::*;
 
     const HEADER: &str = "{\"kind\":\"header\",\"schema_version\":1,\"run_id\":\"0011\"}\n";
 
+    fn line(record: &impl Serialize) -> String {
+        serde_json::to_string(record).unwrap() + "\n"
+    }
+
     fn step(step: u64) -> String {
-        format!("{{\"kind\":\"step\",\"step\":{step},\"epoch\":1,\"loss\":0.5}}\n")
+        line(&StepRecord { step, ..examples::step() })
     }
 
     fn epoch(step: u64) -> String {
-        format!("{{\"kind\":\"epoch\",\"epoch\":1,\"step\":{step},\"val_loss\":null}}\n")
+        line(&EpochRecord { epoch: 1, step, ..examples::epoch() })
     }
 
     /// Cuts a file of `content` and returns what is left, with the last step.
@@ -369,14 +305,12 @@ mod tests {
 
     #[test]
     fn the_steps_of_an_epoch_that_is_not_over_are_summed() {
-        let step = |step: u64, epoch: u32, loss: &str| {
-            format!(
-                "{{\"kind\":\"step\",\"step\":{step},\"epoch\":{epoch},\"loss\":{loss},\"accuracy\":0.5,\
-                 \"examples\":32,\"seconds\":0.25}}\n"
-            )
+        let step = |step: u64, epoch: u32, loss: f32| {
+            let sizes = StepRecord { accuracy: 0.5, examples: 32, seconds: 0.25, ..examples::step() };
+            line(&StepRecord { step, epoch, loss, ..sizes })
         };
-        let lines = [step(1, 1, "9.0"), step(2, 1, "9.0"), epoch(2), step(3, 2, "0.5"), step(4, 2, "null")];
-        let content = format!("{HEADER}{}{}", lines.concat(), step(5, 2, "0.1"));
+        let lines = [step(1, 1, 9.0), step(2, 1, 9.0), epoch(2), step(3, 2, 0.5), step(4, 2, f32::NAN)];
+        let content = format!("{HEADER}{}{}", lines.concat(), step(5, 2, 0.1));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("metrics.jsonl");
         let sums = |step, validated| {
@@ -410,17 +344,6 @@ mod tests {
         for foreign in [&step(1), "\n", "a letter\n", &"no line break ".repeat(20)] {
             assert!(refused(foreign).contains("does not begin with the header of a run"), "{foreign}");
         }
-    }
-
-    #[test]
-    fn a_line_longer_than_a_buffer_takes_no_more_memory() {
-        let content = format!("first\n{}\nlast", "x".repeat(3 * READ_BYTES));
-        let mut lines = Lines::new(content.as_bytes());
-        let capacity = lines.line.capacity();
-        assert_eq!((lines.next().unwrap(), lines.line(), lines.offset), (End::Whole, &b"first"[..], 6));
-        assert_eq!((lines.next().unwrap(), lines.line().len()), (End::Whole, MAX_LINE_BYTES));
-        assert_eq!((lines.next().unwrap(), lines.line()), (End::Torn, &b"last"[..]));
-        assert_eq!((lines.offset, lines.line.capacity()), (content.len() as u64, capacity));
     }
 
     #[test]

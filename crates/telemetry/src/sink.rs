@@ -6,9 +6,8 @@
 use std::io;
 
 use bytes::Bytes;
-
-use crate::{
-    EpochRecord, EvaluationRecord, EventRecord, NormsRecord, PictureRecord, StepRecord, WorkersRecord,
+use lockstep_records::{
+    EpochRecord, EvaluationRecord, EventRecord, NormsRecord, PictureRecord, Record, StepRecord, WorkersRecord,
 };
 
 /// A sink failed and is switched off; the run goes on without it.
@@ -55,25 +54,6 @@ pub trait Sink {
     fn flush(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
-}
-
-/// Any record, for sinks that take it on another thread.
-#[derive(Clone, Debug)]
-pub enum Record {
-    /// Of one step.
-    Step(StepRecord),
-    /// Of one epoch's end.
-    Epoch(EpochRecord),
-    /// Of one event.
-    Event(EventRecord),
-    /// Norms at a step.
-    Norms(NormsRecord),
-    /// A picture of predictions.
-    Picture(PictureRecord),
-    /// The state of the workers.
-    Workers(WorkersRecord),
-    /// The result of an evaluation.
-    Evaluation(EvaluationRecord),
 }
 
 /// Hands every record to all sinks, in the order in which they were added.
@@ -162,8 +142,9 @@ impl Recorder {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use lockstep_records::examples;
+
     use super::*;
-    use crate::record::examples;
 
     struct Seen(Arc<Mutex<Vec<String>>>);
 
@@ -177,7 +158,7 @@ mod tests {
         }
 
         fn event(&mut self, record: &EventRecord) {
-            self.0.lock().unwrap().push(record.kind.to_owned());
+            self.0.lock().unwrap().push(record.kind.to_string());
         }
 
         fn flush(&mut self) -> Result<(), SinkError> {

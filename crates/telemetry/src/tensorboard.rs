@@ -13,10 +13,12 @@ use std::{
     path::Path,
 };
 
-use crate::{
-    EpochRecord, EvaluationKind, EvaluationRecord, EventRecord, NormsRecord, PictureRecord, Restored, Sink,
-    SinkError, StepRecord, WorkersRecord,
+use lockstep_records::{
+    EpochRecord, EvaluationKind, EvaluationRecord, EventRecord, NormsRecord, PictureRecord, StepRecord,
+    WorkersRecord,
 };
+
+use crate::{Restored, Sink, SinkError};
 use event::{Content, Event, Image, SessionLog, Summary, Value, What};
 use event_file::EventFile;
 

@@ -3,7 +3,9 @@
 //! Targets are `lockstep::step`, `lockstep::epoch` (both debug: the console and `metrics.jsonl` have them already) and
 //! `lockstep::event` (info). Without a subscriber that wants them, a record costs one atomic load.
 
-use crate::{EpochRecord, EventRecord, Sink, StepRecord};
+use lockstep_records::{EpochRecord, EventRecord, StepRecord};
+
+use crate::Sink;
 
 /// Emits records as `tracing` events.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,9 +49,9 @@ impl Sink for TracingSink {
 
     fn event(&mut self, record: &EventRecord) {
         // The sentence names who and why; the other fields are in `events.jsonl`.
-        if WORK_KINDS.contains(&record.kind) {
+        if WORK_KINDS.contains(&&*record.kind) {
             tracing::debug!(target: "lockstep::event", step = record.step, "{}", record.reason);
-        } else if ALARM_KINDS.contains(&record.kind) {
+        } else if ALARM_KINDS.contains(&&*record.kind) {
             tracing::error!(target: "lockstep::event", step = record.step, "{}", record.reason);
         } else {
             tracing::info!(target: "lockstep::event", step = record.step, "{}", record.reason);
@@ -78,10 +80,10 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
+    use lockstep_records::examples;
     use tracing::{Event, Metadata, Subscriber, field, span};
 
     use super::*;
-    use crate::record::examples;
 
     /// Keeps `target name=value ...` of every event.
     #[derive(Clone, Default)]

@@ -8,8 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use lockstep_records::EventRecord;
+
 use crate::chaos::plan::Kind;
-use crate::chaos::records::{self, Cost, EventLine, StepLine};
+use crate::chaos::records::{self, Cost, PlacedEvent, Step};
 use crate::chaos::report::{Injected, Recovery};
 
 /// The records of one run, and the faults that have no figure yet.
@@ -51,8 +53,8 @@ impl Figures {
     /// Whether so many workers have joined; not before the run has records.
     pub(super) fn all_joined(&self, workers: u32) -> bool {
         let events = records::events(&self.events).unwrap_or_default();
-        let joined = events.iter().filter(|event| event.kind == "worker_joined");
-        let names: HashSet<&str> = joined.filter_map(|event| event.worker.as_deref()).collect();
+        let joined = events.iter().filter(|placed| placed.event.kind == "worker_joined");
+        let names: HashSet<&str> = joined.filter_map(|placed| placed.event.worker.as_deref()).collect();
         names.len() >= workers as usize
     }
 
@@ -100,7 +102,10 @@ impl Figures {
             let next = open[place + 1..].iter().find(|open| faults[open.fault].target == *target);
             let window = *offset_bytes..next.map_or(u64::MAX, |next| next.offset_bytes);
             let in_window = |kind: &str| {
-                events.iter().find(|event| is_of(event, kind, target) && window.contains(&event.offset_bytes))
+                let is_it = |placed: &&PlacedEvent| {
+                    is_of(&placed.event, kind, target) && window.contains(&placed.offset_bytes)
+                };
+                events.iter().find(is_it).map(|placed| &placed.event)
             };
             // Whoever joins costs nothing; that it is dropped is for its leaving again.
             faults[*fault].recovery = if faults[*fault].kind == Kind::Join {
@@ -114,7 +119,7 @@ impl Figures {
 }
 
 /// What the slowest step cost, of those from the fault after step `after` to the one in which the worker was dropped.
-fn loss(after: u64, dropped: &EventLine, steps: &[StepLine]) -> Option<Recovery> {
+fn loss(after: u64, dropped: &EventRecord, steps: &[Step]) -> Option<Recovery> {
     // What was done just before the fault may be in the log just after it.
     let (first, last) = (after.min(dropped.step) + 1, dropped.step + 1);
     let Cost { step, seconds, normal_seconds } = records::cost(steps, first..=last)?;
@@ -122,14 +127,14 @@ fn loss(after: u64, dropped: &EventLine, steps: &[StepLine]) -> Option<Recovery>
 }
 
 /// How long it took a worker that joined until a node of its was counted.
-fn joining((joined, contributes): (&EventLine, &EventLine)) -> Recovery {
+fn joining((joined, contributes): (&EventRecord, &EventRecord)) -> Recovery {
     // 1 for the step that was under way.
     let steps = contributes.step + 1 - joined.step;
     Recovery::Join { seconds: contributes.seconds - joined.seconds, steps }
 }
 
 /// Whether that kind of thing happened to that worker.
-fn is_of(event: &EventLine, kind: &str, worker: &str) -> bool {
+fn is_of(event: &EventRecord, kind: &str, worker: &str) -> bool {
     event.kind == kind && event.worker.as_deref() == Some(worker)
 }
 
@@ -140,6 +145,7 @@ mod tests {
     use std::sync::Arc;
 
     use lockstep_checkpoint::{Disk, Kind as Logged, LogHeader, StepLog};
+    use lockstep_records::{StepRecord, examples};
 
     use super::*;
 
@@ -163,17 +169,15 @@ mod tests {
         }
 
         fn event(&self, step: u64, kind: &str, worker: &str) {
-            let line =
-                format!("{{\"seconds\":1.0,\"step\":{step},\"kind\":\"{kind}\",\"worker\":\"{worker}\"}}\n");
-            self.add("events.jsonl", &line);
+            let worker = Some(worker.to_string());
+            let event = EventRecord { step, kind: kind.to_string().into(), worker, ..examples::event() };
+            self.add("events.jsonl", &format!("{}\n", serde_json::to_string(&event).unwrap()));
         }
 
         fn steps(&self, steps: Range<u64>, seconds: f64) {
             for step in steps {
-                self.add(
-                    "metrics.jsonl",
-                    &format!("{{\"kind\":\"step\",\"step\":{step},\"seconds\":{seconds}}}\n"),
-                );
+                let step = StepRecord { step, seconds, ..examples::step() };
+                self.add("metrics.jsonl", &format!("{}\n", serde_json::to_string(&step).unwrap()));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lockstep_worker::Period;
 use toml::{Spanned, Value};
 
 use super::Until;
@@ -10,7 +11,7 @@ use super::Until;
 pub(super) type Refusal = (usize, String);
 
 /// The longest time that a plan may name: a week.
-const MAX_SECONDS: f64 = 7.0 * 86_400.0;
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 pub(super) fn place<T>(value: &Spanned<T>) -> usize {
     value.span().start
@@ -49,26 +50,14 @@ pub(super) fn duration_or(value: &Option<Spanned<Value>>, default: Duration) -> 
     value.as_ref().map_or(Ok(default), duration)
 }
 
-/// A number of seconds, or a text such as "500ms", "2s", "1.5m" or "1h".
+/// A number of seconds, or a text such as "500ms", "2s", "1.5m" or "1h", as all of the program reads them.
 pub(super) fn duration(value: &Spanned<Value>) -> Result<Duration, Refusal> {
-    let seconds = match value.get_ref() {
-        Value::Integer(seconds) => Some(*seconds as f64),
-        Value::Float(seconds) => Some(*seconds),
-        Value::String(text) => {
-            let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-            let unit = match &text[digits.len()..] {
-                "ms" => Some(0.001),
-                "s" | "" => Some(1.0),
-                "m" => Some(60.0),
-                "h" => Some(3600.0),
-                _ => None,
-            };
-            unit.and_then(|unit| Some(unit * digits.trim().parse::<f64>().ok()?))
-        }
-        _ => None,
+    let period = match value.get_ref() {
+        Value::String(text) => text.parse(),
+        other => other.to_string().parse(),
     };
-    match seconds {
-        Some(seconds) if (0.0..=MAX_SECONDS).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+    match period {
+        Ok(Period(duration)) if duration <= LONGEST => Ok(duration),
         _ => Err((
             place(value),
             format!(

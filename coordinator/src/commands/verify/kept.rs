@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use lockstep_checkpoint::{Disk, list_checkpoints, load_checkpoint, read_model};
 use lockstep_model::{Digest, digest};
 use lockstep_proto::RunId;
+use lockstep_records::{Record, each_record};
 
-use crate::dashboard::{Recorded, each_record};
 use crate::run_directory::RunDirectory;
 use crate::run_directory::newest_weights;
 use crate::start::open_run::weights_of;
@@ -78,8 +78,9 @@ impl Kept {
         };
         let mut events = Vec::new();
         let has_events = directory.events().exists();
-        each_record(directory, RunId(*run_id), |record| {
-            if let Recorded::Event(event) = record
+        let files = [directory.metrics(), directory.events()];
+        each_record(&files, &RunId(*run_id).to_string(), |record| {
+            if let Record::Event(event) = record
                 && NOT_RECORDED.contains(&&*event.kind)
             {
                 events.push(event.reason);

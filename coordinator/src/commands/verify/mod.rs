@@ -18,8 +18,9 @@ use lockstep_telemetry::Terminal;
 
 use self::findings::{Findings, Log, Verdict};
 use self::kept::Kept;
-use crate::commands::{say, settings_of, train};
+use crate::commands::{settings_of, train};
 use crate::exit::{EXIT_DONE, EXIT_FAILED};
+use crate::output::print;
 use crate::run_directory::RunDirectory;
 use crate::run_directory::stored_run::StoredRun;
 use crate::settings::{SettingsError, processors};
@@ -86,7 +87,7 @@ pub fn run(request: &Arguments, terminal: &Terminal) -> Result<u8> {
     let begin = Begin::find(directory, run_id, from, initial.weights)?;
     let mut records = Digests::open(Arc::new(Disk), &path, &header)?;
     if let Some(difference) = begin.difference(records.of(begin.step)?.map(Digest)) {
-        say(&difference)?;
+        print(&difference)?;
         return Ok(EXIT_FAILED);
     }
     let threads = request.threads.and_then(NonZeroU32::new).unwrap_or_else(processors);
@@ -102,14 +103,14 @@ pub fn run(request: &Arguments, terminal: &Terminal) -> Result<u8> {
         }
         if let Err(difference) = findings.take(step, replay.trainer().digest(), records.of(step)?.map(Digest))
         {
-            say(&format!("{difference}\n"))?;
+            print(&format!("{difference}\n"))?;
             return Ok(EXIT_FAILED);
         }
     }
     let Verdict { mut lines, sound } = findings.conclude(&log);
     lines.extend(begin.taken_for_granted());
     lines.push(String::new());
-    say(&lines.join("\n"))?;
+    print(&lines.join("\n"))?;
     Ok(if sound { EXIT_DONE } else { EXIT_FAILED })
 }
 

@@ -1,7 +1,7 @@
 //! Tests of the metrics, as their readers see them.
 
 use super::*;
-use crate::{measures::TensorNorms, record::examples};
+use lockstep_records::{TensorNorms, examples};
 
 fn facts() -> RunFacts {
     RunFacts { run_id: "0011".to_owned(), version: "1.2.3", numerics_version: 4, steps: 100, done: 7 }
@@ -42,7 +42,7 @@ fn records_move_the_metrics() {
     sink.step(&StepRecord { step: 9, loss: 1.5, workers: 3, ..step });
     sink.epoch(&examples::epoch());
     for kind in ["copied", "worker_dropped", "copied"] {
-        sink.event(&EventRecord { kind, ..examples::event() });
+        sink.event(&EventRecord { kind: kind.into(), ..examples::event() });
     }
     let tensors = vec![TensorNorms { name: "conv1.kernel", weights: 3.0, gradient: 0.5 }];
     sink.norms(&NormsRecord { step: 8, tensors });
@@ -142,7 +142,7 @@ fn every_query_of_the_dashboard_is_of_a_metric_that_there_is() {
     sink.describe(&facts());
     sink.step(&examples::step());
     sink.epoch(&examples::epoch());
-    sink.event(&EventRecord { kind: "copied", ..examples::event() });
+    sink.event(&EventRecord { kind: "copied".into(), ..examples::event() });
     let tensors = vec![TensorNorms { name: "conv1.kernel", weights: 3.0, gradient: 0.5 }];
     sink.norms(&NormsRecord { step: 8, tensors });
     sink.workers(&workers(vec![worker(1, "a")]));

@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use lockstep_records::{TensorNorms, examples};
 use prost::Message;
 
 use super::*;
-use crate::{measures::TensorNorms, record::examples};
 
 const SESSION: Session =
     Session { term: 1, restored: None, began: 1000.0, earlier_seconds: 0.0, steps: 20_000 };

@@ -22,7 +22,7 @@ pub struct WorkersRecord {
 /// One worker.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct WorkerRecord {
-    /// Its number: the how-manieth member of this coordinator process. One that comes back has a new one.
+    /// Member number of this coordinator process, from 1. One that comes back has a new one.
     pub worker: u32,
     /// Its name; local workers keep theirs when they are started again, and two external ones may have the same.
     pub name: String,
@@ -77,30 +77,4 @@ pub enum WorkerState {
     Late,
     /// It is a member no longer.
     Gone,
-}
-
-/// A whole evaluation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "kind", rename = "evaluation")]
-pub struct EvaluationRecord {
-    /// What was evaluated on.
-    pub of: EvaluationKind,
-    /// Steps committed by then.
-    pub step: u64,
-    /// Mean loss.
-    pub loss: f32,
-    /// Share classified correctly, 0 to 1.
-    pub accuracy: f32,
-    /// Counts, `[label * 10 + predicted]`.
-    pub confusion: Vec<u32>,
-}
-
-/// What an evaluation was on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EvaluationKind {
-    /// The examples held back.
-    Validation,
-    /// The test set.
-    Test,
 }

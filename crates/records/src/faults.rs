@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::console::grouped;
+use crate::number::grouped;
 
 /// What went wrong in a run, over all its processes, and was made good; none of it changes a bit of the weights.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

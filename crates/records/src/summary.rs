@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     FaultCounts,
-    console::{grouped, percent},
+    number::{grouped, percent},
     record::SCHEMA_VERSION,
 };
 
@@ -86,6 +86,17 @@ pub enum Status {
     Diverged,
     /// A signal ended it between two steps.
     Interrupted,
+}
+
+impl Status {
+    /// The word for it, as in `summary.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Diverged => "diverged",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// Everything a run found out, with the settings needed to read it. Fields are in the order of `summary.json`; what is
@@ -213,7 +224,7 @@ impl Summary {
             ("test", self.test_loss, self.test_accuracy, ""),
         ] {
             if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
-                let accuracy = percent(accuracy.into());
+                let accuracy = percent(accuracy, 1);
                 text.push_str(&format!("{name}     loss {loss:.4}  accuracy {accuracy}{of}\n"));
             }
         }

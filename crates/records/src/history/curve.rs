@@ -4,8 +4,9 @@
 //! point is a mean over its steps, and the extremes of the loss are kept beside it. For the eye: exact numbers stand in
 //! `metrics.jsonl`.
 
-use lockstep_telemetry::StepRecord;
 use serde::Serialize;
+
+use crate::StepRecord;
 
 /// More points than a wide screen has pixels for; some 100 kB as JSON.
 const MAX_POINTS: usize = 2048;
@@ -28,7 +29,7 @@ struct Bucket {
 /// What is drawn of a bucket: last step, mean loss, least loss, greatest loss, mean accuracy, examples per second,
 /// seconds of training up to it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Point(pub u64, pub f32, pub f32, pub f32, pub f32, pub f32, pub f32);
+pub struct Point(u64, f32, f32, f32, f32, f32, f32);
 
 impl Point {
     /// The last step of it.
@@ -172,27 +173,23 @@ impl Bucket {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::examples;
 
     /// A step of 64 examples and a tenth of a second.
     pub fn step(step: u64, loss: f32) -> StepRecord {
         StepRecord {
             step,
-            epoch: 1,
             loss,
             accuracy: 0.5,
-            examples: 64,
             seconds: 0.1,
             examples_per_second: 640.0,
             send_seconds: 0.01,
-            compute_seconds_median: 0.0,
-            compute_seconds_max: 0.0,
             wait_seconds: 0.05,
             reduce_seconds: 0.02,
             update_seconds: 0.01,
             bytes_sent: 10,
             bytes_received: 20,
-            workers: 4,
-            decisions: Vec::new(),
+            ..examples::step()
         }
     }
 

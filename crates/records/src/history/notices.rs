@@ -48,11 +48,15 @@ fn topic_of(kind: &str) -> Option<(Topic, bool)> {
     })
 }
 
-/// All lines of a run, and how often they have changed.
+/// Whether a line tells of events of this kind.
+pub fn is_told_of(kind: &str) -> bool {
+    topic_of(kind).is_some()
+}
+
+/// All lines of a run.
 #[derive(Default)]
 pub struct Notices {
     list: Vec<Notice>,
-    revision: u64,
 }
 
 impl Notices {
@@ -66,7 +70,6 @@ impl Notices {
     /// Takes in what the log of steps itself says, which knows it better than events.
     pub fn log_says(&mut self, gaps: &[RangeInclusive<u64>]) {
         self.list.retain(|notice| notice.topic != Topic::Log);
-        self.revision += 1;
         for gap in gaps {
             self.add(Notice { topic: Topic::Log, sentence: of_gap(gap), over: true });
         }
@@ -77,17 +80,11 @@ impl Notices {
         if self.list.len() > MAX_NOTICES {
             self.list.remove(self.list.iter().position(|notice| notice.over).unwrap_or(0));
         }
-        self.revision += 1;
     }
 
     /// The lines, the oldest first.
     pub fn list(&self) -> &[Notice] {
         &self.list
-    }
-
-    /// How often they have changed.
-    pub fn revision(&self) -> u64 {
-        self.revision
     }
 }
 
