@@ -18,7 +18,6 @@ use lockstep_telemetry::{EvaluationKind, EvaluationRecord, Sink, Summary, Termin
 
 use crate::batches;
 use crate::cli::{EXIT_DONE, sentence};
-use crate::commands::train;
 use crate::dashboard::{Cursor, Dashboard, Digits, Ended, Facts, RunFiles, restore};
 use crate::run::Signals;
 use crate::run_directory::newest_weights::Latest;
@@ -26,6 +25,7 @@ use crate::run_directory::stored_run::PastRun;
 use crate::run_directory::workers_file;
 use crate::runtime;
 use crate::settings::{HostName, Settings};
+use crate::start::dataset;
 use crate::start::initial_weights::Initial;
 
 /// Serves the page of the run in `run_dir` on `address`, also to who comes by the names that are `vouched` for; the data,
@@ -148,9 +148,9 @@ fn gaps(run: &PastRun, summary: Option<&Summary>) -> Result<Vec<RangeInclusive<u
 pub(crate) fn data_of(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     const REMEDY: &str = "name the folder of the run's data with --data-dir";
     let dataset =
-        train::load(settings, terminal).map_err(|error| anyhow!("{}; {REMEDY}", sentence(&error)))?;
+        dataset::load(settings, terminal).map_err(|error| anyhow!("{}; {REMEDY}", sentence(&error)))?;
     let Some(resume) = &settings.resume else { return Ok(dataset) };
-    let identity = train::identity(settings, &dataset, &Initial::find(settings)?);
+    let identity = dataset::identity(settings, &dataset, &Initial::find(settings)?);
     if let Some((key, stored, now)) = resume.stored.identity.difference(&identity) {
         bail!(
             "the run's {key} is {stored}, and here it is {now}; {REMEDY}, or use the program that trained it"

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use lockstep_control::{Plan, Signal};
-use lockstep_dataset::{Choice, Dataset, Examples, Source, validation_examples};
-use lockstep_model::{Cpu, Digest, NUMERICS_VERSION};
+use lockstep_dataset::Examples;
+use lockstep_model::{Cpu, NUMERICS_VERSION};
 use lockstep_proto::{Fence, Token};
 use lockstep_telemetry::{
     ConsoleSink, EventsSink, MetricsSink, PrometheusSink, Readiness, Recorder, RunFacts, Session,
@@ -37,7 +37,8 @@ use crate::run_directory::RunDirectory;
 use crate::run_directory::path_error;
 use crate::run_directory::user_file;
 use crate::runtime;
-use crate::settings::{DatasetChoice, HostName, RunIdentity, Settings, SettingsError};
+use crate::settings::{HostName, RunIdentity, Settings};
+use crate::start::dataset;
 use crate::start::initial_weights::Initial;
 use crate::start::open_run::{Place, Standing};
 use crate::trainer::Trainer;
@@ -89,8 +90,8 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let socket = (!settings.external).then(LocalSocket::bind).transpose();
     let socket = socket.context("cannot listen for local workers")?;
     let initial = Initial::find(settings)?;
-    let dataset = load(settings, terminal)?;
-    let identity = identity(settings, &dataset, &initial);
+    let dataset = dataset::load(settings, terminal)?;
+    let identity = dataset::identity(settings, &dataset, &initial);
     let fallback = dataset.fallback.clone();
     if let (Some(reason), Some(_)) = (&fallback, &settings.resume) {
         tracing::warn!("TRAINING ON GENERATED DIGITS, NOT ON MNIST, as this run began: {reason}");
@@ -289,63 +290,6 @@ fn facts(settings: &Settings, identity: &RunIdentity, place: &Place) -> Facts {
         ..Facts::default()
     };
     facts.with_configuration(&settings.to_toml(&place.stored(identity)))
-}
-
-/// The data set that the settings ask for.
-///
-/// # Errors
-///
-/// If it cannot be had, or does not fit the settings.
-pub fn load(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
-    let mut source = Source::new(match settings.dataset {
-        DatasetChoice::Auto => Choice::Auto,
-        DatasetChoice::Mnist => Choice::Mnist,
-        DatasetChoice::Digits => Choice::Digits,
-    });
-    source.data_dir.clone_from(&settings.data_dir);
-    source.offline = settings.offline;
-    source.examples = settings.examples.map(|examples| examples.get() as usize);
-    let mut display = crate::commands::data::DownloadDisplay::new(terminal);
-    let loaded = lockstep_dataset::load(&source, &mut |progress| display.show(progress));
-    let mut dataset = loaded.map_err(|error| match error {
-        lockstep_dataset::Error::Examples { requested: examples, available, origin } => {
-            SettingsError::TooManyExamples { examples, available, origin }.into()
-        }
-        other => anyhow::Error::from(other),
-    })?;
-    display.finish();
-    if let Some(reason) = &dataset.fallback {
-        tracing::warn!("TRAINING ON GENERATED DIGITS, NOT ON MNIST: {reason}");
-    }
-    for note in &dataset.notes {
-        tracing::warn!("{note}");
-    }
-    if let Some(resume) = &settings.resume {
-        // It has asked for digits ever since; nobody else has.
-        dataset.fallback = dataset.fallback.or_else(|| resume.stored.fallback.clone());
-    }
-    let all = dataset.train.len();
-    settings.check_against(all - validation_examples(all, settings.validation_split.get()))?;
-    if dataset.test.is_empty() {
-        bail!("the test set is empty; a run ends with an evaluation on it");
-    }
-    Ok(dataset)
-}
-
-/// What decides the bits of a run with these settings on this data, from these weights.
-pub fn identity(settings: &Settings, dataset: &Dataset, initial: &Initial) -> RunIdentity {
-    RunIdentity {
-        seed: settings.seed,
-        dataset: dataset.kind.to_string(),
-        dataset_sha256: Digest(dataset.digest).to_string(),
-        examples: dataset.train.len() as u64,
-        validation_split: settings.validation_split.get(),
-        batch_size: settings.batch_size.get(),
-        micro_shards: settings.micro_shards.get(),
-        learning_rate: settings.learning_rate.get(),
-        numerics_version: NUMERICS_VERSION,
-        initial_weights: initial.digest.map(|digest| digest.to_string()),
-    }
 }
 
 /// A timeline is refused before anything is done for the run.

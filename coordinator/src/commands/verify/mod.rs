@@ -21,9 +21,9 @@ use self::kept::Kept;
 use self::replay::Replay;
 use crate::cli::{EXIT_DONE, EXIT_FAILED};
 use crate::commands::say;
-use crate::commands::train;
 use crate::run_directory::RunDirectory;
 use crate::run_directory::stored_run::PastRun;
+use crate::start::dataset;
 use crate::start::initial_weights::Initial;
 use crate::start::open_run::weights_of;
 
@@ -54,8 +54,8 @@ pub fn verify(request: &Request, terminal: &Terminal) -> Result<u8> {
     }
     let run_id = run.stored.run_id;
     let initial = Initial::find(&settings)?;
-    let dataset = train::load(&settings, terminal)?;
-    let identity = train::identity(&settings, &dataset, &initial);
+    let dataset = dataset::load(&settings, terminal)?;
+    let identity = dataset::identity(&settings, &dataset, &initial);
     run.stored.check(&identity)?;
     let identity = serde_json::to_string(&identity)?;
     let directory = &run.directory;
