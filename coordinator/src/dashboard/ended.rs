@@ -5,7 +5,7 @@ use lockstep_telemetry::{Status, Summary};
 use serde::Serialize;
 
 use super::history::EventView;
-use crate::run::sentences::END;
+use crate::observe::sentences::END;
 
 /// The end of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
