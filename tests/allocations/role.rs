@@ -27,7 +27,9 @@ pub fn counts_folder() -> Option<PathBuf> {
 pub fn play(folder: &Path) -> ExitCode {
     let parsed = cli::parse(std::env::args_os()).unwrap();
     let (role, code) = match parsed.invocation {
-        Invocation::Command(Command::Worker(arguments)) => ("worker", lockstep_worker::cli::main(arguments, &parsed.variables)),
+        Invocation::Command(Command::Worker(arguments)) => {
+            ("worker", lockstep_worker::cli::main(arguments, &parsed.variables))
+        }
         Invocation::Train(settings) => {
             let terminal = Terminal::stderr();
             let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("info")).with_ansi(false);

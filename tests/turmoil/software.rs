@@ -8,13 +8,13 @@ use std::time::Duration;
 use lockstep_checkpoint::{Files, LastTask, LogHeader, Opened, Places};
 use lockstep_control::{Outcome, Task, TaskKind, heartbeat};
 use lockstep_coordinator::batches::Batches;
-use lockstep_coordinator::journal::Journal;
-use lockstep_coordinator::run::totals::Results;
+use lockstep_coordinator::journal::JournalThread;
+use lockstep_coordinator::observe::{Observers, RunTotals};
 use lockstep_coordinator::run::{Run, Signals};
 use lockstep_coordinator::start::open_run::weights_of;
 use lockstep_coordinator::trainer::Trainer;
 use lockstep_coordinator::transport::server::serve;
-use lockstep_coordinator::transport::service::{MAX_QUEUED_INCOMING, Pulse, Service};
+use lockstep_coordinator::transport::service::{KeepAlive, MAX_QUEUED_INCOMING, Service};
 use lockstep_dataset::{Dataset, Kind, digits_test, digits_train};
 use lockstep_model::{Cpu, Digest, digest, initial_weights, join_test};
 use lockstep_proto::{Fence, RunId, Token};
@@ -34,7 +34,7 @@ const IDENTITY: &str = "{}";
 
 /// As a coordinator's command line has it.
 const WORKER_DEADLINES: u32 = 5;
-const FAREWELL: Duration = Duration::from_millis(500);
+const EXIT_GRACE: Duration = Duration::from_millis(500);
 
 /// What the scenarios differ in.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ pub struct End {
     pub term: u64,
     pub outcome: Outcome,
     pub digest: Digest,
-    pub results: Results,
+    pub results: RunTotals,
 }
 
 /// A coordinator's process: it goes on with what the directory has of the run.
@@ -71,10 +71,10 @@ pub async fn coordinate(
     let tasks = batches.task_order(1, Some(setup.steps));
     let Opened { journal, term, restored, .. } = open_journal(directory, files)?;
     let mut done = None;
-    let (mut weights, mut results) = (initial_weights(SEED), Results::default());
+    let (mut weights, mut totals) = (initial_weights(SEED), RunTotals::default());
     if let Some((manifest, model)) = &restored {
         weights = weights_of(model)?;
-        results = Results::resumed(manifest);
+        totals = RunTotals::resumed(manifest);
         let kind = match manifest.last_task {
             LastTask::Step => TaskKind::Train,
             LastTask::Validation => TaskKind::Validate,
@@ -93,28 +93,30 @@ pub async fn coordinate(
     };
     let fence = Fence { run_id: RUN, term };
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
-    let pulse = Pulse { heartbeat: heartbeat(setup.deadline), silence: setup.deadline * WORKER_DEADLINES };
+    let keep_alive =
+        KeepAlive { heartbeat: heartbeat(setup.deadline), silence: setup.deadline * WORKER_DEADLINES };
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
-    let service = Service::new(fence, token(), join_test_digest(), pulse, sender);
+    let service = Service::new(fence, token(), join_test_digest(), keep_alive, sender);
     serve(connections(listener), Arc::new(service));
-    let journal = Journal::start(journal, term, serde_json::from_str(IDENTITY)?, Recorder::default())?;
+    let journal = JournalThread::start(journal, term, serde_json::from_str(IDENTITY)?, Recorder::default())?;
     let recorder = Recorder::new(vec![Box::new(notes.clone())]);
     let trainer = Trainer::new(&weights, 0.05);
-    let mut run = Run::new(start, fence, control, batches, trainer, recorder, journal, results);
+    let observers = Observers::new(start, tasks, recorder, totals);
+    let mut run = Run::new(start, fence, control, batches, trainer, journal, observers);
     let outcome = run.drive(&mut incoming, &mut Signals::none()).await;
     run.dismiss(outcome);
-    let farewell = async {
+    let all_left = async {
         while run.has_members()
             && let Some(incoming) = incoming.recv().await
         {
-            run.wind_up(incoming);
+            run.drain(incoming);
         }
     };
     // Whoever does not go by then finds the stream ended.
-    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    let _ = tokio::time::timeout(EXIT_GRACE, all_left).await;
     run.settle(Duration::from_secs(600)).await;
     let digest = run.trainer().digest();
-    let results = run.into_results();
+    let results = run.into_totals();
     notes.ended(End { term, outcome, digest, results });
     Ok(())
 }

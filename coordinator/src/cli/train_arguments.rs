@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args};
 
-use crate::commands::dataset;
+use crate::commands::dataset_parser;
 use crate::settings::flags::{Flags, training_flags};
 use crate::settings::{Asked, DatasetChoice, HostName, Period, Source, Sources, TokenText, address};
 

@@ -8,16 +8,15 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 use lockstep_control::TaskKind;
-use lockstep_dataset::{Choice, Dataset, Examples, Source};
+use lockstep_dataset::{Dataset, Examples};
 use lockstep_model::{CLASSES, Cpu, Digest, IMAGE_SIDE, Network, Workspace};
 use lockstep_records::{confusion_table, percent};
 use lockstep_telemetry::Terminal;
 use ndarray::ArrayView2;
 use serde::Serialize;
 
+use super::dataset_parser;
 use super::model_source::{Model, ModelOfRun};
-use super::dataset;
-use crate::commands::data::DownloadDisplay;
 use crate::exit::EXIT_DONE;
 use crate::output::print;
 use crate::run_directory::RunDirectory;
@@ -25,6 +24,7 @@ use crate::run_directory::model_file::one_line;
 use crate::run_directory::user_file;
 use crate::settings::{DatasetChoice, data_of_run};
 use crate::single_process::SingleProcess;
+use crate::start::dataset;
 use crate::trainer::Confusion;
 
 /// What to evaluate, and on what.
@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(value_name = "RUN_DIR|FILE")]
     pub model: PathBuf,
     /// Which test set [default: that of the run; auto for a file]
-    #[arg(long, env = "LOCKSTEP_DATASET", value_name = "NAME", value_parser = dataset())]
+    #[arg(long, env = "LOCKSTEP_DATASET", value_name = "NAME", value_parser = dataset_parser())]
     pub dataset: Option<DatasetChoice>,
     /// Folder of the four MNIST files, plain or .gz [default: that of the run, else the cache folder]
     #[arg(long, env = "LOCKSTEP_DATA_DIR", value_name = "DIR")]
@@ -90,7 +90,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     let predictions_to = arguments.predictions.as_deref();
     user_file::refuse_two(predictions_to, "--predictions", arguments.json)?;
     let model = Model::find(&arguments.model)?;
-    let dataset = load(arguments, model.run.as_ref(), terminal)?;
+    let dataset = test_data(arguments, model.run.as_ref(), terminal)?;
     if let Some(path) = predictions_to {
         user_file::write(path, predictions(&model.weights, &dataset.test).as_bytes(), "--predictions")?;
     }
@@ -132,29 +132,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
 }
 
 /// The data that flags ask for, else those that the run has.
-fn load(arguments: &Arguments, run: Option<&ModelOfRun>, terminal: &Terminal) -> Result<Dataset> {
+fn test_data(arguments: &Arguments, run: Option<&ModelOfRun>, terminal: &Terminal) -> Result<Dataset> {
     let own = run.filter(|_| arguments.dataset.is_none() && arguments.data_dir.is_none());
     let (choice, data_dir) = match own {
         Some(run) => data_of_run(&RunDirectory::config_in(&run.directory), &run.stored)?,
         None => (arguments.dataset.unwrap_or(DatasetChoice::Auto), arguments.data_dir.clone()),
     };
-    let mut source = Source::new(match choice {
-        DatasetChoice::Auto => Choice::Auto,
-        DatasetChoice::Mnist => Choice::Mnist,
-        DatasetChoice::Digits => Choice::Digits,
-    });
-    source.data_dir = data_dir;
-    source.offline = arguments.offline;
-    source.examples = own.and_then(|run| usize::try_from(run.stored.identity.examples).ok());
-    let mut display = DownloadDisplay::new(terminal);
-    let mut dataset = lockstep_dataset::load(&source, &mut |progress| display.show(progress))?;
-    display.finish();
-    if let Some(reason) = &dataset.fallback {
-        tracing::warn!("EVALUATING ON GENERATED DIGITS, NOT ON MNIST: {reason}");
-    }
-    for note in &dataset.notes {
-        tracing::warn!("{note}");
-    }
+    let examples = own.and_then(|run| usize::try_from(run.stored.identity.examples).ok());
+    let source = dataset::source(choice, data_dir, arguments.offline, examples);
+    let mut dataset = dataset::fetch(&source, "EVALUATING", terminal)?;
     if own.is_some_and(|run| run.stored.identity.dataset_sha256 != Digest(dataset.digest).to_string()) {
         tracing::warn!("these are not the data that the run was trained on: their digest is another one");
     }

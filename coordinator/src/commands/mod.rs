@@ -24,7 +24,7 @@ pub(crate) fn settings_of(run: &StoredRun) -> Result<Settings> {
 }
 
 /// The parser of `--dataset`.
-pub(crate) fn dataset() -> impl TypedValueParser<Value = DatasetChoice> {
+pub(crate) fn dataset_parser() -> impl TypedValueParser<Value = DatasetChoice> {
     let names = DatasetChoice::ALL.map(|choice| PossibleValue::new(choice.name()).help(choice.meaning()));
     PossibleValuesParser::new(names).try_map(|name| name.parse::<DatasetChoice>())
 }

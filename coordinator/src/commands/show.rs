@@ -19,7 +19,7 @@ use lockstep_records::{EvaluationKind, EvaluationRecord, Summary};
 use lockstep_telemetry::{Sink, Terminal};
 
 use crate::batches;
-use crate::commands::{settings_of, train};
+use crate::commands::settings_of;
 use crate::dashboard::{Dashboard, Digits, Facts, RunFiles};
 use crate::exit::{EXIT_DONE, sentence};
 use crate::run::Signals;
@@ -28,6 +28,7 @@ use crate::run_directory::stored_run::StoredRun;
 use crate::run_directory::workers_file;
 use crate::runtime;
 use crate::settings::{HostName, Settings, address};
+use crate::start::dataset;
 use crate::start::initial_weights::Initial;
 
 /// Which run to show, and where.
@@ -167,9 +168,9 @@ fn gaps(run: &StoredRun, summary: Option<&Summary>) -> Result<Vec<RangeInclusive
 pub(crate) fn data_of(settings: &Settings, terminal: &Terminal) -> Result<Dataset> {
     const REMEDY: &str = "name the folder of the run's data with --data-dir";
     let dataset =
-        train::load(settings, terminal).map_err(|error| anyhow!("{}; {REMEDY}", sentence(&error)))?;
+        dataset::load(settings, terminal).map_err(|error| anyhow!("{}; {REMEDY}", sentence(&error)))?;
     let Some(resume) = &settings.resume else { return Ok(dataset) };
-    let identity = train::identity(settings, &dataset, &Initial::find(settings)?);
+    let identity = dataset::identity(settings, &dataset, &Initial::find(settings)?);
     if let Some((key, stored, now)) = resume.stored.identity.difference(&identity) {
         bail!(
             "the run's {key} is {stored}, and here it is {now}; {REMEDY}, or use the program that trained it"

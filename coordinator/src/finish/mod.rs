@@ -1,21 +1,29 @@
-//! The end of a run: its workers go, what is being saved is waited for, and what was found out is written and printed.
+//! The end of a run: lets its workers go, waits for what is being saved, then writes and prints the results.
 //!
 //! Whatever may hang (a disk, a terminal, a pipe that nobody reads) is done on threads that are left behind, each under
-//! a limit: an end by signal is promised within 2 seconds. What one part cannot do keeps no other from being tried.
+//! a deadline: an end by signal is promised within 2 seconds. A phase that fails does not keep the next one from being
+//! tried.
 
-mod aside;
-mod deadline;
-pub mod report;
+mod background;
+mod deadlines;
+pub(crate) mod outcome;
 
-use std::time::Duration;
+use std::future::Future;
 
 use anyhow::Result;
 use lockstep_control::Outcome;
 use lockstep_dataset::Examples;
-use lockstep_records::Ended;
+use lockstep_records::{Ended, Summary, WorkersRecord};
 use lockstep_telemetry::{Sink, Terminal};
 use tokio::sync::mpsc;
 
+use self::background::FileWrites;
+pub(crate) use self::background::{ResultFile, in_background};
+use self::deadlines::{
+    Deadlines, EARLIER_LINES, EndPhase, FILES, LAST_LINES, LAST_SAVE, MEASURING, PAGE, PRINT, REPORT,
+    WORKER_EXIT_GRACE, WORKERS_LEAVE,
+};
+use self::outcome::{EndedRun, Results};
 use crate::dashboard::Dashboard;
 use crate::exit::EXIT_FAILED;
 use crate::local_workers::LocalWorkers;
@@ -23,108 +31,132 @@ use crate::report as html_report;
 use crate::run::{Run, Signals};
 use crate::run_directory::workers_file;
 use crate::transport::service::Incoming;
-pub use aside::{Piece, Writing, aside};
-use deadline::{
-    Deadline, FAREWELL, FILES, LAST_SAVE, LAST_WORDS, MEASURING, PAGE, PRINT, REPORT, SEEN, WORKERS_LEAVE,
-};
-use report::{Ending, Report};
 
-/// What is left of a run when its loop is over.
-pub struct Remains<'a> {
+/// All that is to be ended when the loop of a run is over.
+pub(crate) struct Shutdown<'a> {
     /// The run.
     pub run: Run,
-    /// What comes from its workers.
+    /// What its workers send.
     pub incoming: mpsc::Receiver<Incoming>,
     /// Its local workers, if it has any.
     pub local: Option<LocalWorkers>,
     /// The operator's signals.
     pub signals: Signals,
-    /// How it ended, for who reads.
-    pub report: Report<'a>,
-    /// The first test digits, for the page about the run.
+    /// How it ended.
+    pub ended: EndedRun<'a>,
+    /// The first test digits, for the report.
     pub digits: Examples,
     /// Its live page, if it has one.
     pub dashboard: Option<Dashboard>,
-    /// For people.
+    /// Where lines for people go.
     pub terminal: &'a Terminal,
 }
 
-impl Remains<'_> {
-    /// Does all of it; returns the exit code.
+impl Shutdown<'_> {
+    /// Goes through all phases of the end; returns the exit code.
     ///
     /// # Errors
     ///
     /// If standard output refuses the summary.
     pub async fn finish(self) -> Result<u8> {
-        let Self { mut run, mut incoming, local, mut signals, report, digits, dashboard, terminal } = self;
-        let signals = &mut signals;
-        let mut deadline = Deadline::of(report.outcome);
-        deadline.wait(signals, WORKERS_LEAVE, wind_up(&mut run, report.outcome, &mut incoming, local)).await;
-        let measuring = deadline.limit(MEASURING);
-        if deadline.wait(signals, LAST_SAVE, run.settle(measuring)).await.is_none() {
+        let Self { mut run, mut incoming, local, signals, ended, digits, dashboard, terminal } = self;
+        let mut end = End { deadlines: Deadlines::of(ended.outcome), signals, terminal };
+        end.wait(WORKERS_LEAVE, drain(&mut run, ended.outcome, &mut incoming, local)).await;
+        let measuring = end.deadlines.limit(MEASURING);
+        if end.wait(LAST_SAVE, run.settle(measuring)).await.is_none() {
             run.not_settled();
         }
         // Behind the log: a run with a summary has the record of its last step, or says why not.
-        let Ending { summary, files, code } = report.ending(run.trainer(), run.results());
-        let mut writing = Writing::begin(files);
-        let results = run.into_results();
-        deadline.wait(signals, FILES, writing.finished()).await;
+        let Results { summary, files, code } = ended.results(run.trainer(), run.totals());
+        let mut writes = FileWrites::begin(files);
+        let totals = run.into_totals();
+        end.wait(FILES, writes.finished()).await;
         terminal.detach();
 
-        let failures = writing.failures();
-        let mut printed = Ok(());
-        if let Some(summary) = &summary {
-            // Its reader has seen all that came before, if that is read at all.
-            deadline.wait(signals, SEEN, flushed(terminal, deadline.limit(SEEN))).await;
-            let text = report::shown(report.settings, summary);
-            let print = aside("stdout", move || report::print(&text));
-            printed = deadline.wait(signals, PRINT, print).await.unwrap_or_else(|| {
-                Err(anyhow::anyhow!("cannot write the summary to standard output: nobody reads it"))
-            });
-        }
-        report.explain(&failures, &results);
-        if report.belongs_here() {
-            let (directory, run_id, outcome) = (report.directory.clone(), report.run_id, report.outcome);
-            let workers = results.workers.clone();
-            let written = aside("report", move || {
-                if let Some(workers) = &workers {
-                    workers_file::write(&directory, run_id, workers);
-                }
-                html_report::write_at_end(&directory, digits, outcome);
-            });
-            if deadline.wait(signals, REPORT, written).await.is_none() {
-                tracing::warn!("the disk does not answer: workers.json and report.html are not written");
-            }
+        let failures = writes.failures();
+        let printed = match &summary {
+            Some(summary) => end.print(&ended, summary).await,
+            None => Ok(()),
+        };
+        ended.explain(&failures, &totals);
+        if ended.may_write() {
+            end.write_report(&ended, totals.workers.clone(), digits).await;
         }
         if let Some(dashboard) = dashboard {
-            let ended = match report.outcome {
-                Outcome::Done => Ended::done(),
-                other => Ended::early(&other.to_string()),
-            };
-            if let Some(workers) = &results.workers {
-                dashboard.history().workers(workers);
-            }
-            if report.settings.stay && !matches!(report.outcome, Outcome::Interrupted { .. }) {
-                dashboard.stay(ended.clone());
-                terminal.print_line(&format!("the dashboard stays at {} until Ctrl-C", dashboard.url()));
-                deadline.signalled(signals.next().await);
-            }
-            deadline.wait(signals, PAGE, aside("page", move || dashboard.end(ended))).await;
+            end.close_page(&ended, totals.workers.as_ref(), dashboard).await;
         }
-        deadline.wait(signals, LAST_WORDS, flushed(terminal, deadline.limit(LAST_WORDS))).await;
-        // What was found out and is not kept is a failure.
+        end.flush(LAST_LINES).await;
+        // A result that is not kept is a failure.
         printed.map(|()| if failures.is_empty() { code } else { EXIT_FAILED })
     }
 }
 
-/// Waits until all that was said is shown, for `limit` at most.
-async fn flushed(terminal: &Terminal, limit: Duration) {
-    let terminal = terminal.clone();
-    aside("flush", move || terminal.flush(limit)).await;
+/// The end of a run while it goes on: its deadlines, and what may cut them short.
+struct End<'a> {
+    deadlines: Deadlines,
+    signals: Signals,
+    terminal: &'a Terminal,
+}
+
+impl End<'_> {
+    /// The result of `work`, or `None` if the phase's limit comes first.
+    async fn wait<T>(&mut self, phase: EndPhase, work: impl Future<Output = T>) -> Option<T> {
+        self.deadlines.wait(&mut self.signals, phase, work).await
+    }
+
+    /// Waits until all lines printed so far are shown.
+    async fn flush(&mut self, phase: EndPhase) {
+        let (terminal, limit) = (self.terminal.clone(), self.deadlines.limit(phase));
+        self.wait(phase, in_background("flush", move || terminal.flush(limit))).await;
+    }
+
+    async fn print(&mut self, ended: &EndedRun<'_>, summary: &Summary) -> Result<()> {
+        let text = outcome::summary_text(ended.settings, summary);
+        self.flush(EARLIER_LINES).await;
+        let print = in_background("stdout", move || outcome::print(&text));
+        self.wait(PRINT, print).await.unwrap_or_else(|| {
+            Err(anyhow::anyhow!("cannot write the summary to standard output: nobody reads it"))
+        })
+    }
+
+    async fn write_report(&mut self, ended: &EndedRun<'_>, workers: Option<WorkersRecord>, digits: Examples) {
+        let (directory, run_id, outcome) = (ended.directory.clone(), ended.run_id, ended.outcome);
+        let written = in_background("report", move || {
+            if let Some(workers) = &workers {
+                workers_file::write(&directory, run_id, workers);
+            }
+            html_report::write_at_end(&directory, digits, outcome);
+        });
+        if self.wait(REPORT, written).await.is_none() {
+            tracing::warn!("the disk does not answer: workers.json and report.html are not written");
+        }
+    }
+
+    /// Lets the page show the end; with `--stay` it is served until a signal comes.
+    async fn close_page(
+        &mut self,
+        run: &EndedRun<'_>,
+        workers: Option<&WorkersRecord>,
+        dashboard: Dashboard,
+    ) {
+        let ended = match run.outcome {
+            Outcome::Done => Ended::done(),
+            other => Ended::early(&other.to_string()),
+        };
+        if let Some(workers) = workers {
+            dashboard.history().workers(workers);
+        }
+        if run.settings.stay && !matches!(run.outcome, Outcome::Interrupted { .. }) {
+            dashboard.stay(ended.clone());
+            self.terminal.print_line(&format!("the dashboard stays at {} until Ctrl-C", dashboard.url()));
+            self.deadlines.signalled(self.signals.next().await);
+        }
+        self.wait(PAGE, in_background("page", move || dashboard.end(ended))).await;
+    }
 }
 
 /// Lets the workers go; kills local ones that do not.
-async fn wind_up(
+async fn drain(
     run: &mut Run,
     outcome: Outcome,
     incoming: &mut mpsc::Receiver<Incoming>,
@@ -132,24 +164,24 @@ async fn wind_up(
 ) {
     run.dismiss(outcome);
     let Some(mut local) = local else {
-        let farewell = async {
+        let all_left = async {
             while run.has_members()
                 && let Some(incoming) = incoming.recv().await
             {
-                run.wind_up(incoming);
+                run.drain(incoming);
             }
         };
-        // Whoever does not go by then finds the stream ended.
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        // A worker that has not left by then finds its stream ended.
+        let _ = tokio::time::timeout(WORKER_EXIT_GRACE, all_left).await;
         return;
     };
-    let kill = tokio::time::sleep(FAREWELL);
+    let kill = tokio::time::sleep(WORKER_EXIT_GRACE);
     tokio::pin!(kill);
     let mut killed = false;
     loop {
         tokio::select! {
             Some(incoming) = incoming.recv() => {
-                run.wind_up(incoming);
+                run.drain(incoming);
             }
             () = local.ended() => break,
             () = &mut kill, if !killed => {
@@ -159,6 +191,6 @@ async fn wind_up(
         }
     }
     while let Ok(incoming) = incoming.try_recv() {
-        run.wind_up(incoming);
+        run.drain(incoming);
     }
 }

@@ -1,9 +1,10 @@
-//! The disk's thread: everything that a run writes while it trains goes in, off the critical path; news of it comes out.
+//! Writes the step log, checkpoints and records on a thread of its own, so that a slow disk never delays a step; reports
+//! back to the loop as [`News`].
 //!
 //! The loop hands over the weights of each step as they are sent, without a copy, states to be saved, and the records of
-//! `metrics.jsonl` and of the other files; hashing, writing and fsync are this thread's. They are done in order, so a
-//! checkpoint has behind it the lines that it counts on. A disk that fails, hangs or is too slow never stops the
-//! training: what does not fit into the backlog is lost, that is said, and it goes on with what comes then.
+//! `metrics.jsonl` and of the other files. The thread hashes, writes and syncs them in order, so a checkpoint follows
+//! the lines that it counts on. A disk that fails, hangs or is too slow never stops the training: what does not fit into
+//! the backlog is lost, an event says so, and the thread goes on with what comes next.
 
 mod records;
 mod writer;
@@ -22,7 +23,7 @@ use lockstep_telemetry::Recorder;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 
-pub use records::{SideFile, Sink};
+pub(crate) use records::{SideFile, Sink};
 use writer::Writer;
 
 /// What may wait for the disk.
@@ -34,12 +35,12 @@ const LIMITS: Limits = Limits {
     records: 16 << 10,
 };
 
-/// A disk that has not finished one thing for so long stalls, which is said.
+/// A disk that has not finished one entry for so long stalls, which is reported.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 
-/// What the loop hears.
+/// What the thread reports to the loop, each with a sentence for people.
 #[derive(Debug)]
-pub enum News {
+pub(crate) enum News {
     /// A checkpoint is durable.
     Saved {
         /// For people.
@@ -51,7 +52,7 @@ pub enum News {
         sentence: String,
     },
     /// Something else went wrong, or is well again, and the run goes on.
-    Told {
+    Event {
         /// The kind of the event.
         kind: &'static str,
         /// For people.
@@ -78,11 +79,11 @@ pub enum News {
     },
 }
 
-/// The loop's end of the thread.
-pub struct Journal {
+/// The loop's handle of the thread.
+pub struct JournalThread {
     queue: Arc<Queue>,
     news: UnboundedReceiver<News>,
-    /// What this end has noticed itself.
+    /// What this handle has noticed itself.
     noticed: VecDeque<News>,
     ended: oneshot::Receiver<()>,
 }
@@ -100,7 +101,7 @@ enum Job {
     Append { file: Arc<SideFile>, bytes: Vec<u8> },
 }
 
-/// The way to the thread.
+/// What the loop and the thread share.
 struct Queue {
     state: Mutex<State>,
     filled: Condvar,
@@ -110,15 +111,15 @@ struct Queue {
 
 struct State {
     backlog: Backlog<Bytes, Save, Job>,
-    /// Since when the thread is at one thing.
+    /// Since when the thread has worked on one entry.
     busy_since: Option<Instant>,
-    /// It was said that it is at it for too long.
-    stall_told: bool,
+    /// It was reported that this takes too long.
+    stall_reported: bool,
     /// Nothing more will come.
     closed: bool,
 }
 
-impl Journal {
+impl JournalThread {
     /// Starts the thread; `files` are the sinks that write to the disk.
     ///
     /// # Errors
@@ -131,7 +132,7 @@ impl Journal {
         files: Recorder,
     ) -> std::io::Result<Self> {
         let state =
-            State { backlog: Backlog::new(LIMITS), busy_since: None, stall_told: false, closed: false };
+            State { backlog: Backlog::new(LIMITS), busy_since: None, stall_reported: false, closed: false };
         let queue = Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new(), idle: Notify::new() });
         // Bounded by what goes in: news of a save each, and one of each failure.
         let (sender, news) = unbounded_channel();
@@ -147,18 +148,18 @@ impl Journal {
     }
 
     /// A sink that has records written by the thread's own sinks.
-    pub fn sink(&self) -> Sink {
+    pub(crate) fn sink(&self) -> Sink {
         Sink::new(Arc::clone(&self.queue))
     }
 
     /// A file whose every piece the thread writes: what is given to it never waits for the disk.
-    pub fn side_file(&self, file: SideFile) -> impl FnMut(Vec<u8>) + Send + use<> {
+    pub(crate) fn side_file(&self, file: SideFile) -> impl FnMut(Vec<u8>) + Send + use<> {
         let (queue, file) = (Arc::clone(&self.queue), Arc::new(file));
         move |bytes| queue.push_job(Job::Append { file: Arc::clone(&file), bytes })
     }
 
     /// Has a step recorded; `values` are the weights after it, as they travel.
-    pub fn committed(&mut self, step: u64, values: Bytes) {
+    pub(crate) fn committed(&mut self, step: u64, values: Bytes) {
         let mut state = self.queue.lock();
         let bytes = values.len();
         if state.backlog.push_step(step, values, bytes) == Pushed::FirstLost {
@@ -167,29 +168,29 @@ impl Journal {
                  up; training goes on, and checkpoints are tried",
                 LIMITS.steps
             );
-            self.noticed.push_back(News::Told { kind: "disk_behind", sentence });
+            self.noticed.push_back(News::Event { kind: "disk_behind", sentence });
         }
         if let Some(since) = state.busy_since
-            && !state.stall_told
+            && !state.stall_reported
             && since.elapsed() >= STALLED_AFTER
         {
-            state.stall_told = true;
+            state.stall_reported = true;
             let sentence =
                 format!("the disk has not answered for {} s; training goes on", STALLED_AFTER.as_secs());
-            self.noticed.push_back(News::Told { kind: "disk_stalled", sentence });
+            self.noticed.push_back(News::Event { kind: "disk_stalled", sentence });
         }
         drop(state);
         self.queue.filled.notify_one();
     }
 
     /// Has a checkpoint written.
-    pub fn save(&mut self, after: Task, values: Bytes, progress: Progress) {
+    pub(crate) fn save(&mut self, after: Task, values: Bytes, progress: Progress) {
         self.queue.lock().backlog.push_save(Save { after, values, progress });
         self.queue.filled.notify_one();
     }
 
     /// The next news; waits for ever if there are none any more.
-    pub async fn news(&mut self) -> Option<News> {
+    pub(crate) async fn news(&mut self) -> Option<News> {
         if let Some(noticed) = self.noticed.pop_front() {
             return Some(noticed);
         }
@@ -200,29 +201,29 @@ impl Journal {
     }
 
     /// The next news, if there are any by now.
-    pub fn news_so_far(&mut self) -> Option<News> {
+    pub(crate) fn news_so_far(&mut self) -> Option<News> {
         self.noticed.pop_front().or_else(|| self.news.try_recv().ok())
     }
 
     /// Waits until the thread has done what waits.
-    pub async fn settle(&mut self) {
+    pub(crate) async fn settle(&mut self) {
         while !self.queue.lock().is_idle() {
             self.queue.idle.notified().await;
         }
     }
 
     /// Waits until the thread has done what waits, and is over.
-    pub async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         self.queue.lock().closed = true;
         self.queue.filled.notify_one();
-        // An error means that it panicked, which was said there.
+        // An error means that it panicked, which it has reported.
         let _ = (&mut self.ended).await;
     }
 }
 
-impl Drop for Journal {
+impl Drop for JournalThread {
     fn drop(&mut self) {
-        // Nobody is left to hand in anything: the thread does what waits, and ends.
+        // Nothing more will come: the thread does what waits, and ends.
         self.queue.lock().closed = true;
         self.queue.filled.notify_one();
     }
@@ -243,11 +244,11 @@ impl Queue {
         }
     }
 
-    /// For the thread: the last thing is done; waits for the next one, or for the end.
+    /// For the thread: the last entry is done; waits for the next one, or for the end.
     fn next(&self, mut answered: impl FnMut(Duration)) -> Option<Entry<Bytes, Save, Job>> {
         let mut state = self.lock();
         if let Some(since) = state.busy_since.take()
-            && std::mem::take(&mut state.stall_told)
+            && std::mem::take(&mut state.stall_reported)
         {
             answered(since.elapsed());
         }

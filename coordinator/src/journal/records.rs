@@ -1,4 +1,4 @@
-//! What goes to the disk's thread besides steps and states: the records of the run's files, and pieces of other files.
+//! What goes to the thread besides steps and states: the records of the run's files, and pieces of other files.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,8 +11,8 @@ use lockstep_records::{
 
 use super::{Job, Queue};
 
-/// Hands every record to the thread; without waiting.
-pub struct Sink {
+/// Hands every record to the thread without waiting.
+pub(crate) struct Sink {
     queue: Arc<Queue>,
 }
 
@@ -56,8 +56,8 @@ impl lockstep_telemetry::Sink for Sink {
     }
 }
 
-/// A file that is written piece by piece; one that fails is written no more.
-pub struct SideFile {
+/// A file that is written piece by piece; after a failure it gets no more.
+pub(crate) struct SideFile {
     name: &'static str,
     path: PathBuf,
     /// Absent after a failure.

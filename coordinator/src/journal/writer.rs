@@ -1,4 +1,4 @@
-//! The thread itself: it takes one thing after the other out of the backlog and writes it.
+//! The thread itself: takes one entry after the other out of the backlog and writes it.
 
 use bytes::Bytes;
 use lockstep_checkpoint::backlog::{Entry, LostSteps};
@@ -60,7 +60,7 @@ impl Writer {
         let answered = |after: std::time::Duration| {
             let sentence = format!("the disk answers again, after {:.1} s", after.as_secs_f64());
             // The loop may be over.
-            let _ = news.send(News::Told { kind: "disk_answers", sentence });
+            let _ = news.send(News::Event { kind: "disk_answers", sentence });
         };
         while let Some(entry) = queue.next(answered) {
             self.take(entry);
@@ -71,10 +71,10 @@ impl Writer {
         if let Err(error) = self.journal.sync() {
             return self.failed(error);
         }
-        self.tell_notes();
+        self.report_notes();
         if let Some(steps) = self.journal.pending() {
             let (first, last) = (steps.start(), steps.end());
-            self.tell("log_failed", format!("the records of steps {first} to {last} are not kept"));
+            self.report("log_failed", format!("the records of steps {first} to {last} are not kept"));
         }
         self.flush();
     }
@@ -104,16 +104,16 @@ impl Writer {
                 let sentence = format!(
                     "{count} {what} missing in metrics.jsonl and the other files of records: the disk did not keep up"
                 );
-                self.tell("records_lost", sentence);
+                self.report("records_lost", sentence);
             }
-            Entry::CaughtUp(lost) => self.tell("disk_caught_up", caught_up(lost)),
+            Entry::CaughtUp(lost) => self.report("disk_caught_up", caught_up(lost)),
         }
     }
 
     fn step(&mut self, step: u64, values: &[u8]) {
         crash::point("log", step);
         let digest = digest_of_bytes(values);
-        // Steps that found no room are told of when the disk has caught up.
+        // Steps that found no room are reported when the disk has caught up.
         let skipped = self.newest.is_some_and(|(newest, _)| newest + 1 < step);
         self.newest = Some((step, digest));
         let committed = self.journal.committed(step, digest.0);
@@ -121,7 +121,7 @@ impl Writer {
         if skipped {
             self.journal_notes(|note| !matches!(note, Note::Gap { .. }));
         } else {
-            self.tell_notes();
+            self.report_notes();
         }
         if let Err(error) = committed {
             self.failed(error);
@@ -132,7 +132,7 @@ impl Writer {
         if self.contradicted {
             return;
         }
-        // What a checkpoint has behind it is not recorded again.
+        // A resumed run does not record again what comes before its checkpoint.
         self.flush();
         let digest = match self.newest {
             Some((step, digest)) if step == after.step => digest,
@@ -153,7 +153,7 @@ impl Writer {
             progress,
         };
         let saved = self.journal.save(&state, &tensors);
-        self.tell_notes();
+        self.report_notes();
         match saved {
             Ok(()) => self.send(News::Saved { sentence: format!("the state after {after} is saved") }),
             Err(JournalError::NotSaved(error)) => {
@@ -174,7 +174,7 @@ impl Writer {
                 self.send(News::Contradicted { step, sentence });
             }
             JournalError::Superseded(error) => {
-                // All files are the other one's now.
+                // All files are the other coordinator's now.
                 self.over = true;
                 if let Error::Superseded { term, .. } = error {
                     self.send(News::Superseded { term, sentence });
@@ -184,7 +184,7 @@ impl Writer {
         }
     }
 
-    fn tell_notes(&mut self) {
+    fn report_notes(&mut self) {
         self.journal_notes(|_| true);
     }
 
@@ -194,11 +194,11 @@ impl Writer {
                 let kind = match note {
                     Note::LogFailed { .. } | Note::Unreadable { .. } => "log_failed",
                     Note::LogGoesOn { .. } => "log_goes_on",
-                    // What went wrong was said when it did.
+                    // The cause was reported when it occurred.
                     Note::Gap { .. } => "steps_missing",
                     Note::NotRemoved(_) => "checkpoint_stays",
                 };
-                self.tell(kind, note.to_string());
+                self.report(kind, note.to_string());
             }
         }
     }
@@ -209,8 +209,8 @@ impl Writer {
         }
     }
 
-    fn tell(&self, kind: &'static str, sentence: String) {
-        self.send(News::Told { kind, sentence });
+    fn report(&self, kind: &'static str, sentence: String) {
+        self.send(News::Event { kind, sentence });
     }
 
     fn send(&self, news: News) {

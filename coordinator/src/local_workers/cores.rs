@@ -2,7 +2,7 @@
 //!
 //! A worker's threads hand work to each other many times in a step, which is cheapest on the same cores, and the system
 //! spreads threads that sleep and wake so often badly: two workers may share a core while another has nothing to do.
-//! Workers that leave cores free are left to the system. Binds nothing itself: the workers do.
+//! Workers that leave cores free are left to the system. Each worker binds itself to its share.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! The worker processes of this machine: started from this very binary, watched, and never left behind.
+//! The worker processes of this machine: starts them from this very binary, starts them again when they die, and leaves
+//! none behind.
 
 mod cores;
 mod log;
@@ -26,8 +27,8 @@ use crate::transport::service::Incoming;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A worker that lived for so long counts as sound: its next end is the first of a row again.
-const SOUND_AFTER: Duration = Duration::from_secs(60);
+/// A worker that lived for so long is healthy: its next end is the first of a row again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// The processes; dropping it kills those that are left.
 pub struct LocalWorkers {
@@ -35,10 +36,10 @@ pub struct LocalWorkers {
     running: mpsc::Receiver<()>,
 }
 
-/// What a local worker inherits of the environment's flags: not one, and what says how to compute.
+/// The variable of this program that a local worker inherits: the one that says how to compute.
 const INHERITED: [&str; 1] = [lockstep_worker::instruction_set::VARIABLE];
 
-/// What it inherits besides when it is started first; later it has died there once.
+/// Those that it inherits at its first start. A worker that a test had die at a point must not die there again.
 const INHERITED_AT_FIRST: [&str; 2] = [INHERITED[0], lockstep_worker::crash::VARIABLE];
 
 /// The end of an attempt to have a local worker.
@@ -62,7 +63,7 @@ pub enum End {
         /// How it ended.
         status: ExitStatus,
         /// The last lines of its output.
-        last_words: Vec<String>,
+        output_tail: Vec<String>,
     },
     /// The system gave no process, for this reason.
     NotStarted(String),
@@ -85,7 +86,7 @@ pub enum Restart {
     After {
         /// The pause.
         pause: Duration,
-        /// The how-manieth start in a row that is.
+        /// Restart attempt in a row, from 1.
         attempt: u32,
         /// The most there may be.
         limit: u32,
@@ -128,15 +129,15 @@ impl fmt::Display for Exit {
         }
         match &self.end {
             End::NotStarted(_) => Ok(()),
-            End::Exited { last_words, .. } if last_words.is_empty() => f.write_str("; it left no output"),
-            End::Exited { last_words, .. } => write!(f, "; its last output: {}", last_words.join(" | ")),
+            End::Exited { output_tail, .. } if output_tail.is_empty() => f.write_str("; it left no output"),
+            End::Exited { output_tail, .. } => write!(f, "; its last output: {}", output_tail.join(" | ")),
         }
     }
 }
 
 /// What every local worker is started with.
 #[derive(Clone, Debug)]
-pub struct Recipe {
+pub struct LaunchSettings {
     /// Threads of each.
     pub threads: u32,
     /// The coordinator's URL.
@@ -163,21 +164,21 @@ fn signal_name(signal: i32) -> &'static str {
 }
 
 impl LocalWorkers {
-    /// Starts `count` workers; their output goes to files, and whoever dies, or cannot be started, is started again.
+    /// Starts `count` workers with their output in files. One that dies, or cannot be started, is started again.
     ///
     /// Call it on the main thread, in a runtime of that thread alone: on Linux the workers die with the thread that
     /// started them.
-    pub fn start(count: u32, recipe: Recipe, incoming: &mpsc::Sender<Incoming>) -> Self {
+    pub fn start(count: u32, launch: LaunchSettings, incoming: &mpsc::Sender<Incoming>) -> Self {
         let (kill, _) = watch::channel(false);
         let (guard, running) = mpsc::channel(1);
         let allowed = cores::allowed();
         for number in 1..=count {
             let name = format!("local-{number}");
-            let cores = cores::share(&allowed, number - 1, count, recipe.threads);
+            let cores = cores::share(&allowed, number - 1, count, launch.threads);
             let supervisor = Supervisor {
                 name,
                 cores,
-                recipe: recipe.clone(),
+                launch: launch.clone(),
                 incoming: incoming.clone(),
                 killed: kill.subscribe(),
                 _guard: guard.clone(),
@@ -193,27 +194,27 @@ impl LocalWorkers {
         while self.running.recv().await.is_some() {}
     }
 
-    /// Kills whoever is left, stopped ones too.
+    /// Kills the processes that are left, stopped ones too.
     pub fn kill(&self) {
         self.kill.send_replace(true);
     }
 }
 
-/// Starts one worker's process, watches it, and the ones that follow it.
+/// Starts one worker's process, waits for its end, and starts the next one.
 struct Supervisor {
     name: String,
     /// What it is bound to, if it is.
     cores: Option<Vec<usize>>,
-    recipe: Recipe,
+    launch: LaunchSettings,
     incoming: mpsc::Sender<Incoming>,
     killed: watch::Receiver<bool>,
-    /// Its drop tells that no process is left.
+    /// Its drop says that no process is left.
     _guard: mpsc::Sender<()>,
 }
 
 impl Supervisor {
     async fn watch(mut self) {
-        let limit = self.recipe.max_restarts;
+        let limit = self.launch.max_restarts;
         let (mut attempt, mut pause, mut again) = (0, FIRST_PAUSE, false);
         loop {
             let started = Instant::now();
@@ -221,7 +222,7 @@ impl Supervisor {
             // A worker that ends without a failure was told that the run is over.
             let over =
                 *self.killed.borrow() || matches!(&end, End::Exited { status, .. } if status.success());
-            if started.elapsed() >= SOUND_AFTER {
+            if started.elapsed() >= HEALTHY_AFTER {
                 (attempt, pause) = (0, FIRST_PAUSE);
             }
             let restart = match () {
@@ -244,7 +245,7 @@ impl Supervisor {
 
     /// Starts a process, `again` or for the first time, and sees it to its end, by itself or killed.
     async fn attempt(&mut self, again: bool) -> End {
-        let started = Process::start(&self.name, self.cores.as_deref(), &self.recipe, again).await;
+        let started = Process::start(&self.name, self.cores.as_deref(), &self.launch, again).await;
         let mut worker = match started {
             Ok(worker) => worker,
             Err(error) => return End::NotStarted(error.to_string()),
@@ -270,37 +271,42 @@ struct Process {
 }
 
 impl Process {
-    async fn start(name: &str, cores: Option<&[usize]>, recipe: &Recipe, again: bool) -> io::Result<Self> {
-        let log = recipe.logs.join(format!("{name}.log"));
+    async fn start(
+        name: &str,
+        cores: Option<&[usize]>,
+        launch: &LaunchSettings,
+        again: bool,
+    ) -> io::Result<Self> {
+        let log = launch.logs.join(format!("{name}.log"));
         let output = log::open(log.clone()).await?;
-        let mut child = spawn(name, cores, recipe, output, again)?;
+        let mut child = spawn(name, cores, launch, output, again)?;
         let mut input =
             child.stdin.take().ok_or_else(|| io::Error::other("a worker without standard input"))?;
         // A worker that is dead already is noticed by its end.
-        let _ = input.write_all(format!("{}\n", recipe.token.reveal()).as_bytes()).await;
+        let _ = input.write_all(format!("{}\n", launch.token.reveal()).as_bytes()).await;
         let pid = child.id().unwrap_or_default();
         Ok(Self { child, pid, log, _input: input })
     }
 
     async fn end(&self, status: io::Result<ExitStatus>) -> End {
-        // Whose end the system does not tell has ended all the same, and without success.
+        // A process whose status the system does not give has ended all the same, and without success.
         let status = status.unwrap_or_else(|_| ExitStatus::from_raw(0x100));
-        let last_words = log::last_words(self.log.clone()).await;
-        End::Exited { pid: self.pid, status, last_words }
+        let output_tail = log::output_tail(self.log.clone()).await;
+        End::Exited { pid: self.pid, status, output_tail }
     }
 }
 
 fn spawn(
     name: &str,
     cores: Option<&[usize]>,
-    recipe: &Recipe,
+    launch: &LaunchSettings,
     output: (Stdio, Stdio),
     again: bool,
 ) -> io::Result<Child> {
     let mut command = own_command(if again { &INHERITED } else { &INHERITED_AT_FIRST })?;
     command
-        .args(["worker", "--coordinator", &recipe.url, "--name", name])
-        .args(["--threads", &recipe.threads.to_string(), "--parent", &std::process::id().to_string()])
+        .args(["worker", "--coordinator", &launch.url, "--name", name])
+        .args(["--threads", &launch.threads.to_string(), "--parent", &std::process::id().to_string()])
         .args(["--connect-timeout", "60"])
         .stdin(Stdio::piped())
         .stdout(output.0)
@@ -310,7 +316,7 @@ fn spawn(
         command.args(["--cores", &cores.join(",")]);
     }
     let child = command.spawn()?;
-    recipe.begun.store(true, Ordering::Relaxed);
+    launch.begun.store(true, Ordering::Relaxed);
     Ok(child)
 }
 
@@ -320,9 +326,9 @@ mod tests {
 
     #[test]
     fn an_exit_says_how() {
-        let exit = |status, last_words: &[&str], restart| {
-            let last_words = last_words.iter().map(ToString::to_string).collect();
-            let end = End::Exited { pid: 77, status: ExitStatus::from_raw(status), last_words };
+        let exit = |status, output_tail: &[&str], restart| {
+            let output_tail = output_tail.iter().map(ToString::to_string).collect();
+            let end = End::Exited { pid: 77, status: ExitStatus::from_raw(status), output_tail };
             Exit { name: "local-2".to_string(), end, restart }.to_string()
         };
         assert_eq!(
@@ -342,7 +348,7 @@ mod tests {
     async fn a_failure_to_start_is_an_attempt_like_any_other() {
         let folder = tempfile::tempdir().unwrap();
         let begun = Arc::<AtomicBool>::default();
-        let recipe = Recipe {
+        let launch = LaunchSettings {
             threads: 1,
             url: "http://127.0.0.1:1".to_string(),
             token: Token::new("t").unwrap(),
@@ -351,7 +357,7 @@ mod tests {
             begun: Arc::clone(&begun),
         };
         let (sender, mut incoming) = mpsc::channel(1);
-        let mut workers = LocalWorkers::start(1, recipe, &sender);
+        let mut workers = LocalWorkers::start(1, launch, &sender);
         let mut ends = Vec::new();
         for number in 1..=4 {
             let Some(Incoming::Exited(exit)) = incoming.recv().await else { panic!("no end of an attempt") };

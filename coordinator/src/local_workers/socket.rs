@@ -1,7 +1,7 @@
 //! Where local workers connect: a Unix socket with a name that is no file, so that nothing is left behind.
 //!
-//! The name is random: nobody can take it beforehand. Only processes of the same user are let in, besides the system's;
-//! the join token is asked of them, too.
+//! The name is random: nobody can take it beforehand. Only processes of the same user and of root are let in, and they
+//! need the join token, too.
 
 use std::{fmt::Write, io};
 
@@ -35,12 +35,12 @@ impl LocalSocket {
         Ok(Self { listener, name })
     }
 
-    /// What a worker is told to dial.
+    /// The URL that a worker dials.
     pub fn url(&self) -> String {
         format!("{LOCAL_SOCKET}{}", self.name)
     }
 
-    /// Whoever connects and may.
+    /// The connections that are let in.
     pub fn connections(self) -> impl Stream<Item = io::Result<UnixStream>> + Send {
         UnixListenerStream::new(self.listener).filter(|connection| match connection {
             Ok(connection) => is_let_in(connection),

@@ -1,4 +1,4 @@
-//! Where the time of a step went, as the loop saw it, and what was decided in it. It changes no decision and no bit.
+//! Where the time of a step went, as the loop saw it, and what was decided in it.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use lockstep_records::StepRecord;
 use crate::trainer::Means;
 
 /// Times and bytes since the last step ended.
-pub struct StepTimes {
+pub(super) struct StepTimes {
     begin: Instant,
     send: Duration,
     wait: Duration,
@@ -20,23 +20,23 @@ pub struct StepTimes {
     /// Sentences, at most [`MAX_DECISIONS`], and how many more there were.
     decisions: Vec<String>,
     more_decisions: u32,
-    /// The parts one after the other, if the step is timed; at most [`MAX_SLICES`].
+    /// The phases one after the other, if the step is timed; at most [`MAX_SLICES`].
     slices: Option<Vec<Slice>>,
-    /// Those of a step that is over.
+    /// The phases of the step that ended last.
     sliced: Option<Sliced>,
 }
 
-/// A part of a timed step: which, since when and until when.
-pub type Slice = (Part, Instant, Instant);
+/// A phase of a timed step: which, since when and until when.
+pub(super) type Slice = (StepPhase, Instant, Instant);
 
 /// A timed step from its begin to its end.
 #[derive(Debug)]
-pub struct Sliced {
+pub(super) struct Sliced {
     /// When it began.
     pub begin: Instant,
     /// When its weights were updated.
     pub end: Instant,
-    /// Its parts, in order, without overlap.
+    /// Its phases, in order, without overlap.
     pub slices: Vec<Slice>,
 }
 
@@ -47,9 +47,9 @@ const MAX_SLICES: usize = 16 << 10;
 /// hostile peer cannot swell it. `events.jsonl` has the others.
 const MAX_DECISIONS: usize = 64;
 
-/// What takes time.
+/// What the loop does with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(super) enum StepPhase {
     /// Encoding and handing over what goes to workers.
     Send,
     /// Waiting for anything to happen.
@@ -61,7 +61,7 @@ pub enum Part {
 }
 
 impl StepTimes {
-    /// Begins now.
+    /// A step that begins now.
     pub fn begin() -> Self {
         Self {
             begin: Instant::now(),
@@ -108,29 +108,29 @@ impl StepTimes {
         decisions
     }
 
-    /// Adds the time since `from` to a part.
-    pub fn add(&mut self, part: Part, from: Instant) {
-        let total = match part {
-            Part::Send => &mut self.send,
-            Part::Wait => &mut self.wait,
-            Part::Reduce => &mut self.reduce,
-            Part::Update => &mut self.update,
+    /// Adds the time since `from` to a phase.
+    pub fn add(&mut self, phase: StepPhase, from: Instant) {
+        let total = match phase {
+            StepPhase::Send => &mut self.send,
+            StepPhase::Wait => &mut self.wait,
+            StepPhase::Reduce => &mut self.reduce,
+            StepPhase::Update => &mut self.update,
         };
         let now = Instant::now();
         *total += now.saturating_duration_since(from);
         if let Some(slices) = &mut self.slices
             && slices.len() < MAX_SLICES
         {
-            slices.push((part, from, now));
+            slices.push((phase, from, now));
         }
     }
 
-    /// Keeps the parts of the step that is under way one by one, or does not.
+    /// Keeps the phases of the current step one by one, or does not.
     pub fn slice(&mut self, wanted: bool) {
         self.slices = wanted.then(Vec::new);
     }
 
-    /// The parts of the step that ended last, if they were kept.
+    /// The phases of the step that ended last, if they were kept.
     pub fn take_sliced(&mut self) -> Option<Sliced> {
         self.sliced.take()
     }

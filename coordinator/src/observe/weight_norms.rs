@@ -1,8 +1,7 @@
-//! What is measured of the weights beside the training, on a thread of its own: their norms and the gradient's, and
-//! what they make of the first test images.
+//! Measures the weights on a thread of its own: their norms, the norms of the gradient, and predictions for the first
+//! test images.
 //!
-//! It reads the bytes that travel and changes none of them. Training never waits for it: what comes while it is busy is
-//! left out.
+//! The thread reads the bytes that travel. Training never waits for it: what comes while it is busy is left out.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -35,19 +34,19 @@ const MAX_PICTURES: u32 = 50;
 /// What waits to be measured; each holds a set of weights or two.
 const MAX_WAITING: usize = 8;
 
-/// Something was measured.
+/// A measurement.
 #[derive(Debug)]
-pub enum Measured {
+pub(crate) enum Measured {
     /// Norms at a step.
     Norms(NormsRecord),
     /// Predictions after an epoch.
     Picture(PictureRecord),
 }
 
-/// The loop's end of the thread, or of none.
-pub struct Gauge(Option<Loop>);
+/// The handle of the measuring thread, or of none.
+pub(crate) struct WeightProbe(Option<Running>);
 
-struct Loop {
+struct Running {
     jobs: Option<SyncSender<Job>>,
     measured: UnboundedReceiver<Measured>,
     ended: oneshot::Receiver<()>,
@@ -62,14 +61,14 @@ enum Job {
 }
 
 /// The first test images, as many as a picture shows.
-pub fn sample(test: &Examples) -> Examples {
+pub(crate) fn sample(test: &Examples) -> Examples {
     let shown = test.len().min(SAMPLE);
     let pixels = IMAGE_SIDE * IMAGE_SIDE;
     Examples { images: test.images[..shown * pixels].to_vec(), labels: test.labels[..shown].to_vec() }
 }
 
-impl Gauge {
-    /// Measures nothing.
+impl WeightProbe {
+    /// A probe that measures nothing.
     pub fn none() -> Self {
         Self(None)
     }
@@ -91,7 +90,7 @@ impl Gauge {
         })?;
         // At most the number of epochs, a u32.
         let epochs = plan.steps.div_ceil(plan.steps_per_epoch) as u32;
-        Ok(Self(Some(Loop {
+        Ok(Self(Some(Running {
             jobs: Some(jobs),
             measured,
             ended,
@@ -144,7 +143,7 @@ impl Gauge {
     }
 }
 
-impl Loop {
+impl Running {
     fn submit(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             // Full, or the thread is gone: this one is left out.
@@ -236,9 +235,9 @@ mod tests {
         bytes.into()
     }
 
-    fn all_measured(mut gauge: Gauge) -> Vec<Measured> {
+    fn all_measured(mut probe: WeightProbe) -> Vec<Measured> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(gauge.close(Duration::from_secs(60)))
+        runtime.block_on(probe.close(Duration::from_secs(60)))
     }
 
     #[test]
@@ -259,18 +258,18 @@ mod tests {
 
     #[test]
     fn steps_are_measured_evenly_and_the_last_one_too() {
-        let gauge = Gauge::start(&plan(20_003), 0.01, Examples::default()).unwrap();
+        let probe = WeightProbe::start(&plan(20_003), 0.01, Examples::default()).unwrap();
         let weights = bytes(&vec![1.0; PARAMETERS]);
         let mut steps = Vec::new();
         for step in 1..=20_003 {
-            gauge.stepped(step, &weights, &weights);
-            let Gauge(Some(inner)) = &gauge else { panic!("it was started") };
+            probe.stepped(step, &weights, &weights);
+            let WeightProbe(Some(inner)) = &probe else { panic!("it was started") };
             if step.is_multiple_of(inner.norms_every) || step == 20_003 {
                 steps.push(step);
             }
         }
         assert_eq!((steps.len(), &steps[..2], steps.last()), (487 + 1, &[41, 82][..], Some(&20_003)));
-        let measured = all_measured(gauge).into_iter();
+        let measured = all_measured(probe).into_iter();
         let measured: Vec<u64> = measured
             .map(|measured| match measured {
                 Measured::Norms(NormsRecord { step, .. }) => step,
@@ -299,10 +298,10 @@ mod tests {
         }
         assert_eq!(confusion, [0; CLASSES * CLASSES]);
 
-        let gauge = Gauge::start(&plan(100), 0.01, sample.clone()).unwrap();
-        gauge.epoch_ended(1, 50, &bytes(&weights));
+        let probe = WeightProbe::start(&plan(100), 0.01, sample.clone()).unwrap();
+        probe.epoch_ended(1, 50, &bytes(&weights));
         let expected = prediction_sheet(&sample, &predicted, COLUMNS).png;
-        match &all_measured(gauge)[..] {
+        match &all_measured(probe)[..] {
             [Measured::Picture(PictureRecord { step: 50, width: 604, height: 604, png })] => {
                 assert_eq!(*png, expected);
             }
@@ -312,9 +311,9 @@ mod tests {
 
     #[test]
     fn nothing_is_measured_where_there_is_no_gauge() {
-        let gauge = Gauge::none();
-        gauge.stepped(10, &Bytes::new(), &Bytes::new());
-        gauge.epoch_ended(1, 10, &Bytes::new());
-        assert!(all_measured(gauge).is_empty());
+        let probe = WeightProbe::none();
+        probe.stepped(10, &Bytes::new(), &Bytes::new());
+        probe.epoch_ended(1, 10, &Bytes::new());
+        assert!(all_measured(probe).is_empty());
     }
 }

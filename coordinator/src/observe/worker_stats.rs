@@ -1,7 +1,6 @@
-//! Who the workers are and what each has done lately, for whoever watches. It decides nothing.
+//! Statistics of each worker: what it holds, its rate, its latency, and whether it is late.
 //!
-//! The loop tells it what happens, each time a few integers; a few times a second it gives a [`WorkersRecord`]. It has
-//! no clock of its own: the time comes in.
+//! Each event costs a few integers; four times a second they give a [`WorkersRecord`]. The time is always an argument.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -28,7 +27,7 @@ const STRAGGLER_TIMES: f64 = 2.0;
 const FEWEST_EXAMPLES: u64 = 32;
 
 /// The workers of this process of the run.
-pub struct Roster {
+pub(super) struct WorkerStats {
     /// When it was made.
     begin: Instant,
     members: BTreeMap<WorkerId, Entry>,
@@ -52,6 +51,8 @@ struct Entry {
     share: u32,
     /// When it was late last, and how.
     late: Option<(Instant, String)>,
+    /// Steps committed when it joined, until its first node counts.
+    joined_after: Option<u64>,
 }
 
 /// An assignment that is not answered whole.
@@ -84,24 +85,42 @@ impl Counts {
     }
 }
 
-impl Roster {
+impl WorkerStats {
     /// Nobody, from `now` on.
     pub fn new(now: Instant) -> Self {
         Self { begin: now, members: BTreeMap::new(), gone: VecDeque::new(), left: false, since: now }
     }
 
-    /// A worker joined; one of the same name that left is no longer shown.
-    pub fn joined(&mut self, worker: WorkerId, hello: Hello) {
+    /// A worker joined after `steps` steps; one of the same name that left is no longer shown.
+    pub fn joined(&mut self, worker: WorkerId, hello: Hello, steps: u64) {
         self.gone.retain(|(gone, _)| gone.name != hello.name || gone.host != hello.host);
-        let (total, window) = (Counts::default(), Counts::default());
-        let entry = Entry { hello, begun: None, held: Vec::new(), total, window, share: 0, late: None };
+        let entry = Entry {
+            hello,
+            begun: None,
+            held: Vec::new(),
+            total: Counts::default(),
+            window: Counts::default(),
+            share: 0,
+            late: None,
+            joined_after: Some(steps),
+        };
         self.members.insert(worker, entry);
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// What a member calls itself; `None` if the worker is no member.
+    pub fn member_name(&self, worker: WorkerId) -> Option<&str> {
+        self.members.get(&worker).map(|entry| entry.hello.name.as_str())
     }
 
     /// What a worker calls itself, as long as it is a member or shown.
     pub fn name(&self, worker: WorkerId) -> Option<&str> {
-        let gone = || self.gone.iter().find(|(gone, _)| gone.worker == worker.0).map(|(gone, _)| &gone.name);
-        self.members.get(&worker).map(|entry| &entry.hello.name).or_else(gone).map(String::as_str)
+        let gone = || self.gone.iter().find(|(gone, _)| gone.worker == worker.0);
+        self.member_name(worker).or_else(|| gone().map(|(gone, _)| gone.name.as_str()))
     }
 
     /// A worker was given leaves; they wait for weights if `weights`, the newest, are not those that they need.
@@ -186,6 +205,11 @@ impl Roster {
         }
     }
 
+    /// Steps committed when a worker joined, if this is the first of its nodes that counts.
+    pub fn first_result(&mut self, worker: WorkerId) -> Option<u64> {
+        self.members.get_mut(&worker)?.joined_after.take()
+    }
+
     /// A worker's work was given to another one, too.
     pub fn late(&mut self, now: Instant, worker: WorkerId, reason: String) {
         if let Some(entry) = self.members.get_mut(&worker) {
@@ -213,7 +237,7 @@ impl Roster {
     }
 
     /// All of them over their whole time, from the first assignment of each on, instead of over a window.
-    pub fn whole(&self, now: Instant, seconds: f64, step: u64) -> WorkersRecord {
+    pub fn whole_run(&self, now: Instant, seconds: f64, step: u64) -> WorkersRecord {
         let members = self.members.iter().map(|(worker, entry)| {
             let age = entry.age(now);
             let record = entry.record(now, *worker, Duration::MAX);
@@ -388,7 +412,7 @@ mod tests {
 
     /// A worker answers an assignment of one leaf that could be begun at `ready`.
     fn answer(
-        roster: &mut Roster,
+        stats: &mut WorkerStats,
         worker: WorkerId,
         id: u64,
         ready: Instant,
@@ -397,21 +421,21 @@ mod tests {
         examples: u32,
     ) {
         let id = AssignmentId(id);
-        roster.assigned(ready, worker, id, step(1), 0..1, 0);
-        roster.answered(ready + ms(took), worker, id, Node::new(0, 0).unwrap(), ms(computed));
-        roster.counted(worker, TaskKind::Train, examples);
+        stats.assigned(ready, worker, id, step(1), 0..1, 0);
+        stats.answered(ready + ms(took), worker, id, Node::new(0, 0).unwrap(), ms(computed));
+        stats.counted(worker, TaskKind::Train, examples);
     }
 
     #[test]
     fn a_record_has_shares_rates_and_where_the_time_went() {
         let begin = Instant::now();
-        let mut roster = Roster::new(begin);
-        roster.joined(ONE, hello("a"));
-        roster.joined(TWO, hello("b"));
-        assert_eq!(roster.sample(begin + ms(249), 0.0, 0), None, "not yet");
-        answer(&mut roster, ONE, 1, begin, 100, 60, 96);
-        answer(&mut roster, TWO, 2, begin, 50, 40, 32);
-        let record = roster.sample(begin + ms(400), 1.5, 3).unwrap();
+        let mut stats = WorkerStats::new(begin);
+        stats.joined(ONE, hello("a"), 0);
+        stats.joined(TWO, hello("b"), 0);
+        assert_eq!(stats.sample(begin + ms(249), 0.0, 0), None, "not yet");
+        answer(&mut stats, ONE, 1, begin, 100, 60, 96);
+        answer(&mut stats, TWO, 2, begin, 50, 40, 32);
+        let record = stats.sample(begin + ms(400), 1.5, 3).unwrap();
         assert_eq!((record.seconds, record.step, record.window_seconds), (1.5, 3, 0.4));
         let [one, two] = &record.workers[..] else { panic!("{record:?}") };
         assert_eq!((one.worker, &*one.name, &*one.cpu, one.state), (1, "a", "avx2", WorkerState::Working));
@@ -423,7 +447,7 @@ mod tests {
         assert_eq!((one.examples, one.answers, one.compute_seconds), (96, 1, 0.06));
 
         // The next window begins with nothing, the totals go on.
-        let record = roster.sample(begin + ms(800), 2.0, 3).unwrap();
+        let record = stats.sample(begin + ms(800), 2.0, 3).unwrap();
         let one = &record.workers[0];
         assert_eq!((one.state, one.examples_per_second, one.latency_seconds), (WorkerState::Idle, 0.0, None));
         assert_eq!((one.examples, one.share), (96, 0.0));
@@ -432,19 +456,19 @@ mod tests {
     #[test]
     fn work_that_is_sent_ahead_is_not_late_until_its_weights_are_there() {
         let begin = Instant::now();
-        let mut roster = Roster::new(begin);
-        roster.joined(ONE, hello("a"));
-        roster.assigned(begin, ONE, AssignmentId(1), step(2), 0..3, 0);
-        roster.weights(begin + ms(100), 1);
+        let mut stats = WorkerStats::new(begin);
+        stats.joined(ONE, hello("a"), 0);
+        stats.assigned(begin, ONE, AssignmentId(1), step(2), 0..3, 0);
+        stats.weights(begin + ms(100), 1);
         let node = |level, index| Node::new(level, index).unwrap();
-        roster.answered(begin + ms(110), ONE, AssignmentId(1), node(1, 0), ms(8));
-        roster.answered(begin + ms(120), ONE, AssignmentId(1), node(0, 2), ms(12));
+        stats.answered(begin + ms(110), ONE, AssignmentId(1), node(1, 0), ms(8));
+        stats.answered(begin + ms(120), ONE, AssignmentId(1), node(0, 2), ms(12));
         // What was never answered is forgotten with its task.
         for number in 3..100 {
-            roster.assigned(begin, ONE, AssignmentId(number), step(number), 0..1, number);
+            stats.assigned(begin, ONE, AssignmentId(number), step(number), 0..1, number);
         }
-        assert_eq!(roster.members[&ONE].held.len(), 2);
-        let record = roster.sample(begin + ms(300), 0.0, 2).unwrap();
+        assert_eq!(stats.members[&ONE].held.len(), 2);
+        let record = stats.sample(begin + ms(300), 0.0, 2).unwrap();
         assert!(close(record.workers[0].latency_seconds.unwrap(), 0.02), "{record:?}");
         assert_eq!(record.workers[0].answers, 1);
         assert!(close(record.workers[0].compute_seconds, 0.012));
@@ -453,39 +477,39 @@ mod tests {
     #[test]
     fn slow_and_late_workers_are_marked_with_the_reason() {
         let begin = Instant::now();
-        let mut roster = Roster::new(begin);
+        let mut stats = WorkerStats::new(begin);
         for (worker, name) in [(ONE, "a"), (TWO, "b"), (THREE, "c")] {
-            roster.joined(worker, hello(name));
+            stats.joined(worker, hello(name), 0);
         }
-        answer(&mut roster, ONE, 1, begin, 10, 10, 64);
-        answer(&mut roster, TWO, 2, begin, 50, 50, 64);
-        answer(&mut roster, THREE, 3, begin, 10, 10, 64);
-        roster.late(begin + ms(100), THREE, "its leaves went to worker 1".to_string());
-        let record = roster.sample(begin + ms(300), 0.0, 1).unwrap();
+        answer(&mut stats, ONE, 1, begin, 10, 10, 64);
+        answer(&mut stats, TWO, 2, begin, 50, 50, 64);
+        answer(&mut stats, THREE, 3, begin, 10, 10, 64);
+        stats.late(begin + ms(100), THREE, "its leaves went to worker 1".to_string());
+        let record = stats.sample(begin + ms(300), 0.0, 1).unwrap();
         let stragglers: Vec<bool> = record.workers.iter().map(|worker| worker.straggler).collect();
         assert_eq!(stragglers, [false, true, true]);
         assert_eq!(record.workers[1].reason, "needs 5.0 times the median time for an example");
         assert_eq!(record.workers[2].state, WorkerState::Late);
         assert_eq!(record.workers[2].reason, "late 0.2 s ago: its leaves went to worker 1");
         // It answers again, and a second later all is well.
-        answer(&mut roster, THREE, 4, begin + ms(1200), 10, 10, 64);
-        roster.sample(begin + ms(1300), 0.0, 1).unwrap();
-        answer(&mut roster, THREE, 5, begin + ms(1400), 10, 10, 64);
-        let record = roster.sample(begin + ms(1600), 0.0, 1).unwrap();
+        answer(&mut stats, THREE, 4, begin + ms(1200), 10, 10, 64);
+        stats.sample(begin + ms(1300), 0.0, 1).unwrap();
+        answer(&mut stats, THREE, 5, begin + ms(1400), 10, 10, 64);
+        let record = stats.sample(begin + ms(1600), 0.0, 1).unwrap();
         assert_eq!(record.workers[2].state, WorkerState::Working);
     }
 
     #[test]
     fn the_whole_time_has_everybody_s_part() {
         let begin = Instant::now();
-        let mut roster = Roster::new(begin);
-        roster.joined(ONE, hello("a"));
-        roster.joined(TWO, hello("b"));
-        answer(&mut roster, ONE, 1, begin + ms(1000), 100, 60, 96);
-        roster.sample(begin + ms(1100), 0.0, 1).unwrap();
-        answer(&mut roster, TWO, 2, begin + ms(1500), 100, 50, 32);
-        roster.left(begin + ms(2000), TWO, "it was killed".to_string());
-        let record = roster.whole(begin + ms(3000), 3.5, 7);
+        let mut stats = WorkerStats::new(begin);
+        stats.joined(ONE, hello("a"), 0);
+        stats.joined(TWO, hello("b"), 0);
+        answer(&mut stats, ONE, 1, begin + ms(1000), 100, 60, 96);
+        stats.sample(begin + ms(1100), 0.0, 1).unwrap();
+        answer(&mut stats, TWO, 2, begin + ms(1500), 100, 50, 32);
+        stats.left(begin + ms(2000), TWO, "it was killed".to_string());
+        let record = stats.whole_run(begin + ms(3000), 3.5, 7);
         assert_eq!((record.seconds, record.step, record.window_seconds), (3.5, 7, 3.0));
         let [one, two] = &record.workers[..] else { panic!("{record:?}") };
         assert!(close(one.share, 0.75) && close(two.share, 0.25), "{record:?}");
@@ -496,9 +520,9 @@ mod tests {
         assert!(close(one.latency_seconds.unwrap(), 0.1), "{record:?}");
         assert_eq!((two.state, &*two.reason), (WorkerState::Gone, "it was killed"));
         // One that never had work has nothing to divide by.
-        let mut idle = Roster::new(begin);
-        idle.joined(ONE, hello("a"));
-        let record = idle.whole(begin + ms(1), 0.0, 0);
+        let mut idle = WorkerStats::new(begin);
+        idle.joined(ONE, hello("a"), 0);
+        let record = idle.whole_run(begin + ms(1), 0.0, 0);
         let one = &record.workers[0];
         assert_eq!((one.examples_per_second, one.latency_seconds, one.wait_share), (0.0, None, 1.0));
     }
@@ -506,29 +530,29 @@ mod tests {
     #[test]
     fn who_left_is_shown_with_the_reason_until_its_name_comes_back() {
         let begin = Instant::now();
-        let mut roster = Roster::new(begin);
-        roster.joined(ONE, hello("a"));
-        roster.joined(TWO, hello("b"));
-        roster.left(begin, ONE, "its stream was reset".to_string());
-        let record = roster.sample(begin + ms(300), 0.0, 1).unwrap();
+        let mut stats = WorkerStats::new(begin);
+        stats.joined(ONE, hello("a"), 0);
+        stats.joined(TWO, hello("b"), 0);
+        stats.left(begin, ONE, "its stream was reset".to_string());
+        let record = stats.sample(begin + ms(300), 0.0, 1).unwrap();
         let states: Vec<_> = record.workers.iter().map(|worker| (worker.worker, worker.state)).collect();
         assert_eq!(states, [(2, WorkerState::Idle), (1, WorkerState::Gone)]);
         assert_eq!(record.workers[1].reason, "its stream was reset");
-        roster.joined(THREE, hello("a"));
-        let record = roster.sample(begin + ms(600), 0.0, 1).unwrap();
+        stats.joined(THREE, hello("a"), 0);
+        let record = stats.sample(begin + ms(600), 0.0, 1).unwrap();
         let workers: Vec<u32> = record.workers.iter().map(|worker| worker.worker).collect();
         assert_eq!(workers, [2, 3]);
-        roster.left(begin, TWO, String::new());
-        roster.left(begin, THREE, String::new());
+        stats.left(begin, TWO, String::new());
+        stats.left(begin, THREE, String::new());
         assert!(
-            roster.sample(begin + ms(601), 0.0, 1).is_some(),
+            stats.sample(begin + ms(601), 0.0, 1).is_some(),
             "after the last one nothing may happen for long"
         );
         for number in 10..100 {
-            roster.joined(WorkerId(number), hello(&format!("w{number}")));
-            roster.left(begin, WorkerId(number), String::new());
+            stats.joined(WorkerId(number), hello(&format!("w{number}")), 0);
+            stats.left(begin, WorkerId(number), String::new());
         }
-        let record = roster.sample(begin + ms(900), 0.0, 1).unwrap();
+        let record = stats.sample(begin + ms(900), 0.0, 1).unwrap();
         assert_eq!(record.workers.len(), MAX_GONE, "however many leave");
     }
 }

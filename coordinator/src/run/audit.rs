@@ -1,37 +1,35 @@
-//! Who computes wrongly, where two answers or a result give cause to ask: nodes are computed again here.
+//! Finds the worker that computes wrongly, where two answers differ or a result is not finite: computes nodes again
+//! here.
 
 use std::collections::VecDeque;
 
 use lockstep_control::{AssignmentId, Event, Task, WorkerId};
 use lockstep_model::Cpu;
-use lockstep_proto::NodeResult;
+use lockstep_proto::{NodeResult, NodeValue};
 use lockstep_reduction::Node;
 
-use super::{Arrived, Run};
+use super::Run;
 use crate::trainer::{Comparison, Received, same_answer};
 use crate::transport::encode;
 
 impl Run {
-    /// Two answers for the same leaves are an audit for free.
-    pub(super) fn compare(&mut self, task: Task, worker: WorkerId, node: Node, events: &mut VecDeque<Event>) {
-        let Some(Arrived { value, .. }) = self.arrived.take() else { return };
-        match self.trainer.compare(task, node, value.as_ref()) {
-            Comparison::Equal => self.results.faults.copies_equal += 1,
-            Comparison::Unchecked => self.results.faults.copies_unchecked += 1,
-            Comparison::Differs(counted) => {
-                let others: Vec<String> = counted.iter().map(|other| self.name_of(other.sender)).collect();
-                let sentence = format!(
-                    "a result of {} for {task} differs from what {} sent: one of them computes wrongly",
-                    self.name_of(worker),
-                    others.join(", ")
-                );
-                self.record("copies_differ", Some(worker), sentence);
-                let mut wrong = self.refuted(task, &counted, true);
-                if wrong.is_empty() {
-                    wrong.push(Event::Refuted { worker, task, node, counted: false });
-                }
-                events.extend(wrong);
+    /// Compares a node with what was counted for the same leaves: the second answer is an audit for free.
+    pub(super) fn compare(
+        &mut self,
+        task: Task,
+        worker: WorkerId,
+        node: Node,
+        value: Option<&NodeValue>,
+        events: &mut VecDeque<Event>,
+    ) {
+        let comparison = self.trainer.compare(task, node, value);
+        self.observers.compared(worker, task, &comparison);
+        if let Comparison::Differs(counted) = comparison {
+            let mut wrong = self.refuted(task, &counted, true);
+            if wrong.is_empty() {
+                wrong.push(Event::Refuted { worker, task, node, counted: false });
             }
+            events.extend(wrong);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The operator's signals, for who ends in order when one comes.
+//! The operator's signals (SIGINT, SIGTERM, SIGHUP), as a stream that the loop waits for.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -13,8 +13,8 @@ use crate::exit::{EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED};
 pub struct Signals(Vec<(Signal, SignalStream)>);
 
 impl Signals {
-    /// Takes the signals that end a run over from what is done with them otherwise, which is to end at once. One that
-    /// this process is to ignore stays ignored.
+    /// Takes over the signals that end a run; without this they end the process at once. One that this process is to
+    /// ignore stays ignored.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Drop for Signals {
     }
 }
 
-/// The exit code of who ended in order after a signal.
+/// The exit code of a process that ended in order after a signal.
 pub fn exit_code(signal: Signal) -> u8 {
     match signal {
         Signal::Interrupt => EXIT_INTERRUPTED,

@@ -49,7 +49,7 @@ macro_rules! training_flags {
             max_restarts: u32 = "10",
 
             /// What to train on
-            #[arg(env = "LOCKSTEP_DATASET", value_name = "NAME", help_heading = "Data", value_parser = dataset())]
+            #[arg(env = "LOCKSTEP_DATASET", value_name = "NAME", help_heading = "Data", value_parser = dataset_parser())]
             dataset: DatasetChoice = "auto",
 
             /// Folder of the four MNIST files, plain or .gz [default: the cache folder]

@@ -1,7 +1,7 @@
 //! The weights that a run begins with: drawn from its seed, or taken from the file of `--init`.
 //!
-//! A run that began from a file keeps a copy of those weights, so that going on with it and verifying it need nothing
-//! from outside; their digest is part of its identity.
+//! A run that began from a file keeps a copy of those weights, so that it can be resumed and verified without that file;
+//! their digest is part of its identity.
 
 use anyhow::{Context, Result};
 use lockstep_model::{Digest, digest, initial_weights};

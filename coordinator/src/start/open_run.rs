@@ -1,8 +1,7 @@
-//! What a run stands on before its loop begins: directory, lock, identity, journal, and where an earlier process of it
-//! has got to.
+//! A run that this process has opened: its directory and lock, its configuration and token, its journal, and the point
+//! where an earlier process of it has got to.
 //!
-//! Everything durable that has to be there before the port opens is there when this is done: the lock, the
-//! configuration, the term.
+//! Lock, configuration and term are on disk before workers may join.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,7 +20,7 @@ use lockstep_records::{Status, Summary};
 use lockstep_telemetry::Restored;
 
 use crate::failpoints::CrashingDisk;
-use crate::run::totals::Results;
+use crate::observe::RunTotals;
 use crate::run_directory::identity::{RunIdentity, StoredIdentity};
 use crate::run_directory::newest_weights::final_model;
 use crate::run_directory::{Created, INITIAL_WEIGHTS, RunDirectory, RunDirectoryError};
@@ -29,21 +28,22 @@ use crate::settings::Settings;
 use crate::start::initial_weights::Initial;
 
 /// A run's directory, held by this process.
-pub struct Place {
+pub(crate) struct OpenRun {
     /// The directory.
     pub directory: RunDirectory,
     /// The run's random id.
     pub run_id: RunId,
     /// Why the run trains on generated digits, if nobody asked for them.
     pub fallback: Option<String>,
-    /// What this start has made: it goes with this, unless it is kept. It stands before the lock, which is held meanwhile.
+    /// The files that this start has made: removed at its drop, unless they are kept. Fields drop in order, so the lock is
+    /// held meanwhile.
     pub created: Created,
     /// It is released with the process.
     _lock: RunLock,
 }
 
-/// Where the run is to go on.
-pub struct Standing {
+/// The point where a run goes on, or its very start.
+pub(crate) struct ResumePoint {
     /// The journal of this process.
     pub journal: lockstep_checkpoint::Journal,
     /// The term of this process.
@@ -52,22 +52,22 @@ pub struct Standing {
     pub weights: Box<[f32]>,
     /// The last task done; `None` at the very start.
     pub done: Option<Task>,
-    /// What earlier processes have found out.
-    pub results: Results,
+    /// Counts and results of earlier processes.
+    pub totals: RunTotals,
 }
 
-impl Place {
-    /// Takes hold of the run to be resumed.
+impl OpenRun {
+    /// Opens the run to be resumed.
     ///
     /// # Errors
     ///
-    /// If another coordinator has it.
+    /// If another coordinator holds it.
     pub fn resume(resume: &crate::settings::Resume) -> Result<Self> {
         let directory = RunDirectory::open(&resume.directory)?;
-        let place = Self::hold(directory, RunId(resume.stored.run_id), resume.stored.fallback.clone())?;
+        let open = Self::hold(directory, RunId(resume.stored.run_id), resume.stored.fallback.clone())?;
         // What a killed process was about to write.
-        sweep_temporaries(&Disk, place.directory.path())?;
-        Ok(place)
+        sweep_temporaries(&Disk, open.directory.path())?;
+        Ok(open)
     }
 
     /// Makes the directory of a new run, which trains on generated digits for the reason `fallback` if there is one.
@@ -75,7 +75,7 @@ impl Place {
     /// # Errors
     ///
     /// If it exists, or cannot be written; nothing is left then.
-    pub fn new(
+    pub fn create(
         settings: &Settings,
         identity: &RunIdentity,
         fallback: Option<String>,
@@ -86,17 +86,17 @@ impl Place {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             RunDirectory::default_path(now.as_secs(), &run_id.0)
         });
-        let place = Self::hold(RunDirectory::create(&path)?, run_id, fallback)?;
+        let open = Self::hold(RunDirectory::create(&path)?, run_id, fallback)?;
         // Another process may have begun a run here between the look and the lock.
         RunDirectory::create(&path).inspect_err(|error| {
             if matches!(error, RunDirectoryError::Exists { .. }) {
-                place.created.keep();
+                open.created.keep();
             }
         })?;
         // The weights first: what has a configuration is a run, and can be gone on with.
-        initial.keep(&place.directory)?;
-        place.write_config(settings, identity)?;
-        Ok(place)
+        initial.keep(&open.directory)?;
+        open.write_config(settings, identity)?;
+        Ok(open)
     }
 
     /// Locks the directory; nothing is left of that if it cannot be had.
@@ -169,7 +169,7 @@ impl Place {
         }
     }
 
-    /// The summary of a run that is finished, model and all: there is nothing to go on with.
+    /// The summary of a run that is finished and has its model: there is nothing to go on with.
     ///
     /// # Errors
     ///
@@ -231,13 +231,13 @@ impl Place {
     /// # Errors
     ///
     /// If the journal cannot be read or written, or has gone further than the last step.
-    pub fn standing(
+    pub fn resume_point(
         &self,
         settings: &Settings,
         identity: &RunIdentity,
         tasks: &TaskOrder,
         initial: Box<[f32]>,
-    ) -> Result<Standing> {
+    ) -> Result<ResumePoint> {
         let identity = serde_json::to_string(identity).context("the identity as JSON")?;
         let places = Places {
             log: self.directory.steps_log(),
@@ -254,22 +254,22 @@ impl Place {
         for note in &opened.notes {
             tracing::warn!("{note}");
         }
-        let mut standing = Standing {
+        let mut point = ResumePoint {
             journal: opened.journal,
             term: opened.term,
             weights: initial,
             done: None,
-            results: Results::default(),
+            totals: RunTotals::default(),
         };
         if let Some((manifest, model)) = &opened.restored {
-            standing.weights = weights_of(model).map_err(anyhow::Error::msg)?;
-            standing.results = Results::resumed(manifest);
+            point.weights = weights_of(model).map_err(anyhow::Error::msg)?;
+            point.totals = RunTotals::resumed(manifest);
             let kind = match manifest.last_task {
                 // An earlier process may have ended the run here, where no epoch ends: then it was validated too early.
                 LastTask::Validation if tasks.ends_epoch(manifest.step) => TaskKind::Validate,
                 LastTask::Step | LastTask::Validation => TaskKind::Train,
             };
-            standing.done = Some(Task { kind, step: manifest.step });
+            point.done = Some(Task { kind, step: manifest.step });
             if manifest.step > tasks.steps {
                 bail!(
                     "the run has done {} steps already, and is to end after {}; raise --max-steps or --epochs",
@@ -283,20 +283,20 @@ impl Place {
                 "resuming run {} in term {} after step {}; steps up to {} are replayed and held against the log",
                 self.run_id,
                 opened.term,
-                standing.results.steps,
-                opened.last_logged.max(standing.results.steps),
+                point.totals.steps,
+                opened.last_logged.max(point.totals.steps),
             );
         }
-        Ok(standing)
+        Ok(point)
     }
 }
 
-impl Standing {
-    /// Up to where records of steps and events stay as they are.
+impl ResumePoint {
+    /// The point up to which records of steps and events stay as they are.
     pub fn restored(&self, tasks: &TaskOrder) -> Restored {
         let validated =
             tasks.validate.is_none() || self.done.is_some_and(|done| done.kind == TaskKind::Validate);
-        Restored { step: self.results.steps, validated }
+        Restored { step: self.totals.steps, validated }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the coordinator's decisions look like on the wire. Pure functions.
+//! The coordinator's decisions as messages of the wire protocol. Pure functions.
 
 use bytes::Bytes;
 use lockstep_control::{AssignmentId, Task};

@@ -1,4 +1,4 @@
-//! The gRPC server around the service: its limits, and connections, wherever they come from.
+//! The gRPC server around the service: its limits, and how it treats connections that cannot be accepted.
 
 use std::io;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use tonic::transport::server::Connected;
 
 use crate::transport::service::Service;
 
-/// A connection whose other end answers nothing is closed after so long, or after what a member may be silent for if that
-/// is longer: whether a member is gone is for the run to say.
+/// A connection whose other end answers nothing is closed after so long, or after the silence that a member is allowed if
+/// that is longer: the control plane decides whether a member is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// The pause after a connection that could not be accepted.

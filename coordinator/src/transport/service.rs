@@ -1,4 +1,4 @@
-//! The gRPC edge: checks who joins, parses what workers send, and hands it to the run's loop. It decides nothing else.
+//! The gRPC service: checks who joins, parses what workers send, and hands it to the run's loop.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -29,68 +29,44 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Members at once: above what one coordinator can serve, and a bound on its buffers.
 const MAX_MEMBERS: usize = 1024;
 
-/// What happens outside, as the run's loop hears of it.
+/// What happens outside, for the run's loop.
+#[expect(missing_docs, reason = "the fields say what they are")]
 pub enum Incoming {
     /// A worker passed every check.
     Joined {
         /// Its new number.
         worker: WorkerId,
-        /// What it said.
         hello: Hello,
-        /// Its stream.
         outbound: Outbound,
     },
     /// A worker sent a node of this run and term.
-    Node {
-        /// Who.
-        worker: WorkerId,
-        /// What.
-        result: NodeResult,
-    },
-    /// A worker told when it did what.
+    Node { worker: WorkerId, result: NodeResult },
+    /// A worker said when it computed what.
     Spans {
-        /// Who.
         worker: WorkerId,
-        /// What.
         spans: Spans,
-        /// When that came.
+        /// When the message came.
         received: Instant,
     },
     /// A worker is alive.
     Heartbeat {
-        /// Who.
         worker: WorkerId,
-        /// How far it says that it is with what it computes.
+        /// Of the assignment that it computes, as it says.
         progress: Option<Progress>,
     },
     /// A worker was welcomed by a coordinator of this run with a higher term.
-    Superseded {
-        /// That term.
-        term: u64,
-    },
+    Superseded { term: u64 },
     /// A worker sent a message of another run or term, which is ignored.
-    Stale {
-        /// Who.
-        worker: WorkerId,
-        /// Its fence.
-        fence: Fence,
-    },
+    Stale { worker: WorkerId, fence: Fence },
     /// A worker's stream is over.
     Left {
-        /// Who.
         worker: WorkerId,
-        /// Why.
         cause: LeaveCause,
         /// More, for people.
         detail: String,
     },
-    /// Somebody was not let in.
-    Refused {
-        /// From where.
-        peer: String,
-        /// Why.
-        reason: String,
-    },
+    /// A connection was not let in.
+    Refused { peer: String, reason: String },
     /// A local worker's process ended.
     Exited(Exit),
 }
@@ -117,7 +93,7 @@ impl Outbound {
 
     /// Ends the stream of a worker at fault, and tells it why.
     pub fn refuse(self, reason: &str) {
-        // With a full queue it hears nothing but the end of its stream.
+        // With a full queue it gets nothing but the end of its stream.
         let _ = self.messages.try_send(Err(Status::failed_precondition(reason)));
     }
 }
@@ -127,16 +103,16 @@ pub struct Service {
     fence: Fence,
     token: Token,
     join_test_digest: Digest,
-    pulse: Pulse,
+    keep_alive: KeepAlive,
     incoming: mpsc::Sender<Incoming>,
     joins: AtomicU32,
-    places: Arc<Semaphore>,
+    free_places: Arc<Semaphore>,
 }
 
-/// Signs of life between the coordinator and its workers.
+/// How the coordinator and its workers show each other that they are alive.
 #[derive(Clone, Copy, Debug)]
-pub struct Pulse {
-    /// How often either side gives one.
+pub struct KeepAlive {
+    /// The time between two heartbeats of either side.
     pub heartbeat: Duration,
     /// After so long without a message a worker takes the coordinator for gone.
     pub silence: Duration,
@@ -148,23 +124,23 @@ impl Service {
         fence: Fence,
         token: Token,
         join_test_digest: Digest,
-        pulse: Pulse,
+        keep_alive: KeepAlive,
         incoming: mpsc::Sender<Incoming>,
     ) -> Self {
         Self {
             fence,
             token,
             join_test_digest,
-            pulse,
+            keep_alive,
             incoming,
             joins: AtomicU32::new(0),
-            places: Arc::new(Semaphore::new(MAX_MEMBERS)),
+            free_places: Arc::new(Semaphore::new(MAX_MEMBERS)),
         }
     }
 
     /// After so long without a message a worker takes the coordinator for gone.
     pub fn silence(&self) -> Duration {
-        self.pulse.silence
+        self.keep_alive.silence
     }
 
     fn check(&self, hello: &Hello) -> Result<(), Status> {
@@ -244,7 +220,7 @@ impl Join for Service {
                 return Err(status);
             }
         };
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+        let place = Arc::clone(&self.free_places).try_acquire_owned().map_err(|_| {
             Status::resource_exhausted(format!("the run has {MAX_MEMBERS} workers, and takes no more"))
         })?;
         let number = self.joins.fetch_add(1, Ordering::Relaxed) + 1;
@@ -252,7 +228,7 @@ impl Join for Service {
         let (outbound, stream) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let (weights, newest) = watch::channel(None);
         let (open, closed) = oneshot::channel();
-        let Pulse { heartbeat, silence } = self.pulse;
+        let KeepAlive { heartbeat, silence } = self.keep_alive;
         let fence = self.fence;
         let welcome =
             ToWorker::Welcome(Welcome { fence, worker_id: number, heartbeat, silence: Some(silence) });

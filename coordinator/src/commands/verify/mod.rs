@@ -18,13 +18,14 @@ use lockstep_telemetry::Terminal;
 
 use self::findings::{Findings, Log, Verdict};
 use self::kept::Kept;
-use crate::commands::{settings_of, train};
+use crate::commands::settings_of;
 use crate::exit::{EXIT_DONE, EXIT_FAILED};
 use crate::output::print;
 use crate::run_directory::RunDirectory;
 use crate::run_directory::stored_run::StoredRun;
 use crate::settings::{SettingsError, processors};
 use crate::single_process::SingleProcess;
+use crate::start::dataset;
 use crate::start::initial_weights::Initial;
 use crate::start::open_run::weights_of;
 
@@ -67,8 +68,8 @@ pub fn run(request: &Arguments, terminal: &Terminal) -> Result<u8> {
     }
     let run_id = run.stored.run_id;
     let initial = Initial::find(&settings)?;
-    let dataset = train::load(&settings, terminal)?;
-    let identity = train::identity(&settings, &dataset, &initial);
+    let dataset = dataset::load(&settings, terminal)?;
+    let identity = dataset::identity(&settings, &dataset, &initial);
     run.stored.check(&identity)?;
     let identity = serde_json::to_string(&identity)?;
     let directory = &run.directory;

@@ -1,7 +1,7 @@
 //! The timeline of some steps, of all processes together, on the coordinator's clock: what `--timeline` writes.
 //!
-//! It asks workers for times by naming a trace in their assignments, and merges what they tell with what the loop's own
-//! stopwatch has. It decides nothing; without it nobody times, sends or allocates anything for it.
+//! It asks workers for their times by naming a trace in their assignments, and merges these with the phases that
+//! [`StepTimes`](super::step_times::StepTimes) measured. A step that is not timed costs one comparison.
 
 mod clock;
 mod trace_file;
@@ -14,12 +14,12 @@ use lockstep_control::{AssignmentId, Task, TaskKind, WorkerId};
 use lockstep_proto::{Span, SpanKind, Spans, TraceId};
 use serde_json::{Value, json};
 
-use crate::observe::step_times::{Part, Sliced};
+use crate::observe::step_times::{Sliced, StepPhase};
 use clock::Clock;
 use trace_file::{TraceEvent, TraceFile};
 
-/// Steps that wait for their end or for what workers tell of them: a step's assignments go out while the one before is
-/// computed, and what is told of a step comes while the next one is.
+/// Steps that wait for their end or for their workers' times: a step's assignments go out while the one before is
+/// computed, and its times come while the next one is.
 const MAX_OPEN: usize = 8;
 
 /// Spans that are kept of one step, of all workers together.
@@ -32,7 +32,7 @@ const MAX_WORKERS: usize = 1024;
 const COORDINATOR: u32 = 0;
 
 /// A timeline on its way into its file.
-pub struct Timeline {
+pub(super) struct Timeline {
     file: TraceFile,
     every: u64,
     /// Zero of its time.
@@ -47,8 +47,9 @@ struct Traced {
     trace: TraceId,
     /// What was sent for it, to whom, and when.
     assigned: Vec<(AssignmentId, WorkerId, Instant)>,
-    told: Vec<(WorkerId, Spans)>,
-    spans: usize,
+    /// What workers said of their times.
+    worker_spans: Vec<(WorkerId, Spans)>,
+    span_count: usize,
     sliced: Option<Sliced>,
 }
 
@@ -108,8 +109,8 @@ impl Timeline {
                     step: task.step,
                     trace: TraceId(trace),
                     assigned: Vec::new(),
-                    told: Vec::new(),
-                    spans: 0,
+                    worker_spans: Vec::new(),
+                    span_count: 0,
                     sliced: None,
                 });
                 self.open.len() - 1
@@ -120,8 +121,8 @@ impl Timeline {
         Some(traced.trace)
     }
 
-    /// A worker told what it did, which came at `received`.
-    pub fn told(&mut self, worker: WorkerId, spans: Spans, received: Instant) {
+    /// Adds the times of a worker, which came at `received`.
+    pub fn add_spans(&mut self, worker: WorkerId, spans: Spans, received: Instant) {
         let received = self.nanoseconds(received);
         let traced =
             self.open.iter_mut().find(|traced| traced.step == spans.step && traced.trace == spans.trace);
@@ -131,14 +132,14 @@ impl Timeline {
         else {
             return;
         };
-        // It is told once.
+        // An assignment has one set of times.
         let (.., sent) = traced.assigned.swap_remove(at);
         let sent = nanoseconds(sent.saturating_duration_since(self.start));
         peer.clock.outward(sent, nanoseconds(spans.received));
         peer.clock.homeward(nanoseconds(spans.sent), received);
-        traced.spans += spans.spans.len();
-        if traced.spans <= MAX_STEP_SPANS {
-            traced.told.push((worker, spans));
+        traced.span_count += spans.spans.len();
+        if traced.span_count <= MAX_STEP_SPANS {
+            traced.worker_spans.push((worker, spans));
         }
     }
 
@@ -149,7 +150,7 @@ impl Timeline {
         }
     }
 
-    /// Writes the steps that nothing more is told of, when `done` steps are over. For when there is nothing else to do.
+    /// Writes the steps that no more times come for, when `done` steps are over. For when there is nothing else to do.
     pub fn write_due(&mut self, done: u64) {
         while self.open.front().is_some_and(|traced| traced.step < done) {
             self.write_first();
@@ -165,31 +166,32 @@ impl Timeline {
     }
 
     fn write_first(&mut self) {
-        let Some(Traced { step, trace, told, sliced: Some(sliced), .. }) = self.open.pop_front() else {
+        let Some(Traced { step, trace, worker_spans, sliced: Some(sliced), .. }) = self.open.pop_front()
+        else {
             return;
         };
         let Sliced { begin, end, slices } = sliced;
         let (begin, end) = (self.nanoseconds(begin), self.nanoseconds(end));
         let args = json!({ "step": step, "trace_id": trace.to_string() });
         self.complete(&format!("step {step}"), "step", COORDINATOR, 0, begin..end, args.clone());
-        for (part, from, to) in slices {
-            let name = match part {
-                Part::Send => "send",
-                Part::Wait => "wait",
-                Part::Reduce => "reduce",
-                Part::Update => "update",
+        for (phase, from, to) in slices {
+            let name = match phase {
+                StepPhase::Send => "send",
+                StepPhase::Wait => "wait",
+                StepPhase::Reduce => "reduce",
+                StepPhase::Update => "update",
             };
             let slice = self.nanoseconds(from).clamp(begin, end)..self.nanoseconds(to).clamp(begin, end);
             self.complete(name, "coordinator", COORDINATOR, 0, slice, Value::Null);
         }
-        for (worker, spans) in told {
-            self.write_told(worker, spans, begin, &args);
+        for (worker, spans) in worker_spans {
+            self.write_worker(worker, spans, begin, &args);
         }
         self.file.write_out();
     }
 
-    /// Writes what a worker told of a step that began at `begin` here.
-    fn write_told(&mut self, worker: WorkerId, spans: Spans, begin: i64, args: &Value) {
+    /// Writes the times of a worker in a step that began at `begin` here.
+    fn write_worker(&mut self, worker: WorkerId, spans: Spans, begin: i64, args: &Value) {
         let Some(peer) = self.workers.get_mut(&worker) else { return };
         let Some(estimate) = peer.clock.estimate() else { return };
         let here = |there: Duration| (nanoseconds(there) - estimate.ahead).max(0);
@@ -293,7 +295,7 @@ mod tests {
         Task { kind: TaskKind::Train, step }
     }
 
-    /// What a worker tells that computed for so long from `at` on.
+    /// The times of a worker that computed for so long from `at` on.
     fn spans(timeline: &Timeline, step: u64, trace: TraceId, at: Instant, took: Duration) -> Spans {
         let there = |at: Instant| at.duration_since(timeline.start) + AHEAD;
         let span = Span { kind: SpanKind::Leaf, thread: 0, leaf: 3, start: there(at), duration: took };
@@ -324,9 +326,9 @@ mod tests {
         let at = Instant::now();
         let took = Duration::from_millis(4);
         let told = spans(&timeline, 1, trace, at, took);
-        timeline.told(ONE, told, at + took);
+        timeline.add_spans(ONE, told, at + took);
         let end = begin + Duration::from_millis(5);
-        let slices = vec![(Part::Wait, begin, end)];
+        let slices = vec![(StepPhase::Wait, begin, end)];
         timeline.step_ended(1, Sliced { begin, end, slices });
         timeline.write_due(1);
         assert!(
@@ -357,15 +359,15 @@ mod tests {
         let now = Instant::now();
         let told = spans(&timeline, 1, trace, now, Duration::from_millis(1));
         let other = TraceId([1; 16]);
-        timeline.told(WorkerId(2), told.clone(), now);
-        timeline.told(ONE, Spans { assignment_id: 99, ..told.clone() }, now);
-        timeline.told(ONE, Spans { step: 2, ..told.clone() }, now);
-        timeline.told(ONE, Spans { trace: other, ..told.clone() }, now);
-        assert!(timeline.open[0].told.is_empty());
-        // It is told once, however often it is said.
-        timeline.told(ONE, told.clone(), now);
-        timeline.told(ONE, told, now);
-        assert_eq!(timeline.open[0].told.len(), 1);
+        timeline.add_spans(WorkerId(2), told.clone(), now);
+        timeline.add_spans(ONE, Spans { assignment_id: 99, ..told.clone() }, now);
+        timeline.add_spans(ONE, Spans { step: 2, ..told.clone() }, now);
+        timeline.add_spans(ONE, Spans { trace: other, ..told.clone() }, now);
+        assert!(timeline.open[0].worker_spans.is_empty());
+        // It is taken once, however often it is sent.
+        timeline.add_spans(ONE, told.clone(), now);
+        timeline.add_spans(ONE, told, now);
+        assert_eq!(timeline.open[0].worker_spans.len(), 1);
         // A step that never ends is not kept for ever, and not written.
         for number in 2..100 {
             timeline.assign(step(number), ONE, AssignmentId(number));
@@ -384,9 +386,9 @@ mod tests {
             let trace = timeline.assign(step(1), ONE, id).unwrap();
             let told = spans(&timeline, 1, trace, now, Duration::ZERO);
             let many = vec![told.spans[0]; MAX_SPANS];
-            timeline.told(ONE, Spans { assignment_id: number, spans: many, ..told }, now);
+            timeline.add_spans(ONE, Spans { assignment_id: number, spans: many, ..told }, now);
         }
-        let kept: usize = timeline.open[0].told.iter().map(|(_, told)| told.spans.len()).sum();
+        let kept: usize = timeline.open[0].worker_spans.iter().map(|(_, spans)| spans.spans.len()).sum();
         assert_eq!(kept, MAX_STEP_SPANS);
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use lockstep_control::Outcome;
-use lockstep_proto::{self as proto, Encoded, Hello, ToWorker};
+use lockstep_proto::{self as proto, Encoded, ToWorker};
 
 use super::{Member, Run};
 use crate::journal::News;
-use crate::run::totals::Results;
+use crate::observe::RunTotals;
 use crate::trainer::Trainer;
 use crate::transport::service::Incoming;
 
@@ -21,17 +21,16 @@ impl Run {
         }
     }
 
-    /// Takes in what happens after the end: who left, who came too late, and how processes ended.
-    pub fn wind_up(&mut self, incoming: Incoming) {
+    /// Takes in what arrives after the end: who left, who came too late, and how processes ended.
+    pub fn drain(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Left { worker, .. } => drop(self.members.remove(&worker)),
             Incoming::Joined { worker, hello, outbound } => {
                 // It came as the run ended, which is no failure of its.
                 outbound.send(self.finish_message("it ended as this worker joined"));
-                let Hello { name, pid, .. } = hello;
-                self.members.insert(worker, Member { name, pid, outbound, joined_after: None });
+                self.members.insert(worker, Member { pid: hello.pid, outbound });
             }
-            Incoming::Exited(exit) => self.results.exited(exit),
+            Incoming::Exited(exit) => self.observers.process_ended_after_run(exit),
             _ => {}
         }
     }
@@ -46,44 +45,39 @@ impl Run {
         &self.trainer
     }
 
-    /// What the run has found out.
-    pub fn results(&self) -> &Results {
-        &self.results
+    /// Counts and results of the run.
+    pub(crate) fn totals(&self) -> &RunTotals {
+        self.observers.totals()
     }
 
     /// Ends recording, and waits for what is still being saved, however long that takes; measurements of the weights have
     /// `measuring` to end.
     pub async fn settle(&mut self, measuring: Duration) {
-        for measured in self.gauge.close(measuring).await {
-            self.record_measured(measured);
-        }
-        if let Some(timeline) = &mut self.timeline {
-            timeline.finish();
-        }
-        // What is said of the last save is an event, and to be written as well.
+        self.observers.close(measuring).await;
+        // The journal's report on the last save is an event, which is to be written as well.
         self.journal.settle().await;
         self.take_news();
         self.journal.close().await;
         self.take_news();
     }
 
-    /// Says that [`Self::settle`] was not waited for any longer.
-    pub fn not_settled(&mut self) {
+    /// Records that [`Self::settle`] was given up.
+    pub(crate) fn not_settled(&mut self) {
         self.take_news();
         let sentence = "the disk did not finish in time: what was last is not saved".to_string();
-        self.results.log_ends_early.get_or_insert_with(|| sentence.clone());
-        self.journal_says(News::NotSaved { sentence });
+        self.observers.log_ends_early(&sentence);
+        self.journal_reported(News::NotSaved { sentence });
     }
 
     fn take_news(&mut self) {
         while let Some(news) = self.journal.news_so_far() {
-            self.journal_says(news);
+            self.journal_reported(news);
         }
     }
 
-    /// What is left of it, to be reported.
-    pub fn into_results(self) -> Results {
-        self.results
+    /// What is left of the run, to be reported.
+    pub fn into_totals(self) -> RunTotals {
+        self.observers.into_totals()
     }
 
     fn finish_message(&self, reason: &str) -> Encoded {

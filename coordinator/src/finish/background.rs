@@ -1,4 +1,4 @@
-//! Work that may hang, on threads that are then left behind; they end with the process.
+//! Work that may hang, on threads of its own: one that hangs is left behind, and ends with the process.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -11,26 +11,26 @@ use tokio::sync::oneshot;
 use crate::exit::sentence;
 
 /// Does `work` on a thread of its own; here, if the system has none.
-pub fn aside<T, W>(name: &str, work: W) -> impl Future<Output = T> + use<T, W>
+pub(crate) fn in_background<T, W>(name: &str, work: W) -> impl Future<Output = T> + use<T, W>
 where
     T: Send + 'static,
     W: FnOnce() -> T + Send + 'static,
 {
     let (sender, receiver) = oneshot::channel();
-    begin(name, move || {
-        // Nobody waits for it any longer, perhaps.
+    spawn(name, move || {
+        // Whoever asked for it may no longer wait.
         let _ = sender.send(work());
     });
     async move {
         match receiver.await {
             Ok(done) => done,
-            // It panicked, which was said there: there is nothing to be had.
+            // The thread panicked, and has reported that: there is no result.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-fn begin(name: &str, work: impl FnOnce() + Send + 'static) {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     let work = Arc::new(Mutex::new(Some(work)));
     let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
     let theirs = Arc::clone(&work);
@@ -47,8 +47,8 @@ fn begin(name: &str, work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A file of the results.
-pub struct Piece {
+/// A file of the results, to be written.
+pub(crate) struct ResultFile {
     /// Where it is to be.
     pub path: PathBuf,
     /// Writes it, whole or not at all.
@@ -56,21 +56,21 @@ pub struct Piece {
 }
 
 /// Files on their way to the disk.
-pub struct Writing {
+pub(super) struct FileWrites {
     /// Those that nothing is known of yet, in order.
     left: Vec<PathBuf>,
     written: UnboundedReceiver<Result<()>>,
     failures: Vec<String>,
 }
 
-impl Writing {
+impl FileWrites {
     /// Begins to write them, one after the other: what becomes of one keeps no other from being tried.
-    pub fn begin(pieces: Vec<Piece>) -> Self {
-        let left = pieces.iter().rev().map(|piece| piece.path.clone()).collect();
-        // Bounded by the pieces.
+    pub fn begin(files: Vec<ResultFile>) -> Self {
+        let left = files.iter().rev().map(|file| file.path.clone()).collect();
+        // Bounded by the files.
         let (sender, written) = unbounded_channel();
-        begin("results", move || {
-            for Piece { write, .. } in pieces {
+        spawn("results", move || {
+            for ResultFile { write, .. } in files {
                 let _ = sender.send(write());
             }
         });
@@ -102,19 +102,19 @@ mod tests {
 
     use super::*;
 
-    fn piece(name: &str, write: impl FnOnce() -> Result<()> + Send + 'static) -> Piece {
-        Piece { path: name.into(), write: Box::new(write) }
+    fn file(name: &str, write: impl FnOnce() -> Result<()> + Send + 'static) -> ResultFile {
+        ResultFile { path: name.into(), write: Box::new(write) }
     }
 
     #[tokio::test]
     async fn each_file_is_tried_and_each_failure_is_named() {
         let (hang, hung) = std::sync::mpsc::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
-        let mut writing = Writing::begin(vec![
-            piece("a", || bail!("a: no space")),
-            piece("b", move || Ok(tell.send("b is tried")?)),
-            piece("c", move || Ok(hung.recv()?)),
-            piece("d", || Ok(())),
+        let mut writing = FileWrites::begin(vec![
+            file("a", || bail!("a: no space")),
+            file("b", move || Ok(tell.send("b is tried")?)),
+            file("c", move || Ok(hung.recv()?)),
+            file("d", || Ok(())),
         ]);
         // A signal, say, takes the waiting away in between.
         let waited = tokio::time::timeout(std::time::Duration::from_millis(50), writing.finished()).await;

@@ -1,4 +1,4 @@
-//! What a run found out, as its results are written and said at the end.
+//! The results of a run that ended: its model, its summary, and the sentences about its end.
 
 use std::path::Path;
 
@@ -8,20 +8,20 @@ use lockstep_control::Outcome;
 use lockstep_proto::RunId;
 use lockstep_records::{SchemaVersion, Status, Summary};
 
+use super::ResultFile;
 use crate::exit::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
 use crate::failpoints::CrashingDisk;
-use crate::finish::Piece;
+use crate::observe::RunTotals;
 use crate::output;
 use crate::run::exit_code;
-use crate::run::totals::Results;
 use crate::run_directory::RunDirectory;
 use crate::run_directory::identity::RunIdentity;
 use crate::run_directory::model_file;
 use crate::settings::Settings;
 use crate::trainer::Trainer;
 
-/// How a run ended, for who reads.
-pub struct Report<'a> {
+/// A run that ended, and all that its results say besides its totals.
+pub(crate) struct EndedRun<'a> {
     /// As resolved.
     pub settings: &'a Settings,
     /// Of this run.
@@ -34,79 +34,83 @@ pub struct Report<'a> {
     pub term: u64,
     /// Where everything is written.
     pub directory: &'a RunDirectory,
-    /// How it ended.
+    /// The control plane's word on its end.
     pub outcome: Outcome,
-    /// A worker was started, or could come: else nothing is kept of the start.
+    /// A worker was started, or could join. Otherwise nothing is kept of the start.
     pub begun: bool,
 }
 
 /// What there is to write and to print at the end.
-pub struct Ending {
+pub(super) struct Results {
     /// Absent where there is nothing to sum up.
     pub summary: Option<Summary>,
-    /// What is to be kept, in the order in which it is written.
-    pub files: Vec<Piece>,
+    /// The files to keep, in the order in which they are written.
+    pub files: Vec<ResultFile>,
     /// The exit code, if all of it is kept.
     pub code: u8,
 }
 
-/// A summary as the settings ask for it.
-pub fn shown(settings: &Settings, summary: &Summary) -> String {
+/// A summary as text or as JSON, as the settings say.
+pub(crate) fn summary_text(settings: &Settings, summary: &Summary) -> String {
     if settings.json { format!("{}\n", summary.to_json()) } else { summary.to_text() }
 }
 
-/// Prints what [`shown`] gives.
+/// Prints a summary.
 ///
 /// # Errors
 ///
-/// If standard output cannot be written, unless whoever read it wants no more.
-pub fn print(text: &str) -> Result<()> {
+/// If standard output cannot be written, unless its reader has closed it.
+pub(crate) fn print(text: &str) -> Result<()> {
     output::write(text.as_bytes()).context("cannot write the summary to standard output")
 }
 
-impl Report<'_> {
+impl EndedRun<'_> {
     /// What there is to write and to print; nothing is written yet.
-    pub fn ending(&self, trainer: &Trainer, results: &Results) -> Ending {
+    pub(super) fn results(&self, trainer: &Trainer, totals: &RunTotals) -> Results {
         let (status, code) = match self.outcome {
             Outcome::Done => (Status::Done, EXIT_DONE),
             Outcome::Diverged { .. } => (Status::Diverged, EXIT_FAILED),
             Outcome::Interrupted { signal } => (Status::Interrupted, exit_code(signal)),
             Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } | Outcome::NoProgress { .. } => {
                 let files = self.begun.then(|| self.model(trainer));
-                return Ending { summary: None, files: files.into_iter().collect(), code: EXIT_WORKERS_LOST };
+                return Results {
+                    summary: None,
+                    files: files.into_iter().collect(),
+                    code: EXIT_WORKERS_LOST,
+                };
             }
             // What is in the directory is the other coordinator's, or contradicts itself: nothing is added to it.
             Outcome::Superseded { .. } | Outcome::Contradicted { .. } => {
-                return Ending { summary: None, files: Vec::new(), code: EXIT_FAILED };
+                return Results { summary: None, files: Vec::new(), code: EXIT_FAILED };
             }
         };
-        let summary = self.summary(status, trainer, results);
+        let summary = self.summary(status, trainer, totals);
         let (path, json) = (self.directory.summary(), format!("{}\n", summary.to_json()));
         let write = move || Ok(write_atomically_on(&CrashingDisk::of_results(), &path, json.as_bytes())?);
-        let file = Piece { path: self.directory.summary(), write: Box::new(write) };
+        let file = ResultFile { path: self.directory.summary(), write: Box::new(write) };
         // The model first: a run with a summary is finished, and has its model.
         let files = if self.begun { vec![self.model(trainer), file] } else { Vec::new() };
-        Ending { summary: Some(summary), files, code }
+        Results { summary: Some(summary), files, code }
     }
 
-    fn model(&self, trainer: &Trainer) -> Piece {
+    fn model(&self, trainer: &Trainer) -> ResultFile {
         let metadata = serde_json::to_string(self.identity).context("the identity as JSON");
         let (path, weights) = (self.directory.model(), trainer.weights().to_vec());
         let write =
             move || Ok(model_file::write_on(&CrashingDisk::of_results(), &path, &weights, &metadata?)?);
-        Piece { path: self.directory.model(), write: Box::new(write) }
+        ResultFile { path: self.directory.model(), write: Box::new(write) }
     }
 
-    /// Says how the run ended, beyond what the summary says, and what of it is not kept.
-    pub fn explain(&self, failures: &[String], results: &Results) {
+    /// Logs how the run ended, beyond what the summary says, and what of it is not kept.
+    pub(super) fn explain(&self, failures: &[String], totals: &RunTotals) {
         match self.outcome {
             Outcome::Done | Outcome::Interrupted { .. } => {}
-            Outcome::Diverged { step } => tracing::error!("{}", self.divergence(step, failures, results)),
+            Outcome::Diverged { step } => tracing::error!("{}", self.divergence(step, failures, totals)),
             Outcome::NotJoined { .. } | Outcome::LostWorkers { .. } | Outcome::NoProgress { .. } => {
-                self.mourn(results)
+                self.log_lost_workers(totals)
             }
             Outcome::Superseded { .. } | Outcome::Contradicted { .. } => {
-                tracing::error!("{}, after {} steps of the run", self.outcome, results.steps);
+                tracing::error!("{}, after {} steps of the run", self.outcome, totals.steps);
             }
         }
         let directory = self.directory.path().display();
@@ -123,15 +127,15 @@ impl Report<'_> {
         }
     }
 
-    /// Whether the directory is this process' to write to.
-    pub fn belongs_here(&self) -> bool {
+    /// Whether this process may still write to the directory.
+    pub(super) fn may_write(&self) -> bool {
         self.begun && !matches!(self.outcome, Outcome::Superseded { .. } | Outcome::Contradicted { .. })
     }
 
-    fn divergence(&self, step: u64, failures: &[String], results: &Results) -> String {
+    fn divergence(&self, step: u64, failures: &[String], totals: &RunTotals) -> String {
         let rate = self.settings.learning_rate.get();
         // An evaluation comes after its step, a step that diverged is none of the run's.
-        let evaluated = results.steps >= step;
+        let evaluated = totals.steps >= step;
         let what = if evaluated {
             format!(
                 "training diverged by step {step}: the weights after it are finite, but so large that the loss of their \
@@ -151,17 +155,17 @@ impl Report<'_> {
         if failures.is_empty() {
             sentence.push_str(&format!(
                 " (the last finite weights, after step {}, are in {})",
-                results.steps,
+                totals.steps,
                 self.directory.model().display()
             ));
         }
         sentence
     }
 
-    /// Says how the workers ended.
-    fn mourn(&self, results: &Results) {
-        tracing::error!("{}, after {} steps", self.outcome, results.steps);
-        for exit in &results.exits {
+    /// Logs how the workers ended.
+    fn log_lost_workers(&self, totals: &RunTotals) {
+        tracing::error!("{}, after {} steps", self.outcome, totals.steps);
+        for exit in &totals.exits {
             tracing::error!("{exit}");
         }
         if !self.begun {
@@ -176,22 +180,22 @@ impl Report<'_> {
         );
     }
 
-    fn summary(&self, status: Status, trainer: &Trainer, results: &Results) -> Summary {
+    fn summary(&self, status: Status, trainer: &Trainer, totals: &RunTotals) -> Summary {
         let Self { settings, identity, .. } = self;
-        let rate = results.examples as f64 / results.train_seconds;
+        let rate = totals.examples as f64 / totals.train_seconds;
         Summary {
             schema_version: SchemaVersion,
             run_id: self.run_id.to_string(),
             status,
             weights_digest: trainer.digest().to_string(),
-            test_loss: results.test.map(|(means, _)| means.loss),
-            test_accuracy: results.test.map(|(means, _)| means.accuracy),
-            val_loss: results.validation.map(|means| means.loss),
-            val_accuracy: results.validation.map(|means| means.accuracy),
-            epochs: results.epochs,
-            steps: results.steps,
-            examples: results.examples,
-            train_seconds: results.train_seconds,
+            test_loss: totals.test.map(|(means, _)| means.loss),
+            test_accuracy: totals.test.map(|(means, _)| means.accuracy),
+            val_loss: totals.validation.map(|means| means.loss),
+            val_accuracy: totals.validation.map(|means| means.accuracy),
+            epochs: totals.epochs,
+            steps: totals.steps,
+            examples: totals.examples,
+            train_seconds: totals.train_seconds,
             examples_per_second: rate.is_finite().then_some(rate),
             workers: settings.workers.get(),
             threads_per_worker: (!settings.external).then(|| settings.threads_per_worker.get()),
@@ -204,7 +208,7 @@ impl Report<'_> {
             learning_rate: identity.learning_rate,
             numerics_version: identity.numerics_version,
             run_dir: display(self.directory.path()),
-            confusion_matrix: results
+            confusion_matrix: totals
                 .test
                 .map(|(_, confusion)| confusion.chunks_exact(10).map(<[u32]>::to_vec).collect()),
             interrupted_by: match self.outcome {
@@ -216,8 +220,8 @@ impl Report<'_> {
                 _ => None,
             },
             terms: self.term,
-            faults: results.faults,
-            log_ends_early: results.log_ends_early.clone(),
+            faults: totals.faults,
+            log_ends_early: totals.log_ends_early.clone(),
         }
     }
 }

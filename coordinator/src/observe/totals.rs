@@ -1,4 +1,4 @@
-//! What a run has found out so far, over all of its processes.
+//! Counts and results of a run so far, over all of its processes.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use lockstep_records::{FaultCounts, WorkersRecord};
 use crate::local_workers::Exit;
 use crate::trainer::{Confusion, Means};
 
-/// Ends of local workers that are kept for the last words of a run that lost all of them.
+/// Ends of local workers that are kept, for the errors of a run that lost all of them.
 const MAX_EXITS: usize = 64;
 
-/// What a run has found out so far.
+/// Counts and results of a run so far.
 #[derive(Clone, Debug, Default)]
-pub struct Results {
+pub struct RunTotals {
     /// Steps committed.
     pub steps: u64,
     /// Epochs completed.
@@ -39,8 +39,8 @@ pub struct Results {
     pub workers: Option<WorkersRecord>,
 }
 
-impl Results {
-    /// What earlier processes of the run have found out, as a checkpoint has it; `means` are those of its validation.
+impl RunTotals {
+    /// The totals of earlier processes of the run, from their checkpoint.
     pub fn resumed(manifest: &Manifest) -> Self {
         let Progress { examples, train_seconds, seconds, epochs, val_loss, val_accuracy, counts } =
             manifest.progress.clone();
@@ -59,8 +59,8 @@ impl Results {
         }
     }
 
-    /// What a checkpoint has to say of it, `elapsed` after the start of this process.
-    pub fn progress(&self, elapsed: Duration) -> Progress {
+    /// The totals as a checkpoint keeps them, `elapsed` after the start of this process.
+    pub(super) fn progress(&self, elapsed: Duration) -> Progress {
         Progress {
             examples: self.examples,
             train_seconds: self.train_seconds,
@@ -73,7 +73,7 @@ impl Results {
     }
 
     /// Notes the end of a local worker.
-    pub fn exited(&mut self, exit: Exit) {
+    pub(super) fn exited(&mut self, exit: Exit) {
         if self.exits.len() == MAX_EXITS {
             self.exits.remove(0);
         }
@@ -82,7 +82,7 @@ impl Results {
 }
 
 /// Counts a node that was rejected: one that came too late to be compared stays unchecked.
-pub fn count_rejected(faults: &mut FaultCounts, reason: RejectReason) {
+pub(super) fn count_rejected(faults: &mut FaultCounts, reason: RejectReason) {
     match reason {
         RejectReason::TaskOver | RejectReason::Overlaps => faults.copies_unchecked += 1,
         _ => faults.nodes_rejected += 1,

@@ -1,0 +1,79 @@
+//! Everything about a run that a user's mistake can break, looked at before a file is created: addresses, the timeline's
+//! path, initial weights, data.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use lockstep_dataset::Dataset;
+use lockstep_telemetry::Terminal;
+use tokio::net::TcpListener;
+
+use super::dataset;
+use super::initial_weights::Initial;
+use super::page::Page;
+use crate::local_workers::socket::LocalSocket;
+use crate::run_directory::identity::RunIdentity;
+use crate::run_directory::path_error;
+use crate::run_directory::user_file;
+use crate::settings::Settings;
+
+/// What a run takes from outside of its directory.
+pub(crate) struct Inputs {
+    /// The dashboard, on its address; absent if there is to be none.
+    pub page: Option<Page>,
+    /// Where external workers connect.
+    pub listener: TcpListener,
+    /// Where local workers connect; absent if all are external.
+    pub socket: Option<LocalSocket>,
+    /// The weights that the run began with, or begins with.
+    pub initial: Initial,
+    /// The data.
+    pub dataset: Dataset,
+    /// The run's identity, which follows from the others and the settings.
+    pub identity: RunIdentity,
+}
+
+impl Inputs {
+    /// Binds the addresses, and finds weights and data; creates no file of the run.
+    ///
+    /// # Errors
+    ///
+    /// If one of them cannot be had, or if a run to be resumed had other ones.
+    pub async fn find(settings: &Settings, terminal: &Terminal) -> Result<Self> {
+        let page = settings.dashboard.map(|address| Page::start(address, &settings.dashboard_hosts));
+        let page = page.transpose()?;
+        let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+            format!("cannot listen on {}; choose another address with --listen", settings.listen)
+        })?;
+        settings.timeline.as_deref().map(refuse_timeline).transpose()?;
+        let socket = (!settings.external).then(LocalSocket::bind).transpose();
+        let socket = socket.context("cannot listen for local workers")?;
+        let initial = Initial::find(settings)?;
+        let dataset = dataset::load(settings, terminal)?;
+        let identity = dataset::identity(settings, &dataset, &initial);
+        if let Some(resume) = &settings.resume {
+            if let Some(reason) = &dataset.fallback {
+                tracing::warn!("TRAINING ON GENERATED DIGITS, NOT ON MNIST, as this run began: {reason}");
+            }
+            resume.stored.check(&identity)?;
+        }
+        Ok(Self { page, listener, socket, initial, dataset, identity })
+    }
+}
+
+/// Refuses a path at which no timeline can be created.
+fn refuse_timeline(path: &Path) -> Result<()> {
+    if user_file::is_standard_output(path) {
+        bail!(
+            "a timeline grows while the run goes on, and takes a new file of its own; name one with --timeline"
+        );
+    }
+    if path.exists() {
+        bail!("the timeline {} exists already and is never overwritten; name another file", path.display());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(Err(error)) = folder.map(|folder| folder.join(".").metadata()) {
+        bail!("cannot create the timeline {}: {}", path.display(), path_error::reason(path, &error));
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! How workers come to a run: the gRPC service, the processes of local workers, the command for external ones.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Result;
+use lockstep_model::Cpu;
+use lockstep_proto::{Fence, Token};
+use lockstep_telemetry::Terminal;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tonic::transport::server::TcpIncoming;
+
+use crate::local_workers::socket::LocalSocket;
+use crate::local_workers::{LaunchSettings, LocalWorkers};
+use crate::settings::Settings;
+use crate::transport::server::serve;
+use crate::transport::service::{Incoming, KeepAlive, MAX_QUEUED_INCOMING, Service};
+
+/// A worker waits for a silent coordinator this many times longer than the coordinator for a silent worker: the
+/// coordinator may be started again, and the worker has nothing else to do.
+const WORKER_DEADLINES: u32 = 5;
+
+/// The service that workers join, on the run's address.
+pub(crate) struct WorkerService {
+    service: Arc<Service>,
+    address: SocketAddr,
+    token: Token,
+    /// To the loop; it stays open until the run is over.
+    sender: mpsc::Sender<Incoming>,
+}
+
+impl WorkerService {
+    /// Serves on `listener`; what workers send comes out of the receiver.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not know the listener's address.
+    pub(super) fn start(
+        listener: TcpListener,
+        fence: Fence,
+        token: Token,
+        deadline: Duration,
+        heartbeat: Duration,
+    ) -> Result<(Self, mpsc::Receiver<Incoming>)> {
+        let (sender, incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
+        let address = listener.local_addr()?;
+        let keep_alive = KeepAlive { heartbeat, silence: deadline * WORKER_DEADLINES };
+        let join_test = lockstep_model::join_test(Cpu::detect());
+        let service = Arc::new(Service::new(fence, token.clone(), join_test, keep_alive, sender.clone()));
+        serve(TcpIncoming::from(listener).with_nodelay(Some(true)), Arc::clone(&service));
+        Ok((Self { service, address, token, sender }, incoming))
+    }
+
+    /// Serves local workers on `socket`, and starts them; `begun` is set once there is a process.
+    pub fn start_local(
+        &self,
+        settings: &Settings,
+        socket: LocalSocket,
+        logs: PathBuf,
+        begun: Arc<AtomicBool>,
+    ) -> LocalWorkers {
+        let url = socket.url();
+        serve(socket.connections(), Arc::clone(&self.service));
+        let launch = LaunchSettings {
+            threads: settings.threads_per_worker.get(),
+            url,
+            token: self.token.clone(),
+            logs,
+            max_restarts: settings.max_restarts,
+            begun,
+        };
+        LocalWorkers::start(settings.workers.get(), launch, &self.sender)
+    }
+
+    /// Prints the command that external workers are started with.
+    pub fn print_join_command(&self, settings: &Settings, terminal: &Terminal) {
+        let Self { address, token, .. } = self;
+        let port = address.port();
+        let address =
+            if address.ip().is_unspecified() { format!("HOST:{port}") } else { address.to_string() };
+        let (workers, each) =
+            if settings.workers.get() == 1 { ("worker", "it") } else { ("workers", "each") };
+        terminal.print_line(&format!(
+            "waiting for {} {workers}; start {each} with\n  worker --coordinator http://{address} --token {}",
+            settings.workers,
+            if settings.token.is_some() { "…" } else { token.reveal() },
+        ));
+    }
+}
+
+/// Warns of workers that can have no work.
+pub(super) fn warn_of_spares(settings: &Settings) {
+    let (workers, shards) = (settings.workers.get(), settings.micro_shards.get());
+    if workers > shards {
+        tracing::warn!(
+            "{} of {workers} workers are spares: a batch has {shards} micro-shards (raise --micro-shards, which \
+             changes the run's bits)",
+            workers - shards
+        );
+    }
+}
