@@ -1,7 +1,7 @@
 //! The control plane: who is a member, who holds which leaves, which task is complete, what happens next.
 //!
 //! A pure state machine: events and the time go in, commands come out. It has no float, no clock, no I/O, no
-//! randomness, no async. The coordinator's loop is its only caller; a simulator may be another.
+//! randomness, no async. The coordinator's loop calls it, and in virtual time the simulator.
 
 #![deny(clippy::float_arithmetic)]
 

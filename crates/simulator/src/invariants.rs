@@ -110,7 +110,7 @@ pub(crate) mod testing {
         let mut knobs = Knobs::draw(1);
         knobs.without_faults();
         (knobs.kernels, knobs.shards, knobs.batch, knobs.examples) = (false, 4, 8, 8);
-        (knobs.steps, knobs.validation, knobs.test) = (2, 1, 1);
+        (knobs.steps, knobs.validation, knobs.test, knobs.portion) = (2, 1, 1, 4);
         knobs.backlog = Limits { steps: 4, step_bytes: 1000, records: 4 };
         (knobs.checkpoint_us, knobs.append_us, knobs.disk_us) = (100_000, [1000; 2], [10_000; 2]);
         knobs

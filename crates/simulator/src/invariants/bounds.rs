@@ -1,9 +1,10 @@
-//! Everything that waits has a bound: assignments that a worker holds, messages to it, tasks handed out at once, copies
-//! of a leaf. And what is counted is not computed again.
+//! Everything that waits has a bound: assignments that a worker holds and leaves of each, messages to it, tasks handed
+//! out at once, copies of a leaf. And what is counted is not computed again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use lockstep_control::{AssignmentId, Command, Event, RejectReason, Task, WorkerId};
+use lockstep_control::{AssignmentId, Command, Event, Leaves, RejectReason, Task, TaskKind, WorkerId};
 use lockstep_proto::MAX_HELD_ASSIGNMENTS;
 use lockstep_reduction::Node;
 
@@ -42,7 +43,7 @@ impl Invariant for Bounds {
         "everything that waits has a bound"
     }
 
-    fn observe(&mut self, fact: &Fact, _view: &View) -> Result<(), String> {
+    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
         match fact {
             Fact::Holds { machine, assignments } if *assignments > MAX_HELD_ASSIGNMENTS => Err(format!(
                 "machine {machine} holds {assignments} assignments, {MAX_HELD_ASSIGNMENTS} at most"
@@ -54,7 +55,12 @@ impl Invariant for Bounds {
                 self.of(*coordinator).asked = Some((*assignment, *node));
                 Ok(())
             }
-            Fact::Decided { coordinator, command } => self.of(*coordinator).decided(command),
+            Fact::Decided { coordinator, command } => {
+                if let Command::Assign { assignment, task, leaves, .. } = command {
+                    fits(*assignment, *task, leaves, view)?;
+                }
+                self.of(*coordinator).decided(command)
+            }
             Fact::Done { coordinator, task, .. } => {
                 let handed_out = self.of(*coordinator);
                 handed_out.held.retain(|held| held.task != *task);
@@ -74,6 +80,24 @@ impl Bounds {
     fn of(&mut self, coordinator: CoordinatorId) -> &mut HandedOut {
         self.0.entry(coordinator).or_default()
     }
+}
+
+/// Whether an assignment has leaves that the task has, and no more than an assignment may have.
+fn fits(assignment: AssignmentId, task: Task, leaves: &Range<u32>, view: &View) -> Result<(), String> {
+    let tasks = view.knobs.task_order();
+    let of_kind = match task.kind {
+        TaskKind::Train => Some(tasks.train),
+        TaskKind::Validate => tasks.validate,
+        TaskKind::Test => Some(tasks.test),
+    };
+    let Leaves { count, per_assignment } = of_kind.ok_or_else(|| format!("{task} is not in the run"))?;
+    let (start, end) = (leaves.start, leaves.end);
+    if start < end && end <= count && end - start <= per_assignment {
+        return Ok(());
+    }
+    Err(format!(
+        "{assignment} has leaves {start}..{end} of {task}, which has {count}, {per_assignment} for an assignment"
+    ))
 }
 
 impl HandedOut {
@@ -105,7 +129,7 @@ impl HandedOut {
         worker: WorkerId,
         assignment: AssignmentId,
         task: Task,
-        leaves: std::ops::Range<u32>,
+        leaves: Range<u32>,
     ) -> Result<(), String> {
         let counted = self.counted.get(&task);
         for leaf in leaves.clone() {
@@ -159,6 +183,16 @@ mod tests {
         let combine = decided(Command::Combine { task: step(1), worker, node });
         let counted = [assign(1, 1, 0..4), told(answer), combine, assign(2, 2, 1..2)];
         assert_eq!(complaint(&counted), "leaf 1 of step 1 is counted, and worker 2 gets it as #2");
+    }
+
+    #[test]
+    fn leaves_that_are_none_too_many_or_not_there_are_seen() {
+        assert_eq!(
+            complaint(&[assign(1, 1, 2..5)]),
+            "#1 has leaves 2..5 of step 1, which has 4, 4 for an assignment"
+        );
+        assert!(judge(&mut Bounds::default(), &[assign(1, 1, 2..2)]).is_err());
+        assert!(judge(&mut Bounds::default(), &[assign(1, 1, 0..4), assign(2, 2, 0..4)]).is_ok());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Each leaf of each task is counted exactly once: never twice, and never missing when the task is committed.
+//! Each leaf of each task is counted exactly once: never twice, and never missing when the task is committed or a node
+//! is compared with what was counted.
 
 use std::collections::BTreeMap;
 
@@ -36,6 +37,16 @@ impl Invariant for CountedOnce {
                     return Err(format!("{task} is committed without leaf {leaf}"));
                 }
             }
+            Fact::Decided { coordinator, command: Command::Compare { task, node, .. } } => {
+                let counted = self.0.get(&(*coordinator, *task));
+                let is_counted =
+                    |leaf: u32| counted.and_then(|counted| counted.get(leaf as usize)) == Some(&true);
+                if let Some(leaf) = node.leaves().find(|leaf| !is_counted(*leaf)) {
+                    return Err(format!(
+                        "node {node} of {task} is to be compared, and leaf {leaf} is not counted"
+                    ));
+                }
+            }
             Fact::Decided { coordinator, command: Command::RollBack { task, .. } } => {
                 self.0.remove(&(*coordinator, *task));
             }
@@ -51,7 +62,8 @@ impl Invariant for CountedOnce {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_control::CommitReason;
+    use lockstep_control::{CommitReason, WorkerId};
+    use lockstep_reduction::Node;
 
     use super::super::testing::{combined, decided, judge, step};
     use super::*;
@@ -69,5 +81,20 @@ mod tests {
         let missing = [combined(1, 1, 1, 0), combined(2, 2, 0, 2), commit];
         let error = judge(&mut CountedOnce::default(), &missing).unwrap_err();
         assert_eq!(error, "step 1 is committed without leaf 3");
+    }
+
+    #[test]
+    fn a_comparison_with_what_is_not_there_is_seen() {
+        let compare = |index| {
+            let node = Node::new(1, index).unwrap();
+            decided(Command::Compare { task: step(1), worker: WorkerId(2), node })
+        };
+        assert_eq!(judge(&mut CountedOnce::default(), &[combined(1, 1, 1, 0), compare(0)]), Ok(()));
+        let half = [combined(1, 1, 1, 0), combined(2, 2, 0, 2), compare(1)];
+        assert_eq!(
+            judge(&mut CountedOnce::default(), &half).unwrap_err(),
+            "node (1,1) of step 1 is to be compared, and leaf 3 is not counted"
+        );
+        assert!(judge(&mut CountedOnce::default(), &[compare(0)]).is_err());
     }
 }

@@ -1,16 +1,25 @@
 //! No task is skipped or repeated: each process of the coordinator does the tasks of the run in their order, from the
-//! state that it began with, and ends as done only after the last.
+//! state that it began with, hands out none that is done, computes one anew only after a wrong node was counted in it,
+//! and ends as done only after the last.
 
 use std::collections::BTreeMap;
 
-use lockstep_control::Outcome;
+use lockstep_control::{Command, Event, Outcome, Task};
 
 use super::{Invariant, View};
 use crate::fact::{CoordinatorId, Fact};
 
-/// The place in the run's order that each coordinator has come to.
+/// Where each coordinator is.
 #[derive(Debug, Default)]
-pub struct StepOrder(BTreeMap<CoordinatorId, usize>);
+pub struct StepOrder(BTreeMap<CoordinatorId, Place>);
+
+#[derive(Debug, Default)]
+struct Place {
+    /// The index of the task that is due.
+    next: usize,
+    /// The task in which a wrong node was found to be counted.
+    refuted: Option<Task>,
+}
 
 impl Invariant for StepOrder {
     fn name(&self) -> &'static str {
@@ -27,10 +36,25 @@ impl Invariant for StepOrder {
                     }
                     None => 0,
                 };
-                self.0.insert(*coordinator, next);
+                self.0.insert(*coordinator, Place { next, refuted: None });
+            }
+            Fact::Told { coordinator, event: Event::Refuted { task, counted: true, .. } } => {
+                self.0.entry(*coordinator).or_default().refuted = Some(*task);
+            }
+            Fact::Decided { coordinator, command: Command::RollBack { task, .. } } => {
+                let refuted = self.0.entry(*coordinator).or_default().refuted.take();
+                if refuted != Some(*task) {
+                    return Err(format!("{task} is rolled back, and no node of it was wrong"));
+                }
+            }
+            Fact::Decided { coordinator, command: Command::Assign { assignment, task, .. } } => {
+                let next = self.0.entry(*coordinator).or_default().next;
+                if tasks.iter().take(next).any(|done| done == task) {
+                    return Err(format!("{assignment} is of {task}, which is done"));
+                }
             }
             Fact::Done { coordinator, task, .. } => {
-                let next = self.0.entry(*coordinator).or_default();
+                let Place { next, .. } = self.0.entry(*coordinator).or_default();
                 if tasks.get(*next) != Some(task) {
                     let due = tasks.get(*next).map_or("nothing".to_string(), ToString::to_string);
                     return Err(format!("{task} is done where {due} is due"));
@@ -38,7 +62,7 @@ impl Invariant for StepOrder {
                 *next += 1;
             }
             Fact::Ended { coordinator, outcome: Some(Outcome::Done), .. }
-                if self.0.get(coordinator) != Some(&tasks.len()) =>
+                if self.0.get(coordinator).map(|place| place.next) != Some(tasks.len()) =>
             {
                 return Err("the run is called done, and it is not".to_string());
             }
@@ -50,9 +74,10 @@ impl Invariant for StepOrder {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_control::{Task, TaskKind};
+    use lockstep_control::{DropReason, TaskKind, WorkerId};
+    use lockstep_reduction::Node;
 
-    use super::super::testing::{done, judge, started, step};
+    use super::super::testing::{assign, decided, done, judge, started, step, told};
     use super::*;
 
     #[test]
@@ -74,5 +99,24 @@ mod tests {
             judge(&mut StepOrder::default(), &early).unwrap_err(),
             "the run is called done, and it is not"
         );
+    }
+
+    #[test]
+    fn work_of_a_task_that_is_done_is_seen() {
+        let late = [started(1), assign(1, 1, 0..4), done(step(1)), assign(2, 1, 0..4)];
+        assert_eq!(judge(&mut StepOrder::default(), &late).unwrap_err(), "#2 is of step 1, which is done");
+    }
+
+    #[test]
+    fn a_task_rolled_back_without_a_wrong_node_is_seen() {
+        let (worker, node, task) = (WorkerId(1), Node::new(0, 0).unwrap(), step(1));
+        let refuted = |counted| told(Event::Refuted { worker, task, node, counted });
+        let reason = DropReason::WrongNode { worker, task, node };
+        let back = decided(Command::RollBack { task, reason });
+        let judged = |facts: &[Fact]| judge(&mut StepOrder::default(), facts);
+        assert_eq!(judged(&[started(1), refuted(true), back.clone()]), Ok(()));
+        let error = judged(&[started(1), refuted(false), back.clone()]).unwrap_err();
+        assert_eq!(error, "step 1 is rolled back, and no node of it was wrong");
+        assert!(judged(&[started(1), refuted(true), back.clone(), back]).is_err());
     }
 }
