@@ -38,7 +38,7 @@ pub(crate) enum Answer {
     /// It was revoked or became obsolete: no node was sent after that.
     Stopped,
     /// Nobody listens any more.
-    Unheard,
+    NoListener,
 }
 
 /// The examples of an interval of a task's leaves.
@@ -139,7 +139,7 @@ impl Engine {
                 tracer.until_now(SpanKind::Send, node.leaves().start, begin);
             }
             crate::crash::point("sent", step);
-            if heard { Ok(()) } else { Err(Answer::Unheard) }
+            if heard { Ok(()) } else { Err(Answer::NoListener) }
         });
         Ok(answer.err().unwrap_or(Answer::Complete))
     }

@@ -19,12 +19,12 @@ use lockstep_dataset::{Dataset, Kind, digits_test, digits_train};
 use lockstep_model::{Cpu, Digest, digest, initial_weights, join_test};
 use lockstep_proto::{Fence, RunId, Token};
 use lockstep_telemetry::Recorder;
-use lockstep_worker::{Config, Desks, Surroundings, run_in};
+use lockstep_worker::{Config, Environment, Inboxes, run_in};
 use tokio::sync::mpsc;
 use turmoil::net::TcpListener;
 
 use crate::network::{Dialler, Resets, connections};
-use crate::stage::Notes;
+use crate::world::Notes;
 
 pub const COORDINATOR: &str = "coordinator";
 const PORT: u16 = 4400;
@@ -139,7 +139,7 @@ pub async fn work(
     setup: Setup,
     name: String,
     chance: u64,
-    desks: Desks,
+    inboxes: Inboxes,
     resets: Resets,
     notes: Notes,
 ) -> turmoil::Result<()> {
@@ -156,7 +156,7 @@ pub async fn work(
     let dial = Dialler { worker: name.clone(), resets };
     let mut state = chance;
     let random = Box::new(move || splitmix(&mut state));
-    let end = run_in(&config, &mut Surroundings { dial, random, desks }).await;
+    let end = run_in(&config, &mut Environment { dial, random, inboxes }).await;
     notes.worker_ended(&name, end.map_err(|error| error.to_string()));
     Ok(())
 }
