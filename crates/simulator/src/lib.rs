@@ -5,22 +5,22 @@
 //! no clock and no thread of its own, and the same seed gives the same trace.
 
 mod arithmetic;
-mod chance;
 mod cluster;
 mod computing;
 mod coordinator;
 mod crash;
 mod disk;
-mod fact;
 mod faults;
 mod held;
 mod invariants;
 pub mod knobs;
 mod message;
 mod network;
+mod observed;
 mod oracle;
 mod pause;
 pub mod report;
+mod rng;
 mod storage;
 pub mod trace;
 mod worker;
@@ -41,7 +41,7 @@ pub struct Simulated {
     pub failure: Option<Failure>,
     /// What happened.
     pub statistics: Statistics,
-    /// The last facts, or all.
+    /// The last observations, or all.
     pub trace: Trace,
 }
 
