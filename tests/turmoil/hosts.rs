@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lockstep_checkpoint::{Files, LastTask, LogHeader, Opened, Places};
+use lockstep_checkpoint::{FileSystem, JournalPaths, LastTask, LogHeader, Opened};
 use lockstep_control::{Outcome, Task, TaskKind};
 use lockstep_coordinator::batches::Batches;
 use lockstep_coordinator::journal::Journal;
@@ -63,7 +63,7 @@ pub struct End {
 pub async fn coordinate(
     setup: Setup,
     directory: &Path,
-    files: Arc<dyn Files>,
+    files: Arc<dyn FileSystem>,
     notes: &Notes,
 ) -> turmoil::Result<()> {
     let start = tokio::time::Instant::now().into_std();
@@ -119,15 +119,15 @@ pub async fn coordinate(
     Ok(())
 }
 
-fn open_journal(directory: &Path, files: Arc<dyn Files>) -> Result<Opened, lockstep_checkpoint::Error> {
-    let places = Places {
+fn open_journal(directory: &Path, files: Arc<dyn FileSystem>) -> Result<Opened, lockstep_checkpoint::Error> {
+    let paths = JournalPaths {
         log: directory.join("steps.log"),
         checkpoints: directory.join("checkpoints"),
         term: directory.join("term"),
     };
     lockstep_checkpoint::Journal::open(
         files,
-        &places,
+        &paths,
         &LogHeader::new(RUN.0, IDENTITY),
         digest(&initial_weights(SEED)).0,
         &|model| Ok(digest(&weights_of(model)?).0),

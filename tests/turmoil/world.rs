@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use lockstep_checkpoint::{Disk, Files};
+use lockstep_checkpoint::{Disk, FileSystem};
 use lockstep_control::Outcome;
 use lockstep_model::Digest;
 use lockstep_telemetry::{EventRecord, Sink, StepRecord};
@@ -70,7 +70,7 @@ pub struct World {
     /// Where the coordinator's next process keeps the run.
     directory: Arc<Mutex<PathBuf>>,
     folder: TempDir,
-    files: Arc<dyn Files>,
+    files: Arc<dyn FileSystem>,
     /// When the last step was committed.
     trained: Duration,
     /// Ends of coordinators that the scenario was given.

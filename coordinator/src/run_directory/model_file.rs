@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use lockstep_checkpoint::{Disk, Files, StoredModel};
+use lockstep_checkpoint::{Disk, FileSystem, StoredModel};
 use lockstep_interchange::{NamedTensor, weights_of_tensors};
 use lockstep_model::TENSORS;
 
@@ -24,7 +24,7 @@ pub fn write(path: &Path, weights: &[f32], metadata: &str) -> Result<(), lockste
 ///
 /// As [`write()`].
 pub fn write_on(
-    files: &dyn Files,
+    files: &dyn FileSystem,
     path: &Path,
     weights: &[f32],
     metadata: &str,

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::{
-    Disk, LastTask, LogHeader, Places, RunLock, StoredModel, sweep_temporaries, write_atomically,
+    Disk, JournalPaths, LastTask, LogHeader, RunLock, StoredModel, sweep_temporaries, write_atomically,
 };
 use lockstep_control::{Plan, Task, TaskKind};
 use lockstep_model::{PARAMETERS, TENSORS, digest};
@@ -237,14 +237,14 @@ impl Place {
         initial: Box<[f32]>,
     ) -> Result<Standing> {
         let identity = serde_json::to_string(identity).context("the identity as JSON")?;
-        let places = Places {
+        let paths = JournalPaths {
             log: self.directory.steps_log(),
             checkpoints: self.directory.checkpoints(),
             term: self.directory.term(),
         };
         let opened = lockstep_checkpoint::Journal::open(
             Arc::new(CrashingDisk::of_journal()),
-            &places,
+            &paths,
             &LogHeader::new(self.run_id.0, &identity),
             digest(&initial).0,
             &|model| Ok(digest(&weights_of(model)?).0),

@@ -339,7 +339,7 @@ fn kind(path: &Path) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_checkpoint::Files;
+    use lockstep_checkpoint::FileSystem;
 
     use super::*;
     use crate::rng::Subject;

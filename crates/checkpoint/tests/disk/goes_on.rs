@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind::{Other, StorageFull};
 
-use lockstep_checkpoint::{Files, Journal, Limits, Places, Proof};
+use lockstep_checkpoint::{FileSystem, Journal, JournalPaths, Limits, Proof};
 
 use crate::crashes::for_every_crash_in;
 use crate::failures::for_every_failure;
@@ -183,9 +183,9 @@ fn steps_that_were_never_handed_in_are_a_gap_and_recording_goes_on_behind_it() {
 #[test]
 fn what_waits_for_a_dead_disk_has_a_bound_and_the_rest_is_a_gap() {
     let memory = Memory::new(Plan::default());
-    let places = Places { log: LOG.into(), checkpoints: FOLDER.into(), term: TERM.into() };
+    let paths = JournalPaths { log: LOG.into(), checkpoints: FOLDER.into(), term: TERM.into() };
     let limits = Limits { pending: 3, ..Limits::default() };
-    let opened = Journal::open_limited(files(&memory), &places, &HEADER, [0; 32], &digest_of, limits);
+    let opened = Journal::open_limited(files(&memory), &paths, &HEADER, [0; 32], &digest_of, limits);
     let journal = &mut opened.unwrap().journal;
     // A healthy disk is asked for a sync where the bound is reached.
     commit(journal, 1..=5);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lockstep_checkpoint::{Files, Writable};
+use lockstep_checkpoint::{FileSystem, Writable};
 
 use super::{Change, Content, Mount};
 
@@ -13,7 +13,7 @@ struct Handle {
     content: u64,
 }
 
-impl Files for Mount {
+impl FileSystem for Mount {
     fn create_dir(&self, directory: &Path) -> io::Result<()> {
         let (mut state, entered) = self.begin("before a folder is made", directory);
         entered?;

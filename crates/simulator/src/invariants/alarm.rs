@@ -147,7 +147,7 @@ impl Queue {
 mod tests {
     use std::path::Path;
 
-    use lockstep_checkpoint::Files;
+    use lockstep_checkpoint::FileSystem;
 
     use super::super::testing::{disk, judge_events, judge_on};
     use super::*;
