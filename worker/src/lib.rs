@@ -4,7 +4,6 @@
 
 pub mod cli;
 mod compute;
-pub mod crash;
 mod current;
 mod engine;
 mod environment;

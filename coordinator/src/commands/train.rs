@@ -58,7 +58,7 @@ const WORKER_DEADLINES: u32 = 5;
 pub fn train(settings: &Settings, terminal: &Terminal) -> Result<u8> {
     let start = Instant::now();
     raise_descriptor_limit();
-    lockstep_worker::crash::arm("coordinator");
+    lockstep_failpoints::crash::arm("coordinator");
     let runtime = runtime::on_this_thread()?;
     let code = runtime.block_on(train_on(settings, terminal, start));
     runtime.shutdown_background();

@@ -10,7 +10,7 @@ use lockstep_proto::RunId;
 use lockstep_telemetry::{SchemaVersion, Status, Summary};
 
 use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
-use crate::failpoints::CrashingDisk;
+use crate::crashing_disk::CrashingDisk;
 use crate::finish::Piece;
 use crate::run::exit_code;
 use crate::run::totals::Results;

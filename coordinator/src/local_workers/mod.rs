@@ -39,7 +39,7 @@ pub struct LocalWorkers {
 const INHERITED: [&str; 1] = [lockstep_worker::instruction_set::VARIABLE];
 
 /// What it inherits besides when it is started first; later it has died there once.
-const INHERITED_AT_FIRST: [&str; 2] = [INHERITED[0], lockstep_worker::crash::VARIABLE];
+const INHERITED_AT_FIRST: [&str; 2] = [INHERITED[0], lockstep_failpoints::crash::VARIABLE];
 
 /// The end of an attempt to have a local worker.
 #[derive(Clone, Debug)]

@@ -22,10 +22,10 @@ use lockstep_control::{
     AssignReason, AssignmentId, Command, Control, DropReason, Event, LeaveCause, Outcome, Recipient, Task,
     TaskKind, Time, WorkerId,
 };
+use lockstep_failpoints::crash;
 use lockstep_proto::{self as proto, Encoded, Fence, NodeValue, ToWorker};
 use lockstep_reduction::Node;
 use lockstep_telemetry::Recorder;
-use lockstep_worker::crash;
 use tokio::sync::mpsc;
 
 use crate::batches::Batches;

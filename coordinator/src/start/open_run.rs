@@ -19,7 +19,7 @@ use lockstep_model::{PARAMETERS, TENSORS, digest};
 use lockstep_proto::{RunId, Token};
 use lockstep_telemetry::{Restored, Status, Summary};
 
-use crate::failpoints::CrashingDisk;
+use crate::crashing_disk::CrashingDisk;
 use crate::run::totals::Results;
 use crate::run_directory::newest_weights::final_model;
 use crate::run_directory::{Created, INITIAL_WEIGHTS, RunDirectory, RunDirectoryError};

@@ -1,4 +1,4 @@
-//! Thousands of faulty clusters by seed, in virtual time: the production control plane, reduction tree and journal,
+//! Thousands of faulty clusters by seed, in virtual time: the production control plane, sums and journal,
 //! under a virtual network, virtual disks and simulated workers.
 //!
 //! It owns the faults, the invariants and the truth to compare with. It decides nothing that production decides, has

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockstep_checkpoint::{Disk, FileSystem, Writable};
-use lockstep_worker::crash::{self, Fault};
+use lockstep_failpoints::crash::{self, Fault};
 
 /// The disk.
 pub struct CrashingDisk(Operations);
