@@ -20,6 +20,8 @@ use lockstep_model::{Cpu, Digest, digest, initial_weights, join_test};
 use lockstep_proto::{Fence, RunId, Token};
 use lockstep_telemetry::Recorder;
 use lockstep_worker::{Config, Environment, Inboxes, run_in};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 use turmoil::net::TcpListener;
 
@@ -138,7 +140,7 @@ fn open_journal(directory: &Path, files: Arc<dyn FileSystem>) -> Result<Opened, 
 pub async fn work(
     setup: Setup,
     name: String,
-    chance: u64,
+    seed: u64,
     inboxes: Inboxes,
     resets: Resets,
     notes: Notes,
@@ -154,19 +156,12 @@ pub async fn work(
         cpu: Cpu::detect(),
     };
     let dial = Dialler { worker: name.clone(), resets };
-    let mut state = chance;
-    let random = Box::new(move || splitmix(&mut state));
+    // Pauses that look random and are the same every time.
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    let random = Box::new(move || generator.next_u64());
     let end = run_in(&config, &mut Environment { dial, random, inboxes }).await;
     notes.worker_ended(&name, end.map_err(|error| error.to_string()));
     Ok(())
-}
-
-/// Steele, Lea and Flood (2014): pauses that look random and are the same every time.
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 fn token() -> Token {
