@@ -6,8 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers panic like the test")]
 
+mod hosts;
 mod network;
 mod outages;
 mod restarts;
-mod software;
-mod stage;
+mod world;

@@ -172,7 +172,7 @@ fn configure(arguments: Arguments) -> Result<Config, WorkerError> {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let host = process::host_name();
     let name = arguments.name.unwrap_or_else(|| format!("{host}-{}", std::process::id()));
-    crate::crash::arm(&name);
+    lockstep_failpoints::crash::arm(&name);
     Ok(Config {
         coordinator: arguments.coordinator,
         threads: arguments.threads.unwrap_or(cores as u32),

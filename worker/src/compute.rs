@@ -1,4 +1,4 @@
-//! The thread that computes, for one session after the other: it takes work from the session's desk and hands complete
+//! The thread that computes, for one session after the other: it takes work from the session's inbox and hands complete
 //! nodes to its stream. It lives as long as the worker, so that a broken stream costs neither threads nor memory.
 
 use std::io;
@@ -12,17 +12,17 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::current::Current;
-use crate::desk::{Desk, Work};
 use crate::engine::{Answer, Complete, ComputeError, Engine, LeafInputs};
+use crate::inbox::{Inbox, Job};
 use crate::tracer::Tracer;
 
 /// Sessions that wait for the thread. More than one only if streams break faster than the thread computes a leaf.
-const MAX_WAITING_SHIFTS: usize = 8;
+const MAX_WAITING_SESSIONS: usize = 8;
 
 /// The computing of one session.
-pub(crate) struct Shift {
-    /// Where its work lies. The shift ends when it is closed.
-    pub(crate) desk: Arc<Desk>,
+pub(crate) struct SessionJob {
+    /// Where its work comes from. The job ends when it is closed.
+    pub(crate) inbox: Arc<Inbox>,
     /// Where its nodes go.
     pub(crate) outbound: mpsc::Sender<Encoded>,
     /// How it ended.
@@ -34,8 +34,8 @@ pub(crate) struct Shift {
 /// # Errors
 ///
 /// If the threads cannot be started.
-pub(crate) fn start(cpu: Cpu, threads: u32) -> io::Result<SyncSender<Shift>> {
-    let (shifts, waiting) = sync_channel(MAX_WAITING_SHIFTS);
+pub(crate) fn start(cpu: Cpu, threads: u32) -> io::Result<SyncSender<SessionJob>> {
+    let (sessions, waiting) = sync_channel(MAX_WAITING_SESSIONS);
     let (ready, started) = sync_channel(1);
     std::thread::Builder::new().name("compute".to_string()).spawn(move || {
         // This thread is one of the pool's, so that a worker of one thread never hands work over.
@@ -50,19 +50,19 @@ pub(crate) fn start(cpu: Cpu, threads: u32) -> io::Result<SyncSender<Shift>> {
         }
     })?;
     started.recv().map_err(io::Error::other)??;
-    Ok(shifts)
+    Ok(sessions)
 }
 
-fn serve(pool: &ThreadPool, cpu: Cpu, shifts: &Receiver<Shift>) {
+fn serve(pool: &ThreadPool, cpu: Cpu, sessions: &Receiver<SessionJob>) {
     let mut engine = Engine::new(cpu);
-    for Shift { desk, outbound, ended } in shifts {
+    for SessionJob { inbox, outbound, ended } in sessions {
         // A full queue makes the arithmetic wait; the end of the session drops the queue's other end.
         let emit = |message: FromWorker| outbound.blocking_send(message.into()).is_ok();
-        let result = compute(pool, &mut engine, || desk.next(), desk.current(), emit);
+        let result = compute(pool, &mut engine, || inbox.next(), inbox.current(), emit);
         // Nobody waits for the end of a session that is over.
         let _ = ended.send(result);
         // Nothing more is taken from it, whether its session knows that or not.
-        desk.close();
+        inbox.close();
     }
 }
 
@@ -70,21 +70,21 @@ fn serve(pool: &ThreadPool, cpu: Cpu, shifts: &Receiver<Shift>) {
 fn compute(
     pool: &ThreadPool,
     engine: &mut Engine,
-    mut next: impl FnMut() -> Option<Work>,
+    mut next: impl FnMut() -> Option<Job>,
     current: &Current,
     emit: impl Fn(FromWorker) -> bool + Sync,
 ) -> Result<(), ComputeError> {
     // This worker's clock for what is timed.
     let epoch = Instant::now();
     let mut loaded = None;
-    while let Some(work) = next() {
-        match work {
-            Work::Load { weights, timed } => {
+    while let Some(job) = next() {
+        match job {
+            Job::Load { weights, timed } => {
                 let begin = timed.then(Instant::now);
                 engine.load_received(&weights)?;
                 loaded = begin.map(|begin| (begin, Instant::now()));
             }
-            Work::Compute { assignment, received } => {
+            Job::Compute { assignment, received } => {
                 let tracer = Tracer::of(&assignment, received, epoch);
                 if let (Some(tracer), Some((begin, end))) = (&tracer, loaded.take()) {
                     tracer.note(SpanKind::Load, assignment.first_leaf, begin, end);
@@ -95,7 +95,7 @@ fn compute(
                 // The nodes are on their way: from here on nobody waits for this worker.
                 let told =
                     tracer.is_none_or(|tracer| emit(FromWorker::Spans(tracer.into_spans(&assignment))));
-                if answer == Answer::Unheard || !told {
+                if answer == Answer::NoListener || !told {
                     break;
                 }
             }
@@ -130,11 +130,11 @@ mod tests {
     use lockstep_reduction::{Node, TaskKind, Tree, sum_into};
 
     use super::*;
-    use crate::examples::{assignment, weights};
+    use crate::test_messages::{assignment, weights};
 
-    /// All that is sent while the work of a desk is done, and `each` is called for every node.
+    /// All that is sent while the work of an inbox is done, and `each` is called for every node.
     fn answers_at(
-        desk: &Desk,
+        inbox: &Inbox,
         threads: u32,
         each: impl Fn(&NodeResult) + Sync,
     ) -> Result<Vec<NodeResult>, ComputeError> {
@@ -150,18 +150,18 @@ mod tests {
             let computing = scope.spawn(|| {
                 let builder = ThreadPoolBuilder::new().num_threads(threads as usize);
                 let pool = builder.use_current_thread().build().unwrap();
-                compute(&pool, &mut Engine::new(Cpu::detect()), || desk.try_next(), desk.current(), emit)
+                compute(&pool, &mut Engine::new(Cpu::detect()), || inbox.try_next(), inbox.current(), emit)
             });
             computing.join().unwrap()
         })?;
         Ok(results.into_inner().unwrap())
     }
 
-    fn desk(weights: Weights, assignments: impl IntoIterator<Item = Assignment>) -> Desk {
-        let desk = Desk::default();
-        desk.put_weights(weights);
-        assignments.into_iter().for_each(|assignment| desk.put_assignment(assignment).unwrap());
-        desk
+    fn inbox(weights: Weights, assignments: impl IntoIterator<Item = Assignment>) -> Inbox {
+        let inbox = Inbox::default();
+        inbox.put_weights(weights);
+        assignments.into_iter().for_each(|assignment| inbox.put_assignment(assignment).unwrap());
+        inbox
     }
 
     fn answers(
@@ -169,7 +169,7 @@ mod tests {
         weights: Weights,
         assignments: impl IntoIterator<Item = Assignment>,
     ) -> Result<Vec<NodeResult>, ComputeError> {
-        answers_at(&desk(weights, assignments), threads, |_| {})
+        answers_at(&inbox(weights, assignments), threads, |_| {})
     }
 
     fn root(threads: u32, intervals: &[Range<u32>]) -> (Vec<u32>, u32) {
@@ -232,13 +232,13 @@ mod tests {
     }
 
     /// The assignments of the nodes that are sent if `order` is given at the first node of assignment 1.
-    fn sent_despite(order: impl Fn(&Desk) + Sync) -> Vec<u64> {
+    fn sent_despite(order: impl Fn(&Inbox) + Sync) -> Vec<u64> {
         let first = assignment(1, TaskKind::Train, 1, 1..8);
-        let desk = desk(weights(0), [first, assignment(2, TaskKind::Train, 1, 0..1)]);
-        desk.put_assignment(assignment(3, TaskKind::Train, 2, 0..1)).unwrap();
-        let results = answers_at(&desk, 1, |node| {
+        let inbox = inbox(weights(0), [first, assignment(2, TaskKind::Train, 1, 0..1)]);
+        inbox.put_assignment(assignment(3, TaskKind::Train, 2, 0..1)).unwrap();
+        let results = answers_at(&inbox, 1, |node| {
             if (node.assignment_id, node.level) == (1, 0) {
-                order(&desk);
+                order(&inbox);
             }
         });
         results.unwrap().iter().map(|result| result.assignment_id).collect()
@@ -247,24 +247,24 @@ mod tests {
     #[test]
     fn a_revoked_assignment_sends_no_further_node() {
         assert_eq!(sent_despite(|_| {}), [1, 1, 1, 2], "an undisturbed one sends all three");
-        assert_eq!(sent_despite(|desk| desk.revoke(1)), [1, 2]);
+        assert_eq!(sent_despite(|inbox| inbox.revoke(1)), [1, 2]);
     }
 
     #[test]
     fn newer_weights_end_what_needs_older_ones() {
-        assert_eq!(sent_despite(|desk| desk.put_weights(weights(1))), [1, 3]);
+        assert_eq!(sent_despite(|inbox| inbox.put_weights(weights(1))), [1, 3]);
     }
 
     #[test]
     fn the_end_of_a_session_ends_its_computing() {
-        assert_eq!(sent_despite(Desk::close), [1]);
+        assert_eq!(sent_despite(Inbox::close), [1]);
     }
 
     #[test]
     fn what_is_timed_is_told_after_its_nodes_and_changes_none() {
         let trace = Some(TraceId([9; 16]));
         let plain = assignment(1, TaskKind::Train, 1, 0..6);
-        let desk = desk(weights(0), [Assignment { trace, ..plain.clone() }, plain.clone()]);
+        let inbox = inbox(weights(0), [Assignment { trace, ..plain.clone() }, plain.clone()]);
         let messages = Mutex::new(Vec::new());
         let emit = |message| {
             messages.lock().unwrap().push(message);
@@ -273,7 +273,7 @@ mod tests {
         std::thread::scope(|scope| {
             let computing = scope.spawn(|| {
                 let pool = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
-                compute(&pool, &mut Engine::new(Cpu::detect()), || desk.try_next(), desk.current(), emit)
+                compute(&pool, &mut Engine::new(Cpu::detect()), || inbox.try_next(), inbox.current(), emit)
             });
             computing.join().unwrap().unwrap();
         });
@@ -322,10 +322,10 @@ mod tests {
                 let assignment = assignment(1, kind, 1, 1..8);
                 let step = if kind == TaskKind::Train { 0 } else { 1 };
                 let examples: u32 = assignment.leaf_examples.iter().sum();
-                let desk = desk(weights(step), [assignment]);
+                let inbox = inbox(weights(step), [assignment]);
                 let counted = Mutex::new(Vec::new());
-                let each = |_: &NodeResult| counted.lock().unwrap().push(desk.current().examples_done());
-                answers_at(&desk, threads, each).unwrap();
+                let each = |_: &NodeResult| counted.lock().unwrap().push(inbox.current().examples_done());
+                answers_at(&inbox, threads, each).unwrap();
                 assert_eq!(
                     counted.into_inner().unwrap().last(),
                     Some(&examples),
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(engine.answer((&impossible).into(), &current, None, &refuse).unwrap(), Answer::Stopped);
         current.begin();
         let wanted = assignment(1, TaskKind::Train, 1, 0..8);
-        let unheard = engine.answer((&wanted).into(), &current, None, &|_| false);
-        assert_eq!(unheard.unwrap(), Answer::Unheard);
+        let no_listener = engine.answer((&wanted).into(), &current, None, &|_| false);
+        assert_eq!(no_listener.unwrap(), Answer::NoListener);
     }
 }

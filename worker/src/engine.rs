@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use lockstep_failpoints::crash;
 use lockstep_model::{CLASSES, Cpu, IMAGE_SIDE, Network, PARAMETERS, PIXELS, ShardResult, Workspace};
 use lockstep_proto::{Assignment, NodeValue, SpanKind, Weights};
 use lockstep_reduction::{Buffer, Node, NodeSum, Payload, Pool, Task, TaskKind, cover};
@@ -38,7 +39,7 @@ pub(crate) enum Answer {
     /// It was revoked or became obsolete: no node was sent after that.
     Stopped,
     /// Nobody listens any more.
-    Unheard,
+    NoListener,
 }
 
 /// The examples of an interval of a task's leaves.
@@ -129,17 +130,17 @@ impl Engine {
         let nodes: Vec<Node> = cover(leaves.interval.clone()).collect();
         let step = inputs.task.step;
         let answer = nodes.into_par_iter().try_for_each(|node| {
-            crate::crash::point("compute", step);
+            crash::point("compute", step);
             let value = self.value(&leaves, node)?;
             leaves.wanted()?;
-            crate::crash::point("computed", step);
+            crash::point("computed", step);
             let sending = tracer.map(|_| Instant::now());
             let heard = emit(Complete { node, value, elapsed: start.elapsed() });
             if let (Some(tracer), Some(begin)) = (tracer, sending) {
                 tracer.until_now(SpanKind::Send, node.leaves().start, begin);
             }
-            crate::crash::point("sent", step);
-            if heard { Ok(()) } else { Err(Answer::Unheard) }
+            crash::point("sent", step);
+            if heard { Ok(()) } else { Err(Answer::NoListener) }
         });
         Ok(answer.err().unwrap_or(Answer::Complete))
     }
@@ -197,7 +198,7 @@ impl Engine {
         let images = ArrayView3::from_shape((count, IMAGE_SIDE, IMAGE_SIDE), pixels)
             .expect("the pixels were cut for this many images");
         let labels = ArrayView1::from(&leaves.inputs.labels[examples]);
-        crate::crash::point("leaf", leaves.inputs.task.step);
+        crash::point("leaf", leaves.inputs.task.step);
         let mut workspace = self.lock_workspaces().pop().unwrap_or_default();
         let result = of_leaf(self, leaves, Shard { leaf, images, labels }, &mut workspace);
         self.lock_workspaces().push(workspace);

@@ -4,15 +4,13 @@
 
 pub mod cli;
 mod compute;
-pub mod crash;
 mod current;
-mod desk;
-#[cfg(test)]
-mod double;
 mod engine;
+mod environment;
 mod error;
 #[cfg(test)]
-mod examples;
+mod fake_coordinator;
+mod inbox;
 pub mod instruction_set;
 mod join;
 mod look_up;
@@ -23,15 +21,16 @@ mod retry;
 mod run;
 mod session;
 pub mod signals;
-mod surroundings;
 mod tasks;
+#[cfg(test)]
+mod test_messages;
 mod tracer;
 pub mod variables;
 
 pub use engine::LeafInputs;
+pub use environment::{Dial, Environment, Inboxes, System};
 pub use error::WorkerError;
 pub use join::LOCAL_SOCKET;
 pub use period::{Period, PeriodError};
 pub use recompute::{Recomputer, recompute};
 pub use run::{Config, run, run_in};
-pub use surroundings::{Desks, Dial, Surroundings, System};

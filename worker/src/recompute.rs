@@ -85,7 +85,7 @@ mod tests {
     use lockstep_reduction::TaskKind;
 
     use super::*;
-    use crate::examples::{assignment, weights};
+    use crate::test_messages::{assignment, weights};
 
     #[test]
     fn a_recomputer_answers_as_a_worker_on_any_number_of_threads() {

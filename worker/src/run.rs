@@ -7,13 +7,13 @@ use lockstep_model::{Cpu, NUMERICS_VERSION};
 use lockstep_proto::{Hello, PROTOCOL_VERSION, Token};
 use tonic::transport::Endpoint;
 
-use crate::compute::{self, Shift};
+use crate::compute::{self, SessionJob};
+use crate::environment::{Dial, Environment};
 use crate::error::WorkerError;
 use crate::join::{Broken, endpoint, join};
 use crate::period::Period;
 use crate::retry::Retry;
 use crate::session::session;
-use crate::surroundings::{Dial, Surroundings};
 use crate::tasks::Tasks;
 
 /// What a worker has to know.
@@ -46,29 +46,29 @@ pub struct Config {
 pub fn run(config: Config) -> Result<String, WorkerError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Start)?;
-    let end = runtime.block_on(run_in(&config, &mut Surroundings::real(&config.coordinator)));
+    let end = runtime.block_on(run_in(&config, &mut Environment::real(&config.coordinator)));
     // A look-up of the coordinator's name may hang.
     runtime.shutdown_background();
     end
 }
 
-/// The same in given surroundings, on the runtime of the caller.
+/// The same in given environment, on the runtime of the caller.
 ///
 /// # Errors
 ///
 /// See [`WorkerError`].
 pub async fn run_in<D: Dial>(
     config: &Config,
-    surroundings: &mut Surroundings<D>,
+    environment: &mut Environment<D>,
 ) -> Result<String, WorkerError> {
     let endpoint = endpoint(&config.coordinator)?;
-    let shifts = compute::start(config.cpu, config.threads).map_err(WorkerError::Start)?;
+    let sessions = compute::start(config.cpu, config.threads).map_err(WorkerError::Start)?;
     let mut hello = hello(config);
     let mut retry = Retry::new(config.connect_timeout, now());
     let mut last_cause = String::new();
     loop {
         let attempt = retry.attempt(now());
-        let membership = membership(config, surroundings, &endpoint, &mut hello, &shifts, attempt).await;
+        let membership = membership(config, environment, &endpoint, &mut hello, &sessions, attempt).await;
         let cause = match membership.end {
             Ok(reason) => return Ok(reason),
             Err(Broken::Final(error)) => return Err(error),
@@ -78,7 +78,7 @@ pub async fn run_in<D: Dial>(
         if let Some(member_for) = membership.lasted {
             retry.lost(now, member_for);
         }
-        let Some(pause) = retry.pause(now, (surroundings.random)()) else {
+        let Some(pause) = retry.pause(now, (environment.random)()) else {
             return Err(gave_up(config, &hello, cause));
         };
         let url = &config.coordinator;
@@ -107,16 +107,16 @@ struct Membership {
 /// Its tasks end with it: nothing of a broken stream stays behind, neither a connection nor a full queue.
 async fn membership<D: Dial>(
     config: &Config,
-    surroundings: &Surroundings<D>,
+    environment: &Environment<D>,
     endpoint: &Endpoint,
     hello: &mut Hello,
-    shifts: &SyncSender<Shift>,
+    sessions: &SyncSender<SessionJob>,
     patience: Duration,
 ) -> Membership {
     let url = &config.coordinator;
     let tasks = Tasks::default();
     let endpoint = endpoint.clone().executor(tasks.executor());
-    let joining = join(url, surroundings.dial.dial(&endpoint), hello);
+    let joining = join(url, environment.dial.dial(&endpoint), hello);
     let joined = match tokio::time::timeout(patience, joining).await {
         Ok(Ok(joined)) => joined,
         Ok(Err(broken)) => return Membership { end: Err(broken), lasted: None },
@@ -133,7 +133,7 @@ async fn membership<D: Dial>(
     );
     // A local coordinator that is only stopped comes back, and one that is gone takes this process along.
     let silence = welcome.silence.filter(|_| !config.local);
-    let end = session(url, joined, silence, shifts, &surroundings.desks).await;
+    let end = session(url, joined, silence, sessions, &environment.inboxes).await;
     Membership { end, lasted: Some(now().saturating_duration_since(begin)) }
 }
 

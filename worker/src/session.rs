@@ -9,27 +9,27 @@ use lockstep_proto::{Encoded, Fence, FromWorker, Heartbeat, MAX_HELD_ASSIGNMENTS
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::compute::Shift;
-use crate::desk::{Desk, TooMany};
+use crate::compute::SessionJob;
 use crate::engine::ComputeError;
+use crate::environment::Inboxes;
 use crate::error::WorkerError;
+use crate::inbox::{Inbox, TooMany};
 use crate::join::{Broken, Joined};
-use crate::surroundings::Desks;
 
 /// Serves a coordinator until its run is over; returns its reason. `silence` is what it may keep silent for.
 pub(crate) async fn session(
     url: &str,
     joined: Joined,
     silence: Option<Duration>,
-    shifts: &SyncSender<Shift>,
-    desks: &Desks,
+    sessions: &SyncSender<SessionJob>,
+    inboxes: &Inboxes,
 ) -> Result<String, Broken> {
     let Joined { welcome, mut inbound, outbound } = joined;
-    let desk = OpenDesk::default();
-    desks.add(&desk.0);
+    let inbox = OpenInbox::default();
+    inboxes.add(&inbox.0);
     let (end, mut ended) = oneshot::channel();
-    let shift = Shift { desk: Arc::clone(&desk.0), outbound: outbound.clone(), ended: end };
-    shifts.try_send(shift).map_err(|_| Broken::Lost("the computing thread is busy elsewhere".to_string()))?;
+    let job = SessionJob { inbox: Arc::clone(&inbox.0), outbound: outbound.clone(), ended: end };
+    sessions.try_send(job).map_err(|_| Broken::Lost("the computing thread is busy elsewhere".to_string()))?;
 
     let mut heartbeats = tokio::time::interval(welcome.heartbeat);
     heartbeats.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -40,7 +40,7 @@ pub(crate) async fn session(
             biased;
             _ = heartbeats.tick() => {
                 // With a full queue the network is stuck, and one more message would tell nobody.
-                let alive = Heartbeat { fence: welcome.fence, progress: desk.0.progress() };
+                let alive = Heartbeat { fence: welcome.fence, progress: inbox.0.progress() };
                 let _ = outbound.try_send(Encoded::from(FromWorker::Heartbeat(alive)));
                 continue;
             }
@@ -55,23 +55,23 @@ pub(crate) async fn session(
         };
         if belongs(&message, welcome.fence) {
             silence.heard = Instant::now();
-            if let Some(reason) = take(url, &desk.0, message)? {
+            if let Some(reason) = take(url, &inbox.0, message)? {
                 return Ok(reason);
             }
         }
     }
 }
 
-/// Puts work onto the desk; returns the reason if the run is over.
-fn take(url: &str, desk: &Desk, message: ToWorker) -> Result<Option<String>, Broken> {
+/// Puts work into the inbox; returns the reason if the run is over.
+fn take(url: &str, inbox: &Inbox, message: ToWorker) -> Result<Option<String>, Broken> {
     let violation = |cause: String| Broken::Final(WorkerError::Protocol { url: url.to_string(), cause });
     match message {
         ToWorker::Finish(finish) => return Ok(Some(finish.reason)),
-        ToWorker::Weights(weights) => desk.put_weights(weights),
-        ToWorker::Assignment(assignment) => desk
+        ToWorker::Weights(weights) => inbox.put_weights(weights),
+        ToWorker::Assignment(assignment) => inbox
             .put_assignment(assignment)
             .map_err(|TooMany| violation(format!("more than {MAX_HELD_ASSIGNMENTS} assignments ahead")))?,
-        ToWorker::Revoke(revoke) => desk.revoke(revoke.assignment_id),
+        ToWorker::Revoke(revoke) => inbox.revoke(revoke.assignment_id),
         ToWorker::Heartbeat(_) => {}
         ToWorker::Welcome(_) => return Err(violation("a second welcome".to_string())),
     }
@@ -101,11 +101,11 @@ fn computing_ended(url: &str, result: Result<Result<(), ComputeError>, oneshot::
     }
 }
 
-/// The session's desk; it is closed when the session ends, however it does.
+/// The session's inbox; it is closed when the session ends, however it does.
 #[derive(Default)]
-struct OpenDesk(Arc<Desk>);
+struct OpenInbox(Arc<Inbox>);
 
-impl Drop for OpenDesk {
+impl Drop for OpenInbox {
     fn drop(&mut self) {
         self.0.close();
     }

@@ -24,7 +24,7 @@ use train_arguments::TrainArguments;
 /// Variables of that prefix that are no flag: the instruction set that is forced, where the test-suite finds MNIST,
 /// and the place at which it has a process die.
 const OTHER_VARIABLES: [&str; 3] =
-    [instruction_set::VARIABLE, "LOCKSTEP_DATA", lockstep_worker::crash::VARIABLE];
+    [instruction_set::VARIABLE, "LOCKSTEP_DATA", lockstep_failpoints::crash::VARIABLE];
 
 const EXAMPLES: &str = "\
 Examples:

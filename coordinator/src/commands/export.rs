@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use lockstep_interchange::{onnx, pytorch, tfjs};
+use lockstep_export::{onnx, pytorch, tfjs};
 use lockstep_telemetry::Terminal;
 
 use super::model_source::Model;

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use lockstep_drawing::{PIXELS, Picture, digit};
+use lockstep_image_input::{PIXELS, Picture, digit};
 use lockstep_model::{CLASSES, Cpu, IMAGE_SIDE, Network, Prediction, Workspace};
 use lockstep_records::percent;
 use lockstep_telemetry::Terminal;

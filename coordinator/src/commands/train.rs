@@ -28,7 +28,7 @@ use crate::start::{Inputs, ReadyRun};
 pub fn train(settings: &Settings, terminal: &Terminal) -> Result<u8> {
     let start = Instant::now();
     raise_descriptor_limit();
-    lockstep_worker::crash::arm("coordinator");
+    lockstep_failpoints::crash::arm("coordinator");
     let runtime = runtime::on_this_thread()?;
     let code = runtime.block_on(train_on(settings, terminal, start));
     runtime.shutdown_background();

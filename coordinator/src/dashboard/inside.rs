@@ -12,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use lockstep_dataset::{IMAGE_PIXELS, IMAGE_SIDE};
-use lockstep_drawing::{Picture, as_mnist};
+use lockstep_image_input::{Picture, as_mnist};
 use lockstep_kernels::cpu::{InstructionSet, Kernel};
 use lockstep_kernels::reference as layer;
 use lockstep_model::{CLASSES, Cpu, PARAMETERS, TENSORS, copy_from_le_bytes};

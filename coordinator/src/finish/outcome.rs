@@ -9,8 +9,8 @@ use lockstep_proto::RunId;
 use lockstep_records::{SchemaVersion, Status, Summary};
 
 use super::ResultFile;
+use crate::crashing_disk::CrashingDisk;
 use crate::exit::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
-use crate::failpoints::CrashingDisk;
 use crate::observe::RunTotals;
 use crate::output;
 use crate::run::exit_code;

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use lockstep_checkpoint::backlog::{Entry, LostSteps};
 use lockstep_checkpoint::{Error, JournalError, LastTask, Note, State};
 use lockstep_control::TaskKind;
+use lockstep_failpoints::crash;
 use lockstep_model::{Digest, PARAMETERS, TENSORS, copy_from_le_bytes, digest_of_bytes};
 use lockstep_records::Record;
 use lockstep_telemetry::Recorder;
-use lockstep_worker::crash;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::failpoints::Operations;
+use crate::crashing_disk::Operations;
 
 use super::{Job, News, Queue, Save};
 

@@ -40,7 +40,7 @@ pub struct LocalWorkers {
 const INHERITED: [&str; 1] = [lockstep_worker::instruction_set::VARIABLE];
 
 /// Those that it inherits at its first start. A worker that a test had die at a point must not die there again.
-const INHERITED_AT_FIRST: [&str; 2] = [INHERITED[0], lockstep_worker::crash::VARIABLE];
+const INHERITED_AT_FIRST: [&str; 2] = [INHERITED[0], lockstep_failpoints::crash::VARIABLE];
 
 /// The end of an attempt to have a local worker.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use lockstep_checkpoint::{Disk, Files, StoredModel};
-use lockstep_interchange::{NamedTensor, weights_of_tensors};
+use lockstep_checkpoint::{Disk, FileSystem, StoredModel};
+use lockstep_export::{NamedTensor, weights_of_tensors};
 use lockstep_model::TENSORS;
 
 /// Writes `weights`, whole or not at all, with `metadata`, one JSON text.
@@ -24,7 +24,7 @@ pub fn write(path: &Path, weights: &[f32], metadata: &str) -> Result<(), lockste
 ///
 /// As [`write()`].
 pub fn write_on(
-    files: &dyn Files,
+    files: &dyn FileSystem,
     path: &Path,
     weights: &[f32],
     metadata: &str,
@@ -69,7 +69,7 @@ pub fn one_line(words: impl Display) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_interchange::pytorch;
+    use lockstep_export::pytorch;
     use lockstep_model::initial_weights;
 
     use super::*;

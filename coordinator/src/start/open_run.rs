@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::{
-    Disk, LastTask, LogHeader, Places, RunLock, StoredModel, sweep_temporaries, write_atomically,
+    Disk, JournalPaths, LastTask, LogHeader, RunLock, StoredModel, sweep_temporaries, write_atomically,
 };
 use lockstep_control::{Task, TaskKind, TaskOrder};
 use lockstep_model::{PARAMETERS, TENSORS, digest};
@@ -19,7 +19,7 @@ use lockstep_proto::{RunId, Token};
 use lockstep_records::{Status, Summary};
 use lockstep_telemetry::Restored;
 
-use crate::failpoints::CrashingDisk;
+use crate::crashing_disk::CrashingDisk;
 use crate::observe::RunTotals;
 use crate::run_directory::identity::{RunIdentity, StoredIdentity};
 use crate::run_directory::newest_weights::final_model;
@@ -239,14 +239,14 @@ impl OpenRun {
         initial: Box<[f32]>,
     ) -> Result<ResumePoint> {
         let identity = serde_json::to_string(identity).context("the identity as JSON")?;
-        let places = Places {
+        let paths = JournalPaths {
             log: self.directory.steps_log(),
             checkpoints: self.directory.checkpoints(),
             term: self.directory.term(),
         };
         let opened = lockstep_checkpoint::Journal::open(
             Arc::new(CrashingDisk::of_journal()),
-            &places,
+            &paths,
             &LogHeader::new(self.run_id.0, &identity),
             digest(&initial).0,
             &|model| Ok(digest(&weights_of(model)?).0),

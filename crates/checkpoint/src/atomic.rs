@@ -13,7 +13,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Disk, Error, Files, Writable, records::CHUNK_BYTES};
+use crate::{Disk, Error, FileSystem, Writable, records::CHUNK_BYTES};
 
 const PREFIX: &str = ".lockstep-";
 const SUFFIX: &str = ".tmp";
@@ -36,7 +36,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 ///
 /// [`Error::Write`] naming the part that failed, or [`Error::Corrupt`]; `path` is then as it was before, unless it is
 /// the last part (the folder's fsync) that failed. No temporary file is left behind.
-pub fn write_atomically_on(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub fn write_atomically_on(files: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<(), Error> {
     replace(files, path, bytes)?;
     sync_folder_of(files, path)
 }
@@ -47,7 +47,7 @@ pub fn write_atomically_on(files: &dyn Files, path: &Path, bytes: &[u8]) -> Resu
 /// # Errors
 ///
 /// [`Error::Read`] or [`Error::Write`] with the system's reason.
-pub fn sweep_temporaries(files: &dyn Files, directory: &Path) -> Result<usize, Error> {
+pub fn sweep_temporaries(files: &dyn FileSystem, directory: &Path) -> Result<usize, Error> {
     let mut swept = 0;
     for name in files.list(directory).map_err(Error::read(directory))? {
         if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
@@ -61,13 +61,13 @@ pub fn sweep_temporaries(files: &dyn Files, directory: &Path) -> Result<usize, E
 
 /// All of [`write_atomically_on`] but the last part: the content is durable, its name is not until
 /// [`sync_folder_of`]. So that two files in one folder cost one fsync of it.
-pub(crate) fn replace(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn replace(files: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<(), Error> {
     by_a_temporary(files, path, |file, temporary| fill(files, file, temporary, path, bytes))
 }
 
 /// Replaces `to`, like [`replace`], with the bytes `range` of the file `from`, which may be `to` itself. Holds no more
 /// than a chunk of them in memory.
-pub(crate) fn copy(files: &dyn Files, from: &Path, range: Range<u64>, to: &Path) -> Result<(), Error> {
+pub(crate) fn copy(files: &dyn FileSystem, from: &Path, range: Range<u64>, to: &Path) -> Result<(), Error> {
     by_a_temporary(files, to, |mut file, temporary| {
         let written = for_each_chunk(files, from, range.clone(), |chunk| {
             file.write_all(chunk).map_err(Error::write(to, "writing"))
@@ -81,7 +81,7 @@ pub(crate) fn copy(files: &dyn Files, from: &Path, range: Range<u64>, to: &Path)
 
 /// Shows `visit` the bytes `range` of a file and gives their SHA-256.
 fn for_each_chunk(
-    files: &dyn Files,
+    files: &dyn FileSystem,
     path: &Path,
     range: Range<u64>,
     mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
@@ -103,7 +103,7 @@ fn for_each_chunk(
 
 /// Has `fill` write and prove a temporary file, and gives it the name `path`.
 fn by_a_temporary(
-    files: &dyn Files,
+    files: &dyn FileSystem,
     path: &Path,
     fill: impl FnOnce(Box<dyn Writable>, &Path) -> Result<(), Error>,
 ) -> Result<(), Error> {
@@ -118,7 +118,7 @@ fn by_a_temporary(
     replaced
 }
 
-pub(crate) fn sync_folder_of(files: &dyn Files, path: &Path) -> Result<(), Error> {
+pub(crate) fn sync_folder_of(files: &dyn FileSystem, path: &Path) -> Result<(), Error> {
     files.sync_dir(folder_of(path)).map_err(Error::write(path, "fsync of its folder"))
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 
 /// Writes the temporary and proves that the disk gives the same bytes back.
 fn fill(
-    files: &dyn Files,
+    files: &dyn FileSystem,
     mut file: Box<dyn Writable>,
     temporary: &Path,
     path: &Path,
@@ -146,7 +146,7 @@ fn fill(
 }
 
 /// The first free name of a fixed sequence: without randomness a simulated run is the same each time.
-fn create_temporary(files: &dyn Files, path: &Path) -> Result<(PathBuf, Box<dyn Writable>), Error> {
+fn create_temporary(files: &dyn FileSystem, path: &Path) -> Result<(PathBuf, Box<dyn Writable>), Error> {
     let failed = Error::write(path, "creating a temporary file beside it");
     let Some(name) = path.file_name() else {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it has no file name")));

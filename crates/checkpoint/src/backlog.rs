@@ -213,6 +213,9 @@ impl<W, S, R> Backlog<W, S, R> {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+
     use super::*;
 
     type Small = Backlog<&'static str, &'static str, u64>;
@@ -361,14 +364,8 @@ mod tests {
     #[test]
     fn whatever_the_order_it_agrees_with_a_naive_queue_and_keeps_its_bounds() {
         for seed in 1..=200u64 {
-            // xorshift64*: any generator will do.
-            let mut state = seed;
-            let mut below = |n: u64| {
-                state ^= state >> 12;
-                state ^= state << 25;
-                state ^= state >> 27;
-                (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
-            };
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut below = |n: u64| random.next_u64() % n;
             let limits = Limits {
                 steps: 1 + below(8) as usize,
                 step_bytes: 1 + below(200) as usize,

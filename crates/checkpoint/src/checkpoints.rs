@@ -14,7 +14,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    CheckpointName, Error, Files, Manifest, Rejected, State, StoredModel, Tensor,
+    CheckpointName, Error, FileSystem, Manifest, Rejected, State, StoredModel, Tensor,
     atomic::{replace, sync_folder_of},
     hex, list_checkpoints, load_checkpoint,
     manifest::{MAX_MANIFEST_BYTES, SCHEMA_VERSION},
@@ -31,7 +31,7 @@ const MAX_COPIES: u32 = 100;
 
 /// The folder, open for saving; one process at a time, which holds the run's lock.
 pub struct Checkpoints {
-    files: Arc<dyn Files>,
+    files: Arc<dyn FileSystem>,
     directory: PathBuf,
     run_id: [u8; 16],
     /// All that seem to be there.
@@ -56,7 +56,7 @@ impl Checkpoints {
     /// # Errors
     ///
     /// [`Error::Read`] or [`Error::Write`] with the system's reason.
-    pub fn open(files: Arc<dyn Files>, directory: &Path, run_id: [u8; 16]) -> Result<Self, Error> {
+    pub fn open(files: Arc<dyn FileSystem>, directory: &Path, run_id: [u8; 16]) -> Result<Self, Error> {
         files.create_dir(directory).map_err(Error::write(directory, "making the folder"))?;
         // Also if it was there: the process that made it may have died before this.
         sync_folder_of(&*files, directory)?;

@@ -229,7 +229,7 @@ impl Error {
         move |source| Self::Read { path: path.to_path_buf(), source }
     }
 
-    /// For `map_err`: as [`Error::read`], where [`crate::Files::read`] was given `limit`.
+    /// For `map_err`: as [`Error::read`], where [`crate::FileSystem::read`] was given `limit`.
     pub(crate) fn read_at_most(path: &Path, limit: u64) -> impl Fn(io::Error) -> Self {
         move |source| match source.kind() {
             io::ErrorKind::FileTooLarge => Self::TooLarge { path: path.to_path_buf(), limit },

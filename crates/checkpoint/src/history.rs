@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    Damage, Disk, Entry, Error, Files, Kind, LogHeader, Record, Records,
+    Damage, Disk, Entry, Error, FileSystem, Kind, LogHeader, Record, Records,
     record::RECORD_BYTES,
     segment::{header_bytes, segment_path, segments},
 };
@@ -40,7 +40,7 @@ impl History {
     /// # Errors
     ///
     /// [`Error::Read`], or [`Error::OtherLog`] if it is another run's.
-    pub fn read(files: Arc<dyn Files>, path: &Path, header: &LogHeader) -> Result<Self, Error> {
+    pub fn read(files: Arc<dyn FileSystem>, path: &Path, header: &LogHeader) -> Result<Self, Error> {
         Self::visit(files, path, header, |_| {})
     }
 
@@ -50,7 +50,7 @@ impl History {
     ///
     /// As [`History::read`].
     pub fn visit(
-        files: Arc<dyn Files>,
+        files: Arc<dyn FileSystem>,
         path: &Path,
         header: &LogHeader,
         mut visit: impl FnMut(&Record),
@@ -110,7 +110,7 @@ impl Digests {
     /// # Errors
     ///
     /// [`Error::Read`].
-    pub fn open(files: Arc<dyn Files>, path: &Path, header: &LogHeader) -> Result<Self, Error> {
+    pub fn open(files: Arc<dyn FileSystem>, path: &Path, header: &LogHeader) -> Result<Self, Error> {
         Ok(Self { records: Some(Records::open(files, path, header)?), read: None })
     }
 

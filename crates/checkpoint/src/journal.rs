@@ -7,8 +7,8 @@
 use std::{ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use crate::{
-    Checkpoints, Digests, Error, Files, Kind, LogHeader, Manifest, Note, State, StepLog, StoredModel, Tensor,
-    hex,
+    Checkpoints, Digests, Error, FileSystem, Kind, LogHeader, Manifest, Note, State, StepLog, StoredModel,
+    Tensor, hex,
     step_log::{Limits, OpenedLog},
     stored::DigestOf,
     term::{advance_term, check_term, remove_claims_below},
@@ -16,7 +16,7 @@ use crate::{
 
 /// Where a run keeps its journal.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct JournalPaths {
     /// The step log; further segments are beside it.
     pub log: PathBuf,
     /// The folder of checkpoints.
@@ -27,8 +27,8 @@ pub struct Places {
 
 /// The journal of one process of a run, which holds the run's lock.
 pub struct Journal {
-    files: Arc<dyn Files>,
-    places: Places,
+    files: Arc<dyn FileSystem>,
+    paths: JournalPaths,
     log: StepLog,
     checkpoints: Checkpoints,
     term: u64,
@@ -106,13 +106,13 @@ impl Journal {
     /// [`Error::TermTaken`] if another process does the same in the same moment; otherwise whatever keeps the journal
     /// from being read or the start from being durable. Nothing is lost then.
     pub fn open(
-        files: Arc<dyn Files>,
-        places: &Places,
+        files: Arc<dyn FileSystem>,
+        paths: &JournalPaths,
         header: &LogHeader,
         initial: [u8; 32],
         digest_of: DigestOf,
     ) -> Result<Opened, Error> {
-        Self::open_limited(files, places, header, initial, digest_of, Limits::default())
+        Self::open_limited(files, paths, header, initial, digest_of, Limits::default())
     }
 
     /// [`Journal::open`] with a log that takes less.
@@ -121,27 +121,27 @@ impl Journal {
     ///
     /// As [`Journal::open`].
     pub fn open_limited(
-        files: Arc<dyn Files>,
-        places: &Places,
+        files: Arc<dyn FileSystem>,
+        paths: &JournalPaths,
         header: &LogHeader,
         initial: [u8; 32],
         digest_of: DigestOf,
         limits: Limits,
     ) -> Result<Opened, Error> {
         // Before anything is written: whoever is beaten to the term must leave the log as it is.
-        let mut term = advance_term(&*files, &places.term, 0)?;
-        let mut checkpoints = Checkpoints::open(Arc::clone(&files), &places.checkpoints, header.run_id)?;
+        let mut term = advance_term(&*files, &paths.term, 0)?;
+        let mut checkpoints = Checkpoints::open(Arc::clone(&files), &paths.checkpoints, header.run_id)?;
         let newest = checkpoints.newest(digest_of);
         let manifest = newest.found.as_ref().map(|(manifest, _)| manifest);
         let (step, digest) =
             manifest.map_or((0, initial), |manifest| (manifest.step, manifest.weights_digest));
         let OpenedLog { log, history, replay } =
-            StepLog::open_after(Arc::clone(&files), &places.log, header, step, limits)?;
+            StepLog::open_after(Arc::clone(&files), &paths.log, header, step, limits)?;
 
         let known_term = manifest.map_or(0, |manifest| manifest.term).max(log.last_term());
         if term <= known_term {
             // The term file was lost.
-            term = advance_term(&*files, &places.term, known_term)?;
+            term = advance_term(&*files, &paths.term, known_term)?;
         }
         let mut notes: Vec<String> = history.damages().iter().map(ToString::to_string).collect();
         notes.extend(newest.rejected.iter().map(ToString::to_string));
@@ -154,7 +154,7 @@ impl Journal {
         }
         let mut journal = Self {
             files,
-            places: places.clone(),
+            paths: paths.clone(),
             log,
             checkpoints,
             term,
@@ -168,7 +168,7 @@ impl Journal {
         if journal.log.sync().is_err() {
             journal.log.go_on()?;
         }
-        remove_claims_below(&*journal.files, &places.term, term);
+        remove_claims_below(&*journal.files, &paths.term, term);
         Ok(Opened { journal, term, restored: newest.found, notes, last_logged })
     }
 
@@ -287,7 +287,7 @@ impl Journal {
     }
 
     fn check_term(&self) -> Result<(), JournalError> {
-        check_term(&*self.files, &self.places.term, self.term).map_err(JournalError::Superseded)
+        check_term(&*self.files, &self.paths.term, self.term).map_err(JournalError::Superseded)
     }
 }
 
@@ -306,13 +306,13 @@ mod tests {
     }
 
     fn open(folder: &Path) -> Opened {
-        let places = Places {
+        let paths = JournalPaths {
             log: folder.join("steps.log"),
             checkpoints: folder.join("checkpoints"),
             term: folder.join("term"),
         };
         let digest_of = |model: &StoredModel| Ok(digest(model.tensors[0].values[0] as u64));
-        Journal::open(Arc::new(Disk), &places, &HEADER, digest(0), &digest_of).unwrap()
+        Journal::open(Arc::new(Disk), &paths, &HEADER, digest(0), &digest_of).unwrap()
     }
 
     fn save(journal: &mut Journal, term: u64, step: u64) {

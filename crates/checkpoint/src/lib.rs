@@ -6,14 +6,14 @@
 //! (`lock`). Knows nothing of the convnet or of when to save: names, shapes, values and the digest of the weights come in
 //! as arguments. Has no clock, no thread and no randomness.
 //!
-//! Everything but the lock works on [`Files`], so that a simulator can stand in for the disk.
+//! Everything but the lock works on [`FileSystem`], so that a simulator can stand in for the disk.
 
 mod atomic;
 pub mod backlog;
 mod checkpoints;
 mod damage;
 mod error;
-mod files;
+mod file_system;
 mod hex;
 mod history;
 mod journal;
@@ -32,9 +32,9 @@ pub use atomic::{sweep_temporaries, write_atomically, write_atomically_on};
 pub use checkpoints::{Checkpoints, MIN_KEPT, Newest};
 pub use damage::Damage;
 pub use error::Error;
-pub use files::{Disk, Files, Writable};
+pub use file_system::{Disk, FileSystem, Writable};
 pub use history::{Digests, History, newest_logged_step};
-pub use journal::{Journal, JournalError, Opened, Places, Proof};
+pub use journal::{Journal, JournalError, JournalPaths, Opened, Proof};
 pub use lock::RunLock;
 pub use manifest::{LastTask, Manifest, Progress, State};
 pub use model::{

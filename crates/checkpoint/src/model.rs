@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::{Disk, Error, Files, write_atomically_on};
+use crate::{Disk, Error, FileSystem, write_atomically_on};
 
 /// The only metadata key of ours. The library keeps metadata in a hash map of random order, so a second key would make
 /// the bytes differ from run to run; whatever there is to say goes into one JSON text.
@@ -70,7 +70,7 @@ pub fn write_model(path: &Path, tensors: &[Tensor], metadata: &str) -> Result<()
 ///
 /// As [`write_model`].
 pub fn write_model_on(
-    files: &dyn Files,
+    files: &dyn FileSystem,
     path: &Path,
     tensors: &[Tensor],
     metadata: &str,

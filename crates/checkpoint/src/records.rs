@@ -14,7 +14,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Damage, Error, Files, Kind, LogHeader, Record, RecordFlaw,
+    Damage, Error, FileSystem, Kind, LogHeader, Record, RecordFlaw,
     record::{MAX_RECORD_BYTES, RECORD_BYTES},
     segment::{FURTHER_HEADER_BYTES, Mark, SegmentHeader, header_bytes, segment_path, segments},
 };
@@ -36,7 +36,7 @@ pub enum Entry {
 /// The entries of a log from its beginning to its end. After an error the same entry is tried again.
 #[derive(Clone)]
 pub struct Records {
-    files: Arc<dyn Files>,
+    files: Arc<dyn FileSystem>,
     log: PathBuf,
     header: LogHeader,
     /// The numbers of the segments that are still to come.
@@ -71,7 +71,7 @@ impl Records {
     /// # Errors
     ///
     /// [`Error::Read`], also if there is none.
-    pub fn open(files: Arc<dyn Files>, log: &Path, header: &LogHeader) -> Result<Self, Error> {
+    pub fn open(files: Arc<dyn FileSystem>, log: &Path, header: &LogHeader) -> Result<Self, Error> {
         let mut ahead: VecDeque<u32> = segments(&*files, log)?.into();
         if ahead.is_empty() {
             // The system's own words, unless it was made just now.

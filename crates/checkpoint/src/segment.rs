@@ -21,7 +21,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Error, Files, LogHeader, RecordFlaw,
+    Error, FileSystem, LogHeader, RecordFlaw,
     atomic::folder_of,
     hex,
     record::{HEADER_BYTES, MAGIC, Order, array, seal, sealed},
@@ -135,7 +135,7 @@ pub(crate) fn segment_path(log: &Path, number: u32) -> PathBuf {
 }
 
 /// The numbers of the segments of the log at `log` that are there, in order.
-pub(crate) fn segments(files: &dyn Files, log: &Path) -> Result<Vec<u32>, Error> {
+pub(crate) fn segments(files: &dyn FileSystem, log: &Path) -> Result<Vec<u32>, Error> {
     let folder = folder_of(log);
     let names = files.list(folder).map_err(Error::read(folder))?;
     let first = log.file_name().and_then(|name| name.to_str()).unwrap_or_default();

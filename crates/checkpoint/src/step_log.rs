@@ -18,7 +18,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Digests, Entry, Error, Files, History, Kind, LogHeader, Record, Records, Writable,
+    Digests, Entry, Error, FileSystem, History, Kind, LogHeader, Record, Records, Writable,
     atomic::{copy, sync_folder_of},
     record::RECORD_BYTES,
     segment::{Mark, SegmentHeader, segment_path, segments},
@@ -52,7 +52,7 @@ impl Default for Limits {
 
 /// A log open for appending; one process at a time, which holds the run's lock.
 pub struct StepLog {
-    files: Arc<dyn Files>,
+    files: Arc<dyn FileSystem>,
     log: PathBuf,
     header: LogHeader,
     limits: Limits,
@@ -92,7 +92,7 @@ impl StepLog {
     /// # Errors
     ///
     /// [`Error::Write`], also if something is called so already, and [`Error::Corrupt`].
-    pub fn create(files: Arc<dyn Files>, path: &Path, header: &LogHeader) -> Result<Self, Error> {
+    pub fn create(files: Arc<dyn FileSystem>, path: &Path, header: &LogHeader) -> Result<Self, Error> {
         if files.exists(path).map_err(Error::read(path))? {
             let taken = io::Error::new(io::ErrorKind::AlreadyExists, "there is one already");
             return Err(Error::write(path, "creating the log")(taken));
@@ -112,14 +112,18 @@ impl StepLog {
     ///
     /// [`Error::OtherLog`] for another run's log; [`Error::Read`], [`Error::Write`], [`Error::Corrupt`] and
     /// [`Error::NoFreeName`] for what the disk refuses. The log then says the same as before.
-    pub fn open(files: Arc<dyn Files>, path: &Path, header: &LogHeader) -> Result<(Self, History), Error> {
+    pub fn open(
+        files: Arc<dyn FileSystem>,
+        path: &Path,
+        header: &LogHeader,
+    ) -> Result<(Self, History), Error> {
         let opened = Self::open_after(files, path, header, u64::MAX, Limits::default())?;
         Ok((opened.log, opened.history))
     }
 
     /// [`StepLog::open`], and the digests of the steps behind `step`.
     pub(crate) fn open_after(
-        files: Arc<dyn Files>,
+        files: Arc<dyn FileSystem>,
         path: &Path,
         header: &LogHeader,
         step: u64,
@@ -297,7 +301,7 @@ impl StepLog {
 
 /// Sets aside what is damaged from its first byte on, behind the last segment that is not.
 fn set_wrecks_aside(
-    files: &dyn Files,
+    files: &dyn FileSystem,
     log: &Path,
     numbers: &[u32],
     last: u32,
@@ -318,7 +322,12 @@ fn set_wrecks_aside(
 }
 
 /// Writes the first `valid` bytes of the segment to a new file in its place, and sets the others aside before.
-fn keep_valid(files: &dyn Files, segment: &Path, valid: u64, history: &mut History) -> Result<(), Error> {
+fn keep_valid(
+    files: &dyn FileSystem,
+    segment: &Path,
+    valid: u64,
+    history: &mut History,
+) -> Result<(), Error> {
     let length = files.len(segment).map_err(Error::read(segment))?;
     if length > valid {
         let aside = free_name(files, segment)?;
@@ -332,7 +341,7 @@ fn keep_valid(files: &dyn Files, segment: &Path, valid: u64, history: &mut Histo
 }
 
 /// The first free name of a fixed sequence for damaged bytes of the segment.
-fn free_name(files: &dyn Files, segment: &Path) -> Result<PathBuf, Error> {
+fn free_name(files: &dyn FileSystem, segment: &Path) -> Result<PathBuf, Error> {
     let name = |number: u32| {
         let mut name = OsString::from(segment);
         name.push(format!(".damaged-{number}"));

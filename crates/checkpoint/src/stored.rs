@@ -11,7 +11,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Error, Files, LastTask, Manifest, StoredModel, hex,
+    Error, FileSystem, LastTask, Manifest, StoredModel, hex,
     manifest::MAX_MANIFEST_BYTES,
     model::{MAX_MODEL_BYTES, decode},
 };
@@ -108,7 +108,7 @@ pub enum Flaw {
 /// # Errors
 ///
 /// [`Error::Read`] with the system's reason.
-pub fn list_checkpoints(files: &dyn Files, directory: &Path) -> Result<Vec<CheckpointName>, Error> {
+pub fn list_checkpoints(files: &dyn FileSystem, directory: &Path) -> Result<Vec<CheckpointName>, Error> {
     let listed = files.list(directory).map_err(Error::read(directory))?;
     let mut names: Vec<_> =
         listed.iter().filter_map(|name| CheckpointName::parse(name.strip_suffix(".json")?)).collect();
@@ -123,7 +123,7 @@ pub fn list_checkpoints(files: &dyn Files, directory: &Path) -> Result<Vec<Check
 ///
 /// The first [`Flaw`] found.
 pub fn load_checkpoint(
-    files: &dyn Files,
+    files: &dyn FileSystem,
     directory: &Path,
     name: &CheckpointName,
     run_id: &[u8; 16],
@@ -140,7 +140,7 @@ pub fn load_checkpoint(
 
 /// As [`load_checkpoint`], but for the digest of the weights.
 pub(crate) fn load(
-    files: &dyn Files,
+    files: &dyn FileSystem,
     directory: &Path,
     name: &CheckpointName,
     run_id: &[u8; 16],

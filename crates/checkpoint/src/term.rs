@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    Error, Files,
+    Error, FileSystem,
     atomic::{folder_of, sync_folder_of},
     write_atomically_on,
 };
@@ -30,7 +30,7 @@ const MAX_TERM_BYTES: u64 = 2 * 26;
 /// [`Error::TermTaken`] if another process claims it in the same moment; [`Error::DamagedTerm`], which names the remedy;
 /// [`Error::Read`], [`Error::Write`], or what [`write_atomically_on`] reports. Without an answer nobody may act as
 /// coordinator.
-pub fn advance_term(files: &dyn Files, path: &Path, known: u64) -> Result<u64, Error> {
+pub fn advance_term(files: &dyn FileSystem, path: &Path, known: u64) -> Result<u64, Error> {
     let last = match files.read(path, MAX_TERM_BYTES) {
         Ok(bytes) => parse(&bytes).ok_or_else(|| damaged(path, &bytes))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
@@ -67,7 +67,7 @@ pub fn advance_term(files: &dyn Files, path: &Path, known: u64) -> Result<u64, E
 /// # Errors
 ///
 /// [`Error::Superseded`].
-pub(crate) fn check_term(files: &dyn Files, path: &Path, own: u64) -> Result<(), Error> {
+pub(crate) fn check_term(files: &dyn FileSystem, path: &Path, own: u64) -> Result<(), Error> {
     match claims(files, path).ok().and_then(|claims| claims.into_iter().max()) {
         Some(term) if term > own => {
             Err(Error::Superseded { directory: folder_of(path).to_path_buf(), term, own })
@@ -77,14 +77,14 @@ pub(crate) fn check_term(files: &dyn Files, path: &Path, own: u64) -> Result<(),
 }
 
 /// Removes the claims of earlier processes. What cannot be removed is in no way.
-pub(crate) fn remove_claims_below(files: &dyn Files, path: &Path, own: u64) {
+pub(crate) fn remove_claims_below(files: &dyn FileSystem, path: &Path, own: u64) {
     for term in claims(files, path).unwrap_or_default().into_iter().filter(|term| *term < own) {
         let _ = files.remove(&claim_path(path, term));
     }
 }
 
 /// The terms that have been claimed, in no order.
-fn claims(files: &dyn Files, path: &Path) -> Result<Vec<u64>, Error> {
+fn claims(files: &dyn FileSystem, path: &Path) -> Result<Vec<u64>, Error> {
     let folder = folder_of(path);
     let names = files.list(folder).map_err(Error::read(folder))?;
     let of = |name: &String| {

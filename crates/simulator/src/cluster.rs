@@ -10,16 +10,16 @@ use lockstep_checkpoint::Proof;
 use lockstep_control::{Command, Outcome};
 
 use crate::arithmetic::Arithmetic;
-use crate::chance::{Chance, Subject};
 use crate::coordinator::{ArmedStall, Coordinator, Starting};
 use crate::crash::{Armed, Crash, IDLE};
 use crate::disk::VirtualDisk;
-use crate::fact::{CoordinatorId, Fact};
 use crate::invariants::{self, Invariant, View};
 use crate::knobs::{Knobs, MAX_WORKERS};
-use crate::network::{Link, Network, PLACES, StreamId};
+use crate::network::{HOSTS, Link, Network, StreamId};
+use crate::observed::{CoordinatorId, Observed};
 use crate::oracle::Oracle;
 use crate::report::{Failure, Statistics};
+use crate::rng::{Rng, Subject};
 use crate::storage;
 use crate::trace::Trace;
 use crate::worker::Machine;
@@ -29,7 +29,7 @@ const MAX_EVENTS_AT_ONCE: u64 = 100_000;
 
 /// Something that is going to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Happening {
+pub enum SimEvent {
     /// A message reaches a coordinator; `arrived`: before, while it was stopped.
     Up { stream: StreamId, arrived: bool },
     /// A message reaches a worker; `arrived`: before, while it was stopped.
@@ -53,7 +53,7 @@ pub enum Happening {
     /// A worker's process starts.
     Boot { machine: usize },
     /// A coordinator's process starts; `split`: although another one may be there.
-    StartCoordinator { place: usize, split: bool },
+    StartCoordinator { host: usize, split: bool },
     /// A start that was held goes on.
     StartGoesOn { coordinator: CoordinatorId },
     /// A worker goes on.
@@ -61,7 +61,7 @@ pub enum Happening {
     /// A coordinator goes on.
     ResumeCoordinator { coordinator: CoordinatorId },
     /// A link is cut or healed.
-    SetLink { machine: usize, place: usize, down_cut: bool, up_cut: bool },
+    SetLink { machine: usize, host: usize, down_cut: bool, up_cut: bool },
     /// An armed crash has waited long enough for its point.
     ArmedCrash { coordinator: CoordinatorId },
     /// There is room on the disk again.
@@ -77,14 +77,14 @@ pub struct Cluster {
     pub(crate) knobs: Knobs,
     /// Microseconds since the beginning.
     pub(crate) now: u64,
-    queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    queue: BinaryHeap<Reverse<(u64, u64, SimEvent)>>,
     sequence: u64,
     pub(crate) oracle: Oracle,
     pub(crate) arithmetic: Arithmetic,
-    pub(crate) network_chance: Chance,
-    pub(crate) worker_chance: Chance,
-    pub(crate) fault_chance: Chance,
-    pub(crate) disk_chance: Chance,
+    pub(crate) network_rng: Rng,
+    pub(crate) worker_rng: Rng,
+    pub(crate) fault_rng: Rng,
+    pub(crate) disk_rng: Rng,
     pub(crate) network: Network,
     pub(crate) machines: Vec<Machine>,
     /// By number; `None`: it is no more, or is being driven.
@@ -113,7 +113,7 @@ impl Cluster {
     /// A cluster before its first event.
     pub fn new(knobs: Knobs, trace: Trace) -> Self {
         let seed = knobs.seed;
-        let disk = VirtualDisk::new(Path::new(storage::FOLDER), Chance::new(seed, Subject::Disk));
+        let disk = VirtualDisk::new(Path::new(storage::FOLDER), Rng::new(seed, Subject::Disk));
         disk.set_faults(knobs.disk_errors, knobs.failed_syncs);
         let mut cluster = Self {
             now: 0,
@@ -121,10 +121,10 @@ impl Cluster {
             sequence: 0,
             oracle: Oracle::train(&knobs),
             arithmetic: Arithmetic::new(seed, knobs.kernels),
-            network_chance: Chance::new(seed, Subject::Network),
-            worker_chance: Chance::new(seed, Subject::Workers),
-            fault_chance: Chance::new(seed, Subject::Faults),
-            disk_chance: Chance::new(seed, Subject::DiskTimes),
+            network_rng: Rng::new(seed, Subject::Network),
+            worker_rng: Rng::new(seed, Subject::Workers),
+            fault_rng: Rng::new(seed, Subject::Faults),
+            disk_rng: Rng::new(seed, Subject::DiskTimes),
             network: Network::default(),
             machines: (0..MAX_WORKERS).map(|_| Machine::default()).collect(),
             coordinators: Vec::new(),
@@ -144,17 +144,17 @@ impl Cluster {
             statistics: Statistics::default(),
             knobs,
         };
-        cluster.at(0, Happening::StartCoordinator { place: 0, split: false });
+        cluster.at(0, SimEvent::StartCoordinator { host: 0, split: false });
         if !cluster.knobs.local {
             for machine in 0..cluster.knobs.workers as usize {
-                let at = cluster.worker_chance.below(50_000);
+                let at = cluster.worker_rng.below(50_000);
                 cluster.machines[machine].booting = true;
-                cluster.at(at, Happening::Boot { machine });
+                cluster.at(at, SimEvent::Boot { machine });
             }
         }
-        cluster.at(cluster.knobs.faulty_us, Happening::Repair);
+        cluster.at(cluster.knobs.faulty_us, SimEvent::Repair);
         if cluster.knobs.faults.iter().any(|weight| *weight > 0) {
-            cluster.at(cluster.knobs.fault_every_us / 2, Happening::Fault);
+            cluster.at(cluster.knobs.fault_every_us / 2, SimEvent::Fault);
         }
         cluster
     }
@@ -204,7 +204,7 @@ impl Cluster {
     }
 
     /// Has something happen later.
-    pub(crate) fn at(&mut self, at: u64, happening: Happening) {
+    pub(crate) fn at(&mut self, at: u64, happening: SimEvent) {
         self.sequence += 1;
         self.queue.push(Reverse((at, self.sequence, happening)));
     }
@@ -215,35 +215,35 @@ impl Cluster {
     }
 
     /// Judges and records what happened.
-    pub(crate) fn fact(&mut self, fact: Fact) {
+    pub(crate) fn observe(&mut self, observed: Observed) {
         let Self { invariants, knobs, oracle, disk, now, .. } = self;
         let view = View { knobs, oracle, disk, now: *now };
         let mut broken = None;
         for invariant in invariants {
-            if let Err(reason) = invariant.observe(&fact, &view) {
+            if let Err(reason) = invariant.observe(&observed, &view) {
                 broken.get_or_insert((invariant.name(), reason));
             }
         }
-        match &fact {
-            Fact::Started { coordinator, term, .. } if *term > self.highest_term => {
+        match &observed {
+            Observed::Started { coordinator, term, .. } if *term > self.highest_term => {
                 self.highest_term = *term;
                 self.newest = Some(*coordinator);
             }
-            Fact::Fault { class, .. } => self.count(class),
-            Fact::RefusedTerm { .. } => self.count("lower term refused"),
-            Fact::Stale { .. } => self.count("stale message ignored"),
-            Fact::Recorded { proof: Proof::Proved, .. } => self.count("step proved against its record"),
-            Fact::StepWaits { lost: true, .. } => self.count("step lost by the queue"),
-            Fact::Behind { .. } => self.count("queue overflowed"),
-            Fact::CaughtUp { .. } => self.count("disk caught up after an overflow"),
-            Fact::NotStarted { .. } => self.count("coordinator could not start"),
-            Fact::Ended { outcome: Some(outcome), .. } => {
+            Observed::Fault { class, .. } => self.count(class),
+            Observed::RefusedTerm { .. } => self.count("lower term refused"),
+            Observed::Stale { .. } => self.count("stale message ignored"),
+            Observed::Recorded { proof: Proof::Proved, .. } => self.count("step proved against its record"),
+            Observed::StepWaits { lost: true, .. } => self.count("step lost by the queue"),
+            Observed::Behind { .. } => self.count("queue overflowed"),
+            Observed::CaughtUp { .. } => self.count("disk caught up after an overflow"),
+            Observed::NotStarted { .. } => self.count("coordinator could not start"),
+            Observed::Ended { outcome: Some(outcome), .. } => {
                 *self.statistics.outcomes.entry(outcome_name(*outcome)).or_default() += 1;
             }
             _ => {}
         }
-        if !fact.is_routine() {
-            self.trace.push(self.now, fact);
+        if !observed.is_routine() {
+            self.trace.push(self.now, observed);
         }
         if let Some((invariant, reason)) = broken {
             self.fail(invariant, reason);
@@ -279,9 +279,9 @@ impl Cluster {
     /// Starts a coordinator again after a while.
     pub(crate) fn restart_later(&mut self) {
         let [low, high] = self.knobs.restart_us;
-        let at = self.now + self.fault_chance.between(low, high);
-        let place = if self.fault_chance.happens(900) { 0 } else { 1 };
-        self.at(at, Happening::StartCoordinator { place, split: false });
+        let at = self.now + self.fault_rng.between(low, high);
+        let host = if self.fault_rng.happens(900) { 0 } else { 1 };
+        self.at(at, SimEvent::StartCoordinator { host, split: false });
     }
 
     /// The coordinators that are there.
@@ -299,17 +299,17 @@ impl Cluster {
     }
 
     /// The coordinator that answers on a machine.
-    pub(crate) fn running_at(&self, place: usize) -> Option<CoordinatorId> {
-        self.running().filter(|id| self.coordinators[*id].as_ref().is_some_and(|c| c.place == place)).last()
+    pub(crate) fn running_at(&self, host: usize) -> Option<CoordinatorId> {
+        self.running().filter(|id| self.coordinators[*id].as_ref().is_some_and(|c| c.host == host)).last()
     }
 
     /// The machine that a worker dials: of two coordinators either.
-    pub(crate) fn dialled_place(&mut self, machine: usize) -> Option<usize> {
+    pub(crate) fn dialled_host(&mut self, machine: usize) -> Option<usize> {
         if let Some(parent) = self.machines[machine].parent {
-            return self.coordinators[parent].as_ref().map(|coordinator| coordinator.place);
+            return self.coordinators[parent].as_ref().map(|coordinator| coordinator.host);
         }
-        let places: Vec<usize> = (0..PLACES).filter(|place| self.running_at(*place).is_some()).collect();
-        (!places.is_empty()).then(|| self.worker_chance.pick(&places))
+        let hosts: Vec<usize> = (0..HOSTS).filter(|host| self.running_at(*host).is_some()).collect();
+        (!hosts.is_empty()).then(|| self.worker_rng.pick(&hosts))
     }
 
     fn fail(&mut self, invariant: &'static str, reason: String) {
@@ -327,58 +327,58 @@ impl Cluster {
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
+    fn happen(&mut self, happening: SimEvent) {
         if self.waits(happening) {
             return;
         }
         match happening {
-            Happening::Up { stream, arrived } => {
+            SimEvent::Up { stream, arrived } => {
                 if let Some(message) = self.arrive_up(stream, arrived) {
                     self.coordinator_receives(stream, message);
                 }
             }
-            Happening::Down { stream, arrived } => {
+            SimEvent::Down { stream, arrived } => {
                 if let Some(message) = self.arrive_down(stream, arrived) {
                     self.worker_receives(stream, message);
                 }
             }
-            Happening::Weights { stream, arrived } => {
+            SimEvent::Weights { stream, arrived } => {
                 if let Some((term, step, weights)) = self.arrive_weights(stream, arrived) {
                     self.worker_gets_weights(stream, term, step, weights);
                 }
             }
-            Happening::Dial { machine, process } => self.dial(machine, process),
-            Happening::Leaf { stream, generation } => self.leaf_done(stream, generation),
-            Happening::Beat { stream } => self.beat(stream),
-            Happening::CoordinatorBeat { coordinator } => self.coordinator_beat(coordinator),
-            Happening::Timer { coordinator, generation } => self.timer_due(coordinator, generation),
-            Happening::Journal { coordinator, turn } => self.journal_goes_on(coordinator, turn),
-            Happening::Reaped { coordinator, machine, process } => self.reap(coordinator, machine, process),
-            Happening::Boot { machine } => self.boot(machine),
-            Happening::StartCoordinator { place, split } => {
+            SimEvent::Dial { machine, process } => self.dial(machine, process),
+            SimEvent::Leaf { stream, generation } => self.leaf_done(stream, generation),
+            SimEvent::Beat { stream } => self.beat(stream),
+            SimEvent::CoordinatorBeat { coordinator } => self.coordinator_beat(coordinator),
+            SimEvent::Timer { coordinator, generation } => self.timer_due(coordinator, generation),
+            SimEvent::Journal { coordinator, turn } => self.journal_goes_on(coordinator, turn),
+            SimEvent::Reaped { coordinator, machine, process } => self.reap(coordinator, machine, process),
+            SimEvent::Boot { machine } => self.boot(machine),
+            SimEvent::StartCoordinator { host, split } => {
                 if (split && self.faulty()) || self.newest_running().is_none() {
-                    self.start_coordinator(place);
+                    self.start_coordinator(host);
                 }
             }
-            Happening::StartGoesOn { coordinator } => self.start_goes_on(coordinator),
-            Happening::ResumeWorker { machine, process } => self.resume_worker(machine, process),
-            Happening::ResumeCoordinator { coordinator } => self.resume_coordinator(coordinator),
-            Happening::SetLink { machine, place, down_cut, up_cut } => {
+            SimEvent::StartGoesOn { coordinator } => self.start_goes_on(coordinator),
+            SimEvent::ResumeWorker { machine, process } => self.resume_worker(machine, process),
+            SimEvent::ResumeCoordinator { coordinator } => self.resume_coordinator(coordinator),
+            SimEvent::SetLink { machine, host, down_cut, up_cut } => {
                 if self.faulty() {
-                    self.set_link(machine, place, Link { down_cut, up_cut });
+                    self.set_link(machine, host, Link { down_cut, up_cut });
                 }
             }
-            Happening::ArmedCrash { coordinator } => {
+            SimEvent::ArmedCrash { coordinator } => {
                 if self.armed.take().is_some() && self.faulty() {
                     self.kill_coordinator(coordinator, Crash::at(IDLE), false);
                 }
             }
-            Happening::DiskHasRoom => {
+            SimEvent::DiskHasRoom => {
                 self.disk.set_full(false);
-                self.fact(Fact::DiskHasRoom);
+                self.observe(Observed::DiskHasRoom);
             }
-            Happening::Fault => self.next_fault(),
-            Happening::Repair => self.repair(),
+            SimEvent::Fault => self.next_fault(),
+            SimEvent::Repair => self.repair(),
         }
     }
 }

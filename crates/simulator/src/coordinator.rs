@@ -15,12 +15,12 @@ use lockstep_proto::Fence;
 use lockstep_reduction::TaskSums;
 
 use crate::arithmetic::Value;
-use crate::cluster::{Cluster, Happening};
+use crate::cluster::{Cluster, SimEvent};
 use crate::crash::Crash;
-use crate::fact::{CoordinatorId, Fact};
 use crate::knobs::MAX_WORKERS;
 use crate::message::{AssignMessage, Down, NodeMessage, Up};
 use crate::network::{MAX_WAITING, StreamId};
+use crate::observed::{CoordinatorId, Observed};
 use journal::Journal;
 
 /// Signs of life wait for a worker only as long as few messages do.
@@ -31,7 +31,7 @@ const MAX_WAITING_HEARTBEATS: usize = 8;
 pub struct Coordinator {
     id: CoordinatorId,
     /// The machine that it runs on.
-    pub place: usize,
+    pub host: usize,
     fence: Fence,
     started_us: u64,
     /// By how much its clock has jumped ahead.
@@ -51,7 +51,7 @@ pub struct Coordinator {
     /// It is stopped.
     pub paused: bool,
     /// What happened meanwhile.
-    pub waiting: Vec<Happening>,
+    pub waiting: Vec<SimEvent>,
 }
 
 /// Why a process of the coordinator is over.
@@ -68,16 +68,16 @@ impl Cluster {
         let mut commands = std::mem::take(&mut self.commands);
         let over = 'over: {
             while let Some(event) = events.pop_front() {
-                self.fact(Fact::Told { coordinator: id, event });
+                self.observe(Observed::Told { coordinator: id, event });
                 let now = coordinator.now(self.now);
                 coordinator.control.handle(now, event, &mut commands);
                 let changed = |command: &Command| matches!(command, Command::DropMember { .. });
                 if matches!(event, Event::Joined { .. }) || commands.iter().any(changed) {
                     let uncopied = coordinator.control.uncopied(now);
-                    self.fact(Fact::Looked { coordinator: id, uncopied });
+                    self.observe(Observed::Looked { coordinator: id, uncopied });
                 }
                 for command in commands.drain(..) {
-                    self.fact(Fact::Decided { coordinator: id, command: command.clone() });
+                    self.observe(Observed::Decided { coordinator: id, command: command.clone() });
                     if let Some(crash) = self.crash_before(&command) {
                         break 'over Some(Over::Killed(crash));
                     }
@@ -166,7 +166,7 @@ impl Cluster {
         }
         self.send_down(stream, message);
         let (machine, messages) = (self.network.streams[stream].machine, self.network.waiting(stream));
-        self.fact(Fact::Waiting { machine, messages });
+        self.observe(Observed::Waiting { machine, messages });
         None
     }
 
@@ -187,7 +187,7 @@ impl Cluster {
             Up::Node(message) => {
                 let Some(worker) = worker else { return };
                 if message.fence != expected {
-                    return self.fact(Fact::Stale { coordinator: id, worker });
+                    return self.observe(Observed::Stale { coordinator: id, worker });
                 }
                 let NodeMessage { assignment, task, node, .. } = *message;
                 coordinator.arrived = Some(*message);
@@ -231,7 +231,7 @@ impl Cluster {
                 self.send_down(stream, Down::Heartbeat);
             }
         }
-        self.at(self.now + self.knobs.heartbeat_us(), Happening::CoordinatorBeat { coordinator: id });
+        self.at(self.now + self.knobs.heartbeat_us(), SimEvent::CoordinatorBeat { coordinator: id });
     }
 
     fn set_timer(&mut self, coordinator: &mut Coordinator) {
@@ -239,10 +239,10 @@ impl Cluster {
         coordinator.timer_generation += 1;
         let due = (coordinator.started_us + at.us).saturating_sub(coordinator.jumped_us);
         // A timer may come a moment too early: the control plane asks again.
-        let early = if self.network_chance.happens(20) { self.network_chance.below(1_000) } else { 0 };
+        let early = if self.network_rng.happens(20) { self.network_rng.below(1_000) } else { 0 };
         let generation = coordinator.timer_generation;
         let at = due.saturating_sub(early).max(self.now);
-        self.at(at, Happening::Timer { coordinator: coordinator.id, generation });
+        self.at(at, SimEvent::Timer { coordinator: coordinator.id, generation });
     }
 
     /// The timer of a coordinator is due.
@@ -257,7 +257,7 @@ impl Cluster {
     pub(crate) fn jump_clock(&mut self, id: CoordinatorId, by_us: u64) {
         let Some(mut coordinator) = self.coordinators[id].take() else { return };
         coordinator.jumped_us += by_us;
-        self.fact(Fact::Resumed { coordinator: id, unread: Vec::new(), jumped_us: by_us });
+        self.observe(Observed::Resumed { coordinator: id, unread: Vec::new(), jumped_us: by_us });
         self.set_timer(&mut coordinator);
         self.coordinators[id] = Some(coordinator);
     }

@@ -1,11 +1,11 @@
 //! Where a process of the coordinator can be killed: before and after every command, within a commit, at every call of
-//! the file system, and in between. The points are enumerated; chance only chooses among them.
+//! the file system, and in between. The points are enumerated; rng only chooses among them.
 
 use lockstep_control::Command;
 
-use crate::cluster::{Cluster, Happening};
-use crate::fact::CoordinatorId;
+use crate::cluster::{Cluster, SimEvent};
 use crate::faults::FaultKind;
+use crate::observed::CoordinatorId;
 
 /// A process of the coordinator was killed at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,23 +120,23 @@ impl Crash {
 impl Cluster {
     /// Chooses where the newest coordinator is killed next.
     pub(crate) fn arm_crash(&mut self, id: CoordinatorId) -> &'static str {
-        let at_the_disk = self.fault_chance.happens(400);
-        let point = if at_the_disk { DISK } else { self.fault_chance.pick(&POINTS) };
-        let passes = self.fault_chance.magnitude(1, 4) - 1;
+        let at_the_disk = self.fault_rng.happens(400);
+        let point = if at_the_disk { DISK } else { self.fault_rng.pick(&POINTS) };
+        let passes = self.fault_rng.magnitude(1, 4) - 1;
         if point == DISK {
-            let calls = self.fault_chance.below(CALLS_AHEAD);
+            let calls = self.fault_rng.below(CALLS_AHEAD);
             self.disk.arm(id, calls);
         }
         self.armed = Some(Armed { point, passes });
-        self.at(self.now + PATIENCE_US, Happening::ArmedCrash { coordinator: id });
+        self.at(self.now + PATIENCE_US, SimEvent::ArmedCrash { coordinator: id });
         point
     }
 
     /// Sometimes the next process is killed while it starts.
     pub(crate) fn arm_start(&mut self, id: CoordinatorId) {
         let kills = self.knobs.faults[FaultKind::CoordinatorKill as usize] > 0;
-        if kills && self.faulty() && self.armed.is_none() && self.fault_chance.happens(150) {
-            let calls = self.fault_chance.below(CALLS_OF_A_START);
+        if kills && self.faulty() && self.armed.is_none() && self.fault_rng.happens(150) {
+            let calls = self.fault_rng.below(CALLS_OF_A_START);
             self.disk.arm(id, calls);
         }
     }
@@ -145,9 +145,9 @@ impl Cluster {
     pub(crate) fn arm_held_start(&mut self, id: CoordinatorId) -> bool {
         let splits = self.knobs.faults[FaultKind::SplitBrain as usize] > 0 && !self.knobs.local;
         let free = self.faulty() && self.stall.is_none() && self.starting.is_none();
-        let held = splits && free && self.fault_chance.happens(150);
+        let held = splits && free && self.fault_rng.happens(150);
         if held {
-            let calls = self.fault_chance.below(CALLS_OF_A_START);
+            let calls = self.fault_rng.below(CALLS_OF_A_START);
             self.disk.arm_stall(id, calls);
         }
         held

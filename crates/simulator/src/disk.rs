@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::chance::Chance;
+use crate::rng::Rng;
 
 /// A disk; processes see it through their mounts.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ struct State {
     durable_folders: BTreeSet<PathBuf>,
     /// Changes of names that no sync of their folder has made durable, in order.
     pending: Vec<Change>,
-    chance: Chance,
+    rng: Rng,
     /// Calls in a thousand that fail.
     errors: u32,
     /// Syncs in a thousand that fail.
@@ -80,7 +80,7 @@ pub enum Loss {
 
 impl VirtualDisk {
     /// An empty disk with one folder.
-    pub fn new(folder: &Path, chance: Chance) -> Self {
+    pub fn new(folder: &Path, rng: Rng) -> Self {
         let folders = BTreeSet::from([folder.to_path_buf()]);
         Self(Arc::new(Mutex::new(State {
             contents: BTreeMap::new(),
@@ -90,7 +90,7 @@ impl VirtualDisk {
             folders,
             durable_names: BTreeMap::new(),
             pending: Vec::new(),
-            chance,
+            rng,
             errors: 0,
             failed_syncs: 0,
             full: false,
@@ -147,14 +147,14 @@ impl VirtualDisk {
     pub fn crash(&self) {
         let mut state = self.state();
         let state = &mut *state;
-        let loss = if state.chance.happens(400) { Loss::Everything } else { Loss::Some };
-        let mut chance = Chance::new(state.chance.below(u64::MAX), crate::chance::Subject::Disk);
-        state.crash(loss, &mut chance);
+        let loss = if state.rng.happens(400) { Loss::Everything } else { Loss::Some };
+        let mut rng = Rng::new(state.rng.below(u64::MAX), crate::rng::Subject::Disk);
+        state.crash(loss, &mut rng);
         *state.faults.entry("unsynced writes lost").or_default() += 1;
     }
 
     /// A copy of the disk as it would be after a crash now; nothing fails there.
-    pub fn after_crash(&self, loss: Loss, chance: &mut Chance) -> Self {
+    pub fn after_crash(&self, loss: Loss, rng: &mut Rng) -> Self {
         let state = self.state();
         let mut copy = State {
             contents: state.contents.clone(),
@@ -164,7 +164,7 @@ impl VirtualDisk {
             durable_names: state.durable_names.clone(),
             durable_folders: state.durable_folders.clone(),
             pending: state.pending.clone(),
-            chance: Chance::new(0, crate::chance::Subject::Disk),
+            rng: Rng::new(0, crate::rng::Subject::Disk),
             errors: 0,
             failed_syncs: 0,
             full: false,
@@ -175,7 +175,7 @@ impl VirtualDisk {
             faults: BTreeMap::new(),
         };
         if loss != Loss::Nothing {
-            copy.crash(loss, chance);
+            copy.crash(loss, rng);
         }
         Self(Arc::new(Mutex::new(copy)))
     }
@@ -189,7 +189,7 @@ impl VirtualDisk {
         if length == 0 {
             return None;
         }
-        let bit = state.chance.below(8 * length);
+        let bit = state.rng.below(8 * length);
         content.bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
         Some(format!("bit {bit} of {}", path.display()))
     }
@@ -220,16 +220,16 @@ impl VirtualDisk {
 }
 
 impl State {
-    fn crash(&mut self, loss: Loss, chance: &mut Chance) {
+    fn crash(&mut self, loss: Loss, rng: &mut Rng) {
         let pending = std::mem::take(&mut self.pending);
         let kept = match loss {
             Loss::Nothing | Loss::Everything => 0,
-            Loss::Some => chance.below(pending.len() as u64 + 1) as usize,
+            Loss::Some => rng.below(pending.len() as u64 + 1) as usize,
         };
         // Mostly a prefix, as of a journal; sometimes whatever the disk got to.
-        let any = loss == Loss::Some && chance.happens(300);
+        let any = loss == Loss::Some && rng.happens(300);
         for (place, change) in pending.into_iter().enumerate() {
-            if if any { chance.happens(500) } else { place < kept } {
+            if if any { rng.happens(500) } else { place < kept } {
                 self.make_durable(change);
             }
         }
@@ -240,7 +240,7 @@ impl State {
         let linked: BTreeSet<u64> = self.names.values().copied().collect();
         self.contents.retain(|content, _| linked.contains(content));
         for content in self.contents.values_mut() {
-            content.crash(loss, chance);
+            content.crash(loss, rng);
         }
     }
 
@@ -274,7 +274,7 @@ impl State {
             }
             *calls -= 1;
         }
-        if self.chance.happens(self.errors) {
+        if self.rng.happens(self.errors) {
             *self.faults.entry("call of the disk failed").or_default() += 1;
             return Err(io::Error::other("input/output error"));
         }
@@ -287,15 +287,15 @@ impl State {
 }
 
 impl Content {
-    fn crash(&mut self, loss: Loss, chance: &mut Chance) {
+    fn crash(&mut self, loss: Loss, rng: &mut Rng) {
         let unsynced = (self.bytes.len() - self.synced) as u64;
         let kept = match loss {
             Loss::Nothing | Loss::Everything => 0,
-            Loss::Some => chance.below(unsynced + 1) as usize,
+            Loss::Some => rng.below(unsynced + 1) as usize,
         };
         self.bytes.truncate(self.synced + kept);
         // The length was written and the bytes were not.
-        if kept > 0 && chance.happens(300) {
+        if kept > 0 && rng.happens(300) {
             self.bytes[self.synced..].fill(0);
         }
         for lost in std::mem::take(&mut self.lost) {
@@ -339,13 +339,13 @@ fn kind(path: &Path) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_checkpoint::Files;
+    use lockstep_checkpoint::FileSystem;
 
     use super::*;
-    use crate::chance::Subject;
+    use crate::rng::Subject;
 
     fn disk() -> (VirtualDisk, Mount) {
-        let disk = VirtualDisk::new(Path::new("/run"), Chance::new(1, Subject::Disk));
+        let disk = VirtualDisk::new(Path::new("/run"), Rng::new(1, Subject::Disk));
         let mount = disk.open(0);
         (disk, mount)
     }
@@ -360,14 +360,14 @@ mod tests {
         let mut file = mount.create_new(Path::new("/run/a")).unwrap();
         file.write_all(b"one").unwrap();
         file.sync().unwrap();
-        let chance = &mut Chance::new(2, Subject::Probe);
-        assert_eq!(content(&disk.after_crash(Loss::Everything, chance), "/run/a"), None);
+        let rng = &mut Rng::new(2, Subject::Probe);
+        assert_eq!(content(&disk.after_crash(Loss::Everything, rng), "/run/a"), None);
         mount.sync_dir(Path::new("/run")).unwrap();
         file.write_all(b"two").unwrap();
         assert_eq!(content(&disk, "/run/a").unwrap(), b"onetwo");
-        assert_eq!(content(&disk.after_crash(Loss::Everything, chance), "/run/a").unwrap(), b"one");
+        assert_eq!(content(&disk.after_crash(Loss::Everything, rng), "/run/a").unwrap(), b"one");
         mount.rename(Path::new("/run/a"), Path::new("/run/b")).unwrap();
-        let crashed = disk.after_crash(Loss::Everything, chance);
+        let crashed = disk.after_crash(Loss::Everything, rng);
         assert_eq!(
             (content(&crashed, "/run/a").unwrap(), content(&crashed, "/run/b")),
             (b"one".to_vec(), None)
@@ -380,9 +380,9 @@ mod tests {
         let mut file = mount.create_new(Path::new("/run/a")).unwrap();
         mount.sync_dir(Path::new("/run")).unwrap();
         file.write_all(&[7; 20]).unwrap();
-        let chance = &mut Chance::new(2, Subject::Probe);
+        let rng = &mut Rng::new(2, Subject::Probe);
         let left: BTreeSet<Vec<u8>> =
-            (0..200).filter_map(|_| content(&disk.after_crash(Loss::Some, chance), "/run/a")).collect();
+            (0..200).filter_map(|_| content(&disk.after_crash(Loss::Some, rng), "/run/a")).collect();
         assert!(left.contains(&vec![7; 20]) && left.contains(&vec![]) && left.contains(&vec![7; 9]));
         assert!(left.contains(&vec![0; 9]), "the length without the bytes");
     }
@@ -398,7 +398,7 @@ mod tests {
         disk.set_faults(0, 0);
         file.sync().unwrap();
         assert_eq!(content(&disk, "/run/a").unwrap(), b"lost");
-        let crashed = disk.after_crash(Loss::Everything, &mut Chance::new(2, Subject::Probe));
+        let crashed = disk.after_crash(Loss::Everything, &mut Rng::new(2, Subject::Probe));
         assert_eq!(content(&crashed, "/run/a").unwrap(), [0; 4]);
     }
 
@@ -423,10 +423,10 @@ mod tests {
         mount.create_dir(Path::new("/run/c")).unwrap();
         mount.create_new(Path::new("/run/c/a")).unwrap();
         mount.sync_dir(Path::new("/run/c")).unwrap();
-        let chance = &mut Chance::new(2, Subject::Probe);
-        assert_eq!(content(&disk.after_crash(Loss::Everything, chance), "/run/c/a"), None);
+        let rng = &mut Rng::new(2, Subject::Probe);
+        assert_eq!(content(&disk.after_crash(Loss::Everything, rng), "/run/c/a"), None);
         mount.sync_dir(Path::new("/run")).unwrap();
-        assert!(content(&disk.after_crash(Loss::Everything, chance), "/run/c/a").is_some());
+        assert!(content(&disk.after_crash(Loss::Everything, rng), "/run/c/a").is_some());
     }
 
     #[test]

@@ -4,12 +4,12 @@
 
 use lockstep_control::{Event, LeaveCause, Signal};
 
-use crate::cluster::{Cluster, Happening};
+use crate::cluster::{Cluster, SimEvent};
 use crate::coordinator::ArmedStall;
 use crate::crash::{CALLS_AHEAD, Crash};
-use crate::fact::{CoordinatorId, Fact};
 use crate::knobs::MAX_WORKERS;
-use crate::network::{Link, PLACES};
+use crate::network::{HOSTS, Link};
+use crate::observed::{CoordinatorId, Observed};
 use crate::storage;
 
 /// A clock jumps ahead by so many deadlines at most.
@@ -133,7 +133,7 @@ impl Cluster {
             return;
         }
         let total: u32 = self.knobs.faults.iter().sum();
-        let mut ticket = self.fault_chance.below(total.into()) as u32;
+        let mut ticket = self.fault_rng.below(total.into()) as u32;
         let kind = FaultKind::ALL.into_iter().zip(self.knobs.faults).find(|(_, weight)| {
             let hit = ticket < *weight;
             ticket = ticket.saturating_sub(*weight);
@@ -142,11 +142,11 @@ impl Cluster {
         if let Some((kind, _)) = kind
             && let Some(detail) = self.inject(kind)
         {
-            self.fact(Fact::Fault { class: kind.name(), detail });
+            self.observe(Observed::Fault { class: kind.name(), detail });
         }
         let mean = self.knobs.fault_every_us;
-        let at = self.now + self.fault_chance.between(mean / 4, 2 * mean);
-        self.at(at, Happening::Fault);
+        let at = self.now + self.fault_rng.between(mean / 4, 2 * mean);
+        self.at(at, SimEvent::Fault);
     }
 
     /// Injects a fault; `None` if there is nobody whom it could happen to.
@@ -168,7 +168,7 @@ impl Cluster {
                 let process = self.machines[machine].process.as_mut()?;
                 process.paused = true;
                 let process = process.id;
-                self.at(until, Happening::ResumeWorker { machine, process });
+                self.at(until, SimEvent::ResumeWorker { machine, process });
                 Some(format!("machine {machine} until {} ms", until / 1000))
             }
             FaultKind::WorkerSlow | FaultKind::WorkerHang => {
@@ -188,7 +188,7 @@ impl Cluster {
                 };
                 let machine = (from..MAX_WORKERS).find(free).filter(|_| !self.knobs.local)?;
                 self.machines[machine].booting = true;
-                self.at(self.now, Happening::Boot { machine });
+                self.at(self.now, SimEvent::Boot { machine });
                 Some(format!("machine {machine}"))
             }
             FaultKind::StreamBreak => {
@@ -214,7 +214,7 @@ impl Cluster {
             FaultKind::DiskFull => {
                 self.disk.set_full(true);
                 let until = self.now + self.a_while();
-                self.at(until, Happening::DiskHasRoom);
+                self.at(until, SimEvent::DiskHasRoom);
                 Some(format!("until {} ms", until / 1000))
             }
             FaultKind::DiskStall => self.stall(),
@@ -238,12 +238,12 @@ impl Cluster {
             FaultKind::CoordinatorPause => {
                 let until = self.now + self.a_while();
                 self.coordinators[coordinator].as_mut()?.paused = true;
-                self.fact(Fact::Paused { coordinator });
-                self.at(until, Happening::ResumeCoordinator { coordinator });
+                self.observe(Observed::Paused { coordinator });
+                self.at(until, SimEvent::ResumeCoordinator { coordinator });
                 Some(format!("coordinator {coordinator} until {} ms", until / 1000))
             }
             FaultKind::CoordinatorSignal => {
-                let signal = self.fault_chance.pick(&[Signal::Terminate, Signal::Interrupt]);
+                let signal = self.fault_rng.pick(&[Signal::Terminate, Signal::Interrupt]);
                 if self.coordinators[coordinator].as_ref()?.paused {
                     return None;
                 }
@@ -252,7 +252,7 @@ impl Cluster {
             }
             _ => {
                 let most = LONGEST_JUMP_DEADLINES * self.knobs.deadline_us;
-                let by = self.fault_chance.magnitude(1_000, most);
+                let by = self.fault_rng.magnitude(1_000, most);
                 self.jump_clock(coordinator, by);
                 Some(format!("coordinator {coordinator} by {} ms", by / 1000))
             }
@@ -264,7 +264,7 @@ impl Cluster {
             // They are on one machine.
             return None;
         }
-        let place = self.fault_chance.below(PLACES as u64) as usize;
+        let host = self.fault_rng.below(HOSTS as u64) as usize;
         let machine = self.some_worker()?;
         let end = self.now + self.a_while();
         let cut = match kind {
@@ -274,35 +274,35 @@ impl Cluster {
         };
         match kind {
             FaultKind::PartitionFlap => {
-                let times = 2 * self.fault_chance.between(2, 8);
+                let times = 2 * self.fault_rng.between(2, 8);
                 for time in 0..times {
                     let at = self.now + (end - self.now) * time / times;
-                    self.link_at(at, machine, place, if time % 2 == 0 { cut } else { Link::default() });
+                    self.link_at(at, machine, host, if time % 2 == 0 { cut } else { Link::default() });
                 }
-                self.link_at(end, machine, place, Link::default());
+                self.link_at(end, machine, host, Link::default());
             }
             FaultKind::PartitionSwizzle => {
                 for machine in 0..MAX_WORKERS {
-                    if self.fault_chance.happens(600) {
+                    if self.fault_rng.happens(600) {
                         let middle = self.now + (end - self.now) / 2;
-                        let from = self.fault_chance.between(self.now, middle);
-                        let to = self.fault_chance.between(middle, end);
-                        self.link_at(from, machine, place, cut);
-                        self.link_at(to, machine, place, Link::default());
+                        let from = self.fault_rng.between(self.now, middle);
+                        let to = self.fault_rng.between(middle, end);
+                        self.link_at(from, machine, host, cut);
+                        self.link_at(to, machine, host, Link::default());
                     }
                 }
             }
             _ => {
-                self.set_link(machine, place, cut);
-                self.link_at(end, machine, place, Link::default());
+                self.set_link(machine, host, cut);
+                self.link_at(end, machine, host, Link::default());
             }
         }
-        Some(format!("between machine {machine} and place {place} until {} ms", end / 1000))
+        Some(format!("between machine {machine} and place {host} until {} ms", end / 1000))
     }
 
-    fn link_at(&mut self, at: u64, machine: usize, place: usize, link: Link) {
+    fn link_at(&mut self, at: u64, machine: usize, host: usize, link: Link) {
         let Link { down_cut, up_cut } = link;
-        self.at(at, Happening::SetLink { machine, place, down_cut, up_cut });
+        self.at(at, SimEvent::SetLink { machine, host, down_cut, up_cut });
     }
 
     /// A second coordinator takes the run over while some workers, or none, can still reach the first one.
@@ -312,15 +312,15 @@ impl Cluster {
         if self.knobs.local {
             return None;
         }
-        let place = self.coordinators[first].as_ref()?.place;
+        let host = self.coordinators[first].as_ref()?.host;
         let end = self.now + self.a_while();
         for machine in 0..MAX_WORKERS {
-            if self.fault_chance.happens(600) {
-                self.set_link(machine, place, Link { down_cut: true, up_cut: true });
-                self.link_at(end, machine, place, Link::default());
+            if self.fault_rng.happens(600) {
+                self.set_link(machine, host, Link { down_cut: true, up_cut: true });
+                self.link_at(end, machine, host, Link::default());
             }
         }
-        self.at(self.now, Happening::StartCoordinator { place: 1 - place, split: true });
+        self.at(self.now, SimEvent::StartCoordinator { host: 1 - host, split: true });
         Some(format!("beside coordinator {first}, until {} ms", end / 1000))
     }
 
@@ -330,13 +330,10 @@ impl Cluster {
         if self.stall.is_some() {
             return None;
         }
-        let calls = if self.fault_chance.happens(500) { 0 } else { self.fault_chance.below(CALLS_AHEAD) };
+        let calls = if self.fault_rng.happens(500) { 0 } else { self.fault_rng.below(CALLS_AHEAD) };
         let most = LONGEST_STALL_DEADLINES * self.knobs.deadline_us;
-        let lasts_us = if self.fault_chance.happens(800) {
-            Some(self.fault_chance.magnitude(1_000, most))
-        } else {
-            None
-        };
+        let lasts_us =
+            if self.fault_rng.happens(800) { Some(self.fault_rng.magnitude(1_000, most)) } else { None };
         self.disk.arm_stall(coordinator, calls);
         self.stall = Some(ArmedStall { coordinator, lasts_us });
         let length = lasts_us.map_or("until everything is repaired".to_string(), |lasts_us| {
@@ -356,7 +353,7 @@ impl Cluster {
             return None;
         }
         at_rest.push(&log);
-        let path = at_rest[self.fault_chance.below(at_rest.len() as u64) as usize];
+        let path = at_rest[self.fault_rng.below(at_rest.len() as u64) as usize];
         self.rotten = true;
         self.disk.rot(path)
     }
@@ -366,17 +363,17 @@ impl Cluster {
         let running: Vec<usize> = (0..MAX_WORKERS)
             .filter(|machine| self.machines[*machine].process.as_ref().is_some_and(|process| !process.paused))
             .collect();
-        (!running.is_empty()).then(|| self.fault_chance.pick(&running))
+        (!running.is_empty()).then(|| self.fault_rng.pick(&running))
     }
 
     /// A coordinator, mostly the newest.
     fn some_coordinator(&mut self) -> Option<CoordinatorId> {
         let running: Vec<CoordinatorId> = self.running().collect();
-        (!running.is_empty()).then(|| self.fault_chance.pick(&running))
+        (!running.is_empty()).then(|| self.fault_rng.pick(&running))
     }
 
     pub(crate) fn a_while(&mut self) -> u64 {
         let [low, high] = self.knobs.lasting_us;
-        self.fault_chance.magnitude(low, high)
+        self.fault_rng.magnitude(low, high)
     }
 }

@@ -1,4 +1,4 @@
-//! The invariants: one per file, each judging every fact and looking on after every event.
+//! The invariants: one per file, each judging everything observed and looking on after every event.
 //!
 //! They know what happened and what is true (the oracle), and nothing of how the cluster decides.
 
@@ -25,8 +25,8 @@ mod terms;
 mod training_goes_on;
 
 use crate::disk::VirtualDisk;
-use crate::fact::Fact;
 use crate::knobs::Knobs;
+use crate::observed::Observed;
 use crate::oracle::Oracle;
 
 /// What an invariant may look at.
@@ -52,7 +52,7 @@ pub trait Invariant {
     /// # Errors
     ///
     /// The sentence for the report.
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String>;
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String>;
 
     /// Looks on after an event and everything that followed from it.
     ///
@@ -93,7 +93,7 @@ pub fn all(seed: u64) -> Vec<Box<dyn Invariant>> {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! A small world in which an invariant is shown facts.
+    //! A small world in which an invariant is shown observations.
 
     use std::path::Path;
 
@@ -102,7 +102,7 @@ pub(crate) mod testing {
     use lockstep_reduction::Node;
 
     use super::*;
-    use crate::chance::{Chance, Subject};
+    use crate::rng::{Rng, Subject};
     use crate::storage::{FOLDER, Storage};
 
     /// Four leaves, two steps, a validation after each.
@@ -116,46 +116,49 @@ pub(crate) mod testing {
         knobs
     }
 
-    /// Shows facts a microsecond apart, each with the time that follows it; the first complaint.
-    pub(crate) fn judge(invariant: &mut dyn Invariant, facts: &[Fact]) -> Result<(), String> {
+    /// Shows observations a microsecond apart, each with the time that follows it; the first complaint.
+    pub(crate) fn judge(invariant: &mut dyn Invariant, observations: &[Observed]) -> Result<(), String> {
         let (knobs, disk) = (knobs(), disk());
         let oracle = Oracle::train(&knobs);
-        for (now, fact) in facts.iter().enumerate() {
+        for (now, observed) in observations.iter().enumerate() {
             let view = View { knobs: &knobs, oracle: &oracle, disk: &disk, now: now as u64 };
-            invariant.observe(fact, &view)?;
+            invariant.observe(observed, &view)?;
             invariant.after_event(&view)?;
         }
         Ok(())
     }
 
     /// Shows what happened in events a microsecond apart; the first complaint.
-    pub(crate) fn judge_events(invariant: &mut dyn Invariant, events: &[Vec<Fact>]) -> Result<(), String> {
+    pub(crate) fn judge_events(
+        invariant: &mut dyn Invariant,
+        events: &[Vec<Observed>],
+    ) -> Result<(), String> {
         let (knobs, disk) = (knobs(), disk());
         let oracle = Oracle::train(&knobs);
-        for (now, facts) in events.iter().enumerate() {
+        for (now, observations) in events.iter().enumerate() {
             let view = View { knobs: &knobs, oracle: &oracle, disk: &disk, now: now as u64 };
-            facts.iter().try_for_each(|fact| invariant.observe(fact, &view))?;
+            observations.iter().try_for_each(|observed| invariant.observe(observed, &view))?;
             invariant.after_event(&view)?;
         }
         Ok(())
     }
 
-    /// Shows one fact on a disk of the caller's, at a time of the caller's.
+    /// Shows one observation on a disk of the caller's, at a time of the caller's.
     pub(crate) fn judge_on(
         invariant: &mut dyn Invariant,
         disk: &VirtualDisk,
         now: u64,
-        fact: &Fact,
+        observed: &Observed,
     ) -> Result<(), String> {
         let knobs = knobs();
         let oracle = Oracle::train(&knobs);
         let view = View { knobs: &knobs, oracle: &oracle, disk, now };
-        invariant.observe(fact, &view)?;
+        invariant.observe(observed, &view)?;
         invariant.after_event(&view)
     }
 
     pub(crate) fn disk() -> VirtualDisk {
-        VirtualDisk::new(Path::new(FOLDER), Chance::new(1, Subject::Disk))
+        VirtualDisk::new(Path::new(FOLDER), Rng::new(1, Subject::Disk))
     }
 
     /// A process that has begun to keep a run on a disk.
@@ -170,20 +173,20 @@ pub(crate) mod testing {
         Task { kind: TaskKind::Train, step }
     }
 
-    pub(crate) fn started(term: u64) -> Fact {
+    pub(crate) fn started(term: u64) -> Observed {
         let weights = Oracle::train(&knobs()).weights(0).unwrap().clone();
-        Fact::Started { coordinator: 0, term, done: None, weights, examples: 0 }
+        Observed::Started { coordinator: 0, term, done: None, weights, examples: 0 }
     }
 
-    pub(crate) fn told(event: Event) -> Fact {
-        Fact::Told { coordinator: 0, event }
+    pub(crate) fn told(event: Event) -> Observed {
+        Observed::Told { coordinator: 0, event }
     }
 
-    pub(crate) fn decided(command: Command) -> Fact {
-        Fact::Decided { coordinator: 0, command }
+    pub(crate) fn decided(command: Command) -> Observed {
+        Observed::Decided { coordinator: 0, command }
     }
 
-    pub(crate) fn assign(assignment: u64, worker: u32, leaves: std::ops::Range<u32>) -> Fact {
+    pub(crate) fn assign(assignment: u64, worker: u32, leaves: std::ops::Range<u32>) -> Observed {
         decided(Command::Assign {
             worker: WorkerId(worker),
             assignment: AssignmentId(assignment),
@@ -194,20 +197,20 @@ pub(crate) mod testing {
     }
 
     /// Node (level, index) of step 1, with the value that it should have.
-    pub(crate) fn combined(assignment: u64, worker: u32, level: u32, index: u32) -> Fact {
+    pub(crate) fn combined(assignment: u64, worker: u32, level: u32, index: u32) -> Observed {
         let node = Node::new(level, index).unwrap();
         let value = Oracle::train(&knobs()).node(step(1), node);
         let (worker, assignment) = (WorkerId(worker), AssignmentId(assignment));
-        Fact::Combined { coordinator: 0, worker, assignment, task: step(1), node, value }
+        Observed::Combined { coordinator: 0, worker, assignment, task: step(1), node, value }
     }
 
-    pub(crate) fn done(task: Task) -> Fact {
+    pub(crate) fn done(task: Task) -> Observed {
         let oracle = Oracle::train(&knobs());
         let value = match task.kind {
             TaskKind::Train => oracle.weights(task.step),
             _ => oracle.evaluation(task),
         };
         let examples = oracle.examples(task.step);
-        Fact::Done { coordinator: 0, task, value: value.unwrap().clone(), examples }
+        Observed::Done { coordinator: 0, task, value: value.unwrap().clone(), examples }
     }
 }

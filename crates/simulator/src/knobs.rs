@@ -10,8 +10,8 @@ use lockstep_control::{Leaves, Task, TaskKind, TaskOrder, heartbeat};
 use lockstep_model::PARAMETER_BYTES;
 use lockstep_reduction::Cut;
 
-use crate::chance::{Chance, Subject};
 use crate::faults::FaultKind;
+use crate::rng::{Rng, Subject};
 
 /// Machines that workers may run on, those that join later included.
 pub const MAX_WORKERS: usize = 10;
@@ -106,30 +106,30 @@ pub struct Knobs {
 impl Knobs {
     /// The knobs of a seed.
     pub fn draw(seed: u64) -> Self {
-        let chance = &mut Chance::new(seed, Subject::Knobs);
-        let kernels = chance.happens(15);
-        let workers = chance.between(1, if kernels { 4 } else { 8 }) as u32;
-        let shards: u32 = 1 << chance.between(0, if kernels { 2 } else { 5 });
-        let batch = chance.magnitude(1, if kernels { 8 } else { 128 }) as u32;
-        let steps_per_epoch = chance.between(1, 30);
+        let rng = &mut Rng::new(seed, Subject::Knobs);
+        let kernels = rng.happens(15);
+        let workers = rng.between(1, if kernels { 4 } else { 8 }) as u32;
+        let shards: u32 = 1 << rng.between(0, if kernels { 2 } else { 5 });
+        let batch = rng.magnitude(1, if kernels { 8 } else { 128 }) as u32;
+        let steps_per_epoch = rng.between(1, 30);
         // Often not a multiple of the batch.
-        let examples = batch * (steps_per_epoch as u32 - 1) + chance.between(1, batch.into()) as u32;
-        let deadline_us = chance.between(100, 1000) * 1000;
-        let latency = chance.magnitude(20, deadline_us / 20);
+        let examples = batch * (steps_per_epoch as u32 - 1) + rng.between(1, batch.into()) as u32;
+        let deadline_us = rng.between(100, 1000) * 1000;
+        let latency = rng.magnitude(20, deadline_us / 20);
         let mut threads = [1; MAX_WORKERS];
-        let mut leaf_us = [chance.magnitude(200, 20_000) / u64::from(shards.ilog2() + 1); MAX_WORKERS];
+        let mut leaf_us = [rng.magnitude(200, 20_000) / u64::from(shards.ilog2() + 1); MAX_WORKERS];
         for (threads, leaf_us) in threads.iter_mut().zip(&mut leaf_us) {
-            *threads = chance.pick(&[1, 1, 1, 2, 4]);
-            *leaf_us = *leaf_us * chance.pick(&[100, 100, 90, 120, 150, 1000]) / 100;
+            *threads = rng.pick(&[1, 1, 1, 2, 4]);
+            *leaf_us = *leaf_us * rng.pick(&[100, 100, 90, 120, 150, 1000]) / 100;
         }
-        let faulty_us = chance.between(1, 12) * 500_000;
-        let some = |chance: &mut Chance, most| {
-            if chance.happens(400) { chance.magnitude(1, most) as u32 } else { 0 }
+        let faulty_us = rng.between(1, 12) * 500_000;
+        let some = |rng: &mut Rng, most| {
+            if rng.happens(400) { rng.magnitude(1, most) as u32 } else { 0 }
         };
         let mut knobs = Self {
             seed,
             kernels,
-            local: chance.happens(300),
+            local: rng.happens(300),
             workers,
             threads,
             leaf_us,
@@ -137,70 +137,68 @@ impl Knobs {
             shards,
             batch,
             examples,
-            steps: chance.between(1, 4),
-            validation: if chance.happens(600) {
-                chance.between(1, if kernels { 90 } else { 600 }) as u32
+            steps: rng.between(1, 4),
+            validation: if rng.happens(600) {
+                rng.between(1, if kernels { 90 } else { 600 }) as u32
             } else {
                 0
             },
-            test: chance.between(1, if kernels { 90 } else { 400 }) as u32,
-            portion: chance.pick(&[1, 2, 8, 64]),
+            test: rng.between(1, if kernels { 90 } else { 400 }) as u32,
+            portion: rng.pick(&[1, 2, 8, 64]),
             deadline_us,
-            silence_deadlines: chance.between(1, 4),
-            checkpoint_us: chance.pick(&[0, 20_000, 100_000, 1_000_000]),
-            patience_us: chance.pick(&[0, 500_000, 3_000_000, 60_000_000]),
+            silence_deadlines: rng.between(1, 4),
+            checkpoint_us: rng.pick(&[0, 20_000, 100_000, 1_000_000]),
+            patience_us: rng.pick(&[0, 500_000, 3_000_000, 60_000_000]),
             join_timeout_us: 0,
-            max_restarts: chance.between(0, 6) as u32,
+            max_restarts: rng.between(0, 6) as u32,
             latency_us: [latency / 2, latency],
-            disk_us: [200, chance.magnitude(500, 100_000)],
-            append_us: [1, chance.magnitude(10, 100_000)],
-            backlog: backlog(chance, kernels),
-            restart_us: [20_000, chance.magnitude(40_000, 2_000_000)],
+            disk_us: [200, rng.magnitude(500, 100_000)],
+            append_us: [1, rng.magnitude(10, 100_000)],
+            backlog: backlog(rng, kernels),
+            restart_us: [20_000, rng.magnitude(40_000, 2_000_000)],
             faulty_us,
-            fault_every_us: chance.magnitude(20_000, 1_000_000),
-            lasting_us: [1_000, chance.magnitude(10_000, 4 * deadline_us)],
-            faults: std::array::from_fn(
-                |_| if chance.happens(450) { chance.between(1, 10) as u32 } else { 0 },
-            ),
-            loss: some(chance, 100),
-            delay: some(chance, 200),
-            duplicate: some(chance, 300),
-            stale: some(chance, 1000),
-            corrupt: some(chance, 60),
-            late_arrivals: chance.happens(500),
-            timers_first: chance.happens(500),
-            disk_errors: some(chance, 30),
-            failed_syncs: some(chance, 60),
+            fault_every_us: rng.magnitude(20_000, 1_000_000),
+            lasting_us: [1_000, rng.magnitude(10_000, 4 * deadline_us)],
+            faults: std::array::from_fn(|_| if rng.happens(450) { rng.between(1, 10) as u32 } else { 0 }),
+            loss: some(rng, 100),
+            delay: some(rng, 200),
+            duplicate: some(rng, 300),
+            stale: some(rng, 1000),
+            corrupt: some(rng, 60),
+            late_arrivals: rng.happens(500),
+            timers_first: rng.happens(500),
+            disk_errors: some(rng, 30),
+            failed_syncs: some(rng, 60),
         };
-        if knobs.local || chance.happens(300) {
-            knobs.join_timeout_us = chance.between(2, 10) * 1_000_000;
+        if knobs.local || rng.happens(300) {
+            knobs.join_timeout_us = rng.between(2, 10) * 1_000_000;
         }
         if !kernels {
             // Undisturbed it lasts about as long as faults come.
             let threads: u32 = threads[..workers as usize].iter().sum();
             let leaves_us: u64 = leaf_us[..workers as usize].iter().sum::<u64>() * u64::from(shards);
             let step_us = leaves_us / u64::from(workers * threads) + 4 * latency;
-            knobs.steps = (faulty_us * chance.between(40, 200) / 100 / step_us).clamp(2, 150);
+            knobs.steps = (faulty_us * rng.between(40, 200) / 100 / step_us).clamp(2, 150);
         }
-        if chance.happens(50) {
+        if rng.happens(50) {
             knobs.without_faults();
         }
-        if !kernels && chance.happens(60) {
-            knobs.slow_leaves(chance);
+        if !kernels && rng.happens(60) {
+            knobs.slow_leaves(rng);
         }
         knobs
     }
 
     /// A cluster on whose machines, or some of them, a leaf takes many deadlines; and often one in which nothing else
     /// goes wrong but that streams break before anything is complete.
-    fn slow_leaves(&mut self, chance: &mut Chance) {
+    fn slow_leaves(&mut self, rng: &mut Rng) {
         self.by_example = true;
         (self.shards, self.validation) = (self.shards.min(4), 0);
-        (self.steps, self.test) = (chance.between(1, 2), self.test.min(64));
-        let slow = chance.pick(&[1, 500, 1000]);
+        (self.steps, self.test) = (rng.between(1, 2), self.test.min(64));
+        let slow = rng.pick(&[1, 500, 1000]);
         for (machine, leaf_us) in self.leaf_us.iter_mut().enumerate() {
-            if machine == 0 || chance.happens(slow) {
-                *leaf_us = self.deadline_us * chance.between(2, 30);
+            if machine == 0 || rng.happens(slow) {
+                *leaf_us = self.deadline_us * rng.between(2, 30);
             }
         }
         let longest_example_us =
@@ -210,11 +208,11 @@ impl Knobs {
             self.patience_us = self.patience_us.max(60_000_000);
             self.max_restarts = self.max_restarts.max(6);
         }
-        if chance.happens(500) {
+        if rng.happens(500) {
             self.without_faults();
             let breaks = FaultKind::ALL.iter().position(|kind| *kind == FaultKind::StreamBreak);
             self.faults[breaks.unwrap_or(0)] = 1;
-            self.fault_every_us = self.deadline_us / chance.between(1, 4);
+            self.fault_every_us = self.deadline_us / rng.between(1, 4);
             self.faulty_us = 12_000_000;
         }
     }
@@ -297,11 +295,11 @@ impl Knobs {
 /// From so little that most stalls overflow it to more than a run has steps; sometimes the bytes are the tighter bound.
 /// With less than four, no two steps that follow each other find room on a disk that is always too slow, and every one
 /// that does begins the log again.
-fn backlog(chance: &mut Chance, kernels: bool) -> Limits {
-    let steps = chance.magnitude(4, 256) as usize;
+fn backlog(rng: &mut Rng, kernels: bool) -> Limits {
+    let steps = rng.magnitude(4, 256) as usize;
     let weights = if kernels { PARAMETER_BYTES } else { 32 };
-    let step_bytes = (steps * chance.pick(&[30, 100, 200]) / 100).max(4) * weights;
-    Limits { steps, step_bytes, records: chance.magnitude(1, 256) as usize }
+    let step_bytes = (steps * rng.pick(&[30, 100, 200]) / 100).max(4) * weights;
+    Limits { steps, step_bytes, records: rng.magnitude(1, 256) as usize }
 }
 
 #[cfg(test)]

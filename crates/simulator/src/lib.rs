@@ -1,26 +1,26 @@
-//! Thousands of faulty clusters by seed, in virtual time: the production control plane, reduction tree and journal,
+//! Thousands of faulty clusters by seed, in virtual time: the production control plane, sums and journal,
 //! under a virtual network, virtual disks and simulated workers.
 //!
 //! It owns the faults, the invariants and the truth to compare with. It decides nothing that production decides, has
 //! no clock and no thread of its own, and the same seed gives the same trace.
 
 mod arithmetic;
-mod chance;
 mod cluster;
 mod computing;
 mod coordinator;
 mod crash;
 mod disk;
-mod fact;
 mod faults;
 mod held;
 mod invariants;
 pub mod knobs;
 mod message;
 mod network;
+mod observed;
 mod oracle;
 mod pause;
 pub mod report;
+mod rng;
 mod storage;
 pub mod trace;
 mod worker;
@@ -41,7 +41,7 @@ pub struct Simulated {
     pub failure: Option<Failure>,
     /// What happened.
     pub statistics: Statistics,
-    /// The last facts, or all.
+    /// The last observations, or all.
     pub trace: Trace,
 }
 

@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 use lockstep_control::{LeaveCause, WorkerId};
 
 use crate::arithmetic::Value;
-use crate::cluster::{Cluster, Happening};
+use crate::cluster::{Cluster, SimEvent};
 use crate::knobs::MAX_WORKERS;
 use crate::message::{Down, Up};
 
 /// Machines that coordinators may run on.
-pub const PLACES: usize = 2;
+pub const HOSTS: usize = 2;
 
 /// Messages that wait for a worker that does not read, weights aside: then it has left.
 pub const MAX_WAITING: usize = lockstep_proto::MAX_QUEUED_MESSAGES;
@@ -31,7 +31,7 @@ pub struct Network {
     /// Every stream there ever was.
     pub streams: Vec<Stream>,
     /// Between every worker's machine and every coordinator's.
-    pub links: [[Link; PLACES]; MAX_WORKERS],
+    pub links: [[Link; HOSTS]; MAX_WORKERS],
 }
 
 /// Whether anything passes between two machines.
@@ -51,7 +51,7 @@ pub struct Stream {
     /// The worker's process there.
     pub process: u32,
     /// The coordinator's machine.
-    pub place: usize,
+    pub host: usize,
     /// The coordinator.
     pub coordinator: usize,
     /// The number that the coordinator has given the worker; it stays with the stream.
@@ -88,11 +88,11 @@ impl<M> Default for Lane<M> {
 
 impl Network {
     /// A new stream; nothing is sent yet.
-    pub fn open(&mut self, machine: usize, process: u32, place: usize, coordinator: usize) -> StreamId {
+    pub fn open(&mut self, machine: usize, process: u32, host: usize, coordinator: usize) -> StreamId {
         self.streams.push(Stream {
             machine,
             process,
-            place,
+            host,
             coordinator,
             number: None,
             worker_open: true,
@@ -109,8 +109,8 @@ impl Network {
 
     /// The link below a stream.
     pub fn link(&self, stream: StreamId) -> Link {
-        let Stream { machine, place, .. } = self.streams[stream];
-        self.links[machine][place]
+        let Stream { machine, host, .. } = self.streams[stream];
+        self.links[machine][host]
     }
 
     /// Messages on their way to the worker.
@@ -130,7 +130,7 @@ impl Cluster {
         lane.queue.push_back(message);
         lane.last_us = (self.now + latency).max(lane.last_us + 1);
         let at = lane.last_us;
-        self.at(at, Happening::Up { stream, arrived: false });
+        self.at(at, SimEvent::Up { stream, arrived: false });
     }
 
     /// Sends a message to the worker.
@@ -146,7 +146,7 @@ impl Cluster {
         if self.network.streams[stream].welcome_us == 0 {
             self.network.streams[stream].welcome_us = at;
         }
-        self.at(at, Happening::Down { stream, arrived: false });
+        self.at(at, SimEvent::Down { stream, arrived: false });
     }
 
     /// Has weights sent to the worker, in place of older ones that wait.
@@ -159,22 +159,22 @@ impl Cluster {
         if !stream.weights_scheduled {
             stream.weights_scheduled = true;
             let at = (now + latency).max(stream.welcome_us + 1);
-            self.at(at, Happening::Weights { stream: stream_id, arrived: false });
+            self.at(at, SimEvent::Weights { stream: stream_id, arrived: false });
         }
     }
 
     /// How long a message sent now takes; `None` if the stream breaks instead.
     fn passage(&mut self, stream: StreamId) -> Option<u64> {
         let [low, high] = self.knobs.latency_us;
-        let mut latency = self.network_chance.between(low, high);
+        let mut latency = self.network_rng.between(low, high);
         if self.faulty() && !self.knobs.local {
-            if self.network_chance.happens(self.knobs.delay) {
-                latency *= self.network_chance.between(2, 50);
+            if self.network_rng.happens(self.knobs.delay) {
+                latency *= self.network_rng.between(2, 50);
                 self.count("message delayed");
             }
-            if self.network_chance.happens(self.knobs.loss) {
+            if self.network_rng.happens(self.knobs.loss) {
                 self.count("message lost");
-                if self.network_chance.happens(200) {
+                if self.network_rng.happens(200) {
                     self.break_stream(stream);
                     return None;
                 }
@@ -219,23 +219,23 @@ impl Cluster {
     }
 
     /// Changes a link; what waited for it goes on.
-    pub(crate) fn set_link(&mut self, machine: usize, place: usize, link: Link) {
-        self.network.links[machine][place] = link;
+    pub(crate) fn set_link(&mut self, machine: usize, host: usize, link: Link) {
+        self.network.links[machine][host] = link;
         let [low, high] = self.knobs.latency_us;
         for id in 0..self.network.streams.len() {
             let stream = &mut self.network.streams[id];
-            if stream.machine != machine || stream.place != place {
+            if stream.machine != machine || stream.host != host {
                 continue;
             }
             let ups = if link.up_cut { 0 } else { std::mem::take(&mut stream.up.stalled) };
             let downs = if link.down_cut { 0 } else { std::mem::take(&mut stream.down.stalled) };
             let weights = !link.down_cut && std::mem::take(&mut stream.weights_stalled);
             // TCP tries again after a while that has doubled with every failure.
-            let at = self.now + self.network_chance.between(low, high + RETRANSMISSION_US);
-            (0..ups).for_each(|_| self.at(at, Happening::Up { stream: id, arrived: false }));
-            (0..downs).for_each(|_| self.at(at, Happening::Down { stream: id, arrived: false }));
+            let at = self.now + self.network_rng.between(low, high + RETRANSMISSION_US);
+            (0..ups).for_each(|_| self.at(at, SimEvent::Up { stream: id, arrived: false }));
+            (0..downs).for_each(|_| self.at(at, SimEvent::Down { stream: id, arrived: false }));
             if weights {
-                self.at(at, Happening::Weights { stream: id, arrived: false });
+                self.at(at, SimEvent::Weights { stream: id, arrived: false });
             }
         }
     }
@@ -265,7 +265,7 @@ impl Cluster {
         broken.up.last_us = up;
         broken.down.queue.push_back(Down::End);
         broken.down.last_us = down;
-        self.at(up, Happening::Up { stream, arrived: false });
-        self.at(down, Happening::Down { stream, arrived: false });
+        self.at(up, SimEvent::Up { stream, arrived: false });
+        self.at(down, SimEvent::Down { stream, arrived: false });
     }
 }

@@ -1,31 +1,29 @@
 //! Processes that are stopped for a while: what happens to them waits, and happens when they go on. And the end of all
 //! faults.
 
-use crate::cluster::{Cluster, Happening};
+use crate::cluster::{Cluster, SimEvent};
 use crate::crash::Crash;
-use crate::fact::{CoordinatorId, Fact};
-use crate::network::{Link, PLACES, StreamId};
+use crate::network::{HOSTS, Link, StreamId};
+use crate::observed::{CoordinatorId, Observed};
 
 impl Cluster {
     /// Whether a happening waits because its process is stopped.
-    pub(crate) fn waits(&mut self, happening: Happening) -> bool {
+    pub(crate) fn waits(&mut self, happening: SimEvent) -> bool {
         match happening {
-            Happening::Up { stream, arrived } => {
+            SimEvent::Up { stream, arrived } => {
                 let coordinator = self.network.streams[stream].coordinator;
                 (arrived || !self.network.link(stream).up_cut)
                     && self.coordinator_waits(coordinator, happening)
             }
-            Happening::Timer { coordinator, .. }
-            | Happening::Journal { coordinator, .. }
-            | Happening::CoordinatorBeat { coordinator }
-            | Happening::Reaped { coordinator, .. } => self.coordinator_waits(coordinator, happening),
-            Happening::Down { stream, arrived } | Happening::Weights { stream, arrived } => {
+            SimEvent::Timer { coordinator, .. }
+            | SimEvent::Journal { coordinator, .. }
+            | SimEvent::CoordinatorBeat { coordinator }
+            | SimEvent::Reaped { coordinator, .. } => self.coordinator_waits(coordinator, happening),
+            SimEvent::Down { stream, arrived } | SimEvent::Weights { stream, arrived } => {
                 (arrived || !self.network.link(stream).down_cut) && self.worker_waits(stream, happening)
             }
-            Happening::Leaf { stream, .. } | Happening::Beat { stream } => {
-                self.worker_waits(stream, happening)
-            }
-            Happening::Dial { machine, process } => {
+            SimEvent::Leaf { stream, .. } | SimEvent::Beat { stream } => self.worker_waits(stream, happening),
+            SimEvent::Dial { machine, process } => {
                 let worker = self.machines[machine].process.as_mut().filter(|worker| worker.id == process);
                 match worker {
                     Some(worker) if worker.paused => worker.waiting.push(happening),
@@ -39,12 +37,12 @@ impl Cluster {
         }
     }
 
-    fn coordinator_waits(&mut self, coordinator: CoordinatorId, happening: Happening) -> bool {
+    fn coordinator_waits(&mut self, coordinator: CoordinatorId, happening: SimEvent) -> bool {
         let coordinator = self.coordinators[coordinator].as_mut().filter(|coordinator| coordinator.paused);
         coordinator.map(|coordinator| coordinator.waiting.push(happening)).is_some()
     }
 
-    fn worker_waits(&mut self, stream: StreamId, happening: Happening) -> bool {
+    fn worker_waits(&mut self, stream: StreamId, happening: SimEvent) -> bool {
         let (machine, process) = (self.network.streams[stream].machine, self.network.streams[stream].process);
         let worker = self.machines[machine].process.as_mut();
         let worker = worker.filter(|worker| worker.id == process && worker.paused);
@@ -64,28 +62,28 @@ impl Cluster {
         coordinator.paused = false;
         let waiting = std::mem::take(&mut coordinator.waiting);
         let numbers = waiting.iter().filter_map(|happening| match happening {
-            Happening::Up { stream, .. } => self.network.streams[*stream].number,
+            SimEvent::Up { stream, .. } => self.network.streams[*stream].number,
             _ => None,
         });
         let unread = numbers.collect();
-        self.fact(Fact::Resumed { coordinator: id, unread, jumped_us: 0 });
+        self.observe(Observed::Resumed { coordinator: id, unread, jumped_us: 0 });
         self.go_on(waiting);
     }
 
     /// What waited happens now, in its order, but for timers: those of a coordinator come after what has arrived.
-    fn go_on(&mut self, mut waiting: Vec<Happening>) {
+    fn go_on(&mut self, mut waiting: Vec<SimEvent>) {
         let timers_first = self.knobs.timers_first;
         waiting.sort_by_key(|happening| match happening {
-            Happening::Beat { .. } if timers_first => 0,
-            Happening::Timer { .. } => 2,
+            SimEvent::Beat { .. } if timers_first => 0,
+            SimEvent::Timer { .. } => 2,
             _ => 1,
         });
         for happening in waiting {
             let happening = match happening {
                 // What has arrived is there, whatever becomes of the link.
-                Happening::Up { stream, .. } => Happening::Up { stream, arrived: true },
-                Happening::Down { stream, .. } => Happening::Down { stream, arrived: true },
-                Happening::Weights { stream, .. } => Happening::Weights { stream, arrived: true },
+                SimEvent::Up { stream, .. } => SimEvent::Up { stream, arrived: true },
+                SimEvent::Down { stream, .. } => SimEvent::Down { stream, arrived: true },
+                SimEvent::Weights { stream, .. } => SimEvent::Weights { stream, arrived: true },
                 other => other,
             };
             self.at(self.now, happening);
@@ -95,15 +93,15 @@ impl Cluster {
     /// Faults stop, links heal, whoever is down comes back.
     pub(crate) fn repair(&mut self) {
         self.repaired = Some(self.now);
-        self.fact(Fact::Repaired);
+        self.observe(Observed::Repaired);
         self.armed = None;
         self.disk.set_faults(0, 0);
         self.disk.set_full(false);
         self.disk.disarm_stall();
         self.stall = None;
         for machine in 0..self.machines.len() {
-            for place in 0..PLACES {
-                self.set_link(machine, place, Link::default());
+            for host in 0..HOSTS {
+                self.set_link(machine, host, Link::default());
             }
             self.machines[machine].slow_until_us = self.now;
             self.machines[machine].hung_until_us = self.now;
@@ -114,7 +112,7 @@ impl Cluster {
                 && machine < self.knobs.workers as usize
             {
                 self.machines[machine].booting = true;
-                self.at(self.now, Happening::Boot { machine });
+                self.at(self.now, SimEvent::Boot { machine });
             }
         }
         if let Some(id) = self.starting.as_ref().map(|starting| starting.id) {

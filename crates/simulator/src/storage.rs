@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lockstep_checkpoint::{
-    Checkpoints, Damage, Entry, Error, Files, Journal, JournalError, Kind, LastTask, LogHeader, Manifest,
-    Note, Opened, Places, Progress, Proof, Record, Records, State, StoredModel, advance_term,
+    Checkpoints, Damage, Entry, Error, FileSystem, Journal, JournalError, JournalPaths, Kind, LastTask,
+    LogHeader, Manifest, Note, Opened, Progress, Proof, Record, Records, State, StoredModel, advance_term,
 };
 use lockstep_control::{Task, TaskKind};
 
@@ -84,10 +84,11 @@ impl Storage {
     ///
     /// What the disk refuses, as a sentence.
     pub fn open(mount: &Mount, knobs: &Knobs, initial: &Value) -> Result<Kept, String> {
-        let files: Arc<dyn Files> = Arc::new(mount.clone());
-        let places = Places { log: path("steps.log"), checkpoints: path("checkpoints"), term: path("term") };
+        let files: Arc<dyn FileSystem> = Arc::new(mount.clone());
+        let paths =
+            JournalPaths { log: path("steps.log"), checkpoints: path("checkpoints"), term: path("term") };
         let Opened { journal, term, restored, .. } =
-            Journal::open(files, &places, &header(knobs), initial.digest(), &digest_of)
+            Journal::open(files, &paths, &header(knobs), initial.digest(), &digest_of)
                 .map_err(|error| error.to_string())?;
         let restored = restored.map(|(manifest, model)| restored_from(&manifest, &model)).transpose()?;
         Ok(Kept { term, storage: Self { term, journal, steps_per_epoch: knobs.steps_per_epoch() }, restored })
@@ -158,7 +159,7 @@ impl Storage {
 ///
 /// What the disk refuses, as a sentence.
 pub fn newest_on(disk: &VirtualDisk) -> Result<Option<Restored>, String> {
-    let files: Arc<dyn Files> = Arc::new(disk.open(usize::MAX));
+    let files: Arc<dyn FileSystem> = Arc::new(disk.open(usize::MAX));
     let opened = Checkpoints::open(files, &path("checkpoints"), RUN.0);
     let found = opened.map_err(|error| error.to_string())?.newest(&digest_of).found;
     found.map(|(manifest, model)| restored_from(&manifest, &model)).transpose()

@@ -1,24 +1,24 @@
-//! The trace: the last facts of a cluster, or all of them as they happen.
+//! The trace: the last observations of a cluster, or all of them as they happen.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use crate::fact::Fact;
+use crate::observed::Observed;
 
-/// Facts that a failure prints.
+/// Observations that a failure prints.
 const KEPT: usize = 120;
 
-/// What is done with facts.
+/// What is done with observations.
 #[derive(Debug, Default)]
 pub struct Trace {
-    last: VecDeque<(u64, Fact)>,
+    last: VecDeque<(u64, Observed)>,
     /// Every line so far, if they are wanted.
     all: Option<Vec<String>>,
     print: bool,
 }
 
 impl Trace {
-    /// Keeps the last facts only.
+    /// Keeps the last observations only.
     pub fn last() -> Self {
         Self::default()
     }
@@ -33,19 +33,19 @@ impl Trace {
         Self { print: true, ..Self::default() }
     }
 
-    /// Takes in a fact.
+    /// Takes in an observation.
     #[expect(clippy::print_stdout, reason = "it was asked for")]
-    pub fn push(&mut self, now_us: u64, fact: Fact) {
+    pub fn push(&mut self, now_us: u64, observed: Observed) {
         if self.print {
-            println!("{}", line(now_us, &fact));
+            println!("{}", line(now_us, &observed));
         }
         if let Some(all) = &mut self.all {
-            all.push(line(now_us, &fact));
+            all.push(line(now_us, &observed));
         }
         if self.last.len() == KEPT {
             self.last.pop_front();
         }
-        self.last.push_back((now_us, fact));
+        self.last.push_back((now_us, observed));
     }
 
     /// Every line, if they were kept.
@@ -55,13 +55,13 @@ impl Trace {
 
     /// The last lines.
     pub fn tail(&self) -> String {
-        self.last.iter().fold(String::new(), |mut text, (now_us, fact)| {
-            let _ = writeln!(text, "{}", line(*now_us, fact));
+        self.last.iter().fold(String::new(), |mut text, (now_us, observed)| {
+            let _ = writeln!(text, "{}", line(*now_us, observed));
             text
         })
     }
 }
 
-fn line(now_us: u64, fact: &Fact) -> String {
-    format!("{:>10.3} ms  {fact}", now_us as f64 / 1e3)
+fn line(now_us: u64, observed: &Observed) -> String {
+    format!("{:>10.3} ms  {observed}", now_us as f64 / 1e3)
 }

@@ -11,11 +11,11 @@ use lockstep_proto::Fence;
 use lockstep_reduction::{Node, Payload};
 
 use crate::arithmetic::Value;
-use crate::cluster::{Cluster, Happening};
+use crate::cluster::{Cluster, SimEvent};
 use crate::computing::Computing;
-use crate::fact::Fact;
 use crate::message::{AssignMessage, Down, NodeMessage, OTHER_RUN, Up};
 use crate::network::StreamId;
+use crate::observed::Observed;
 
 /// An attempt to join that has no answer for so long is given up.
 const ATTEMPT_US: u64 = 1_000_000;
@@ -53,7 +53,7 @@ pub struct Process {
     /// It is stopped.
     pub paused: bool,
     /// What happened meanwhile.
-    pub waiting: Vec<Happening>,
+    pub waiting: Vec<SimEvent>,
     session: Option<Session>,
     known: Option<Fence>,
     attempts: u32,
@@ -98,23 +98,23 @@ impl Cluster {
         let id = place.processes;
         place.process =
             Some(Process { id, paused: false, waiting: Vec::new(), session: None, known: None, attempts: 0 });
-        let at = self.now + self.worker_chance.between(1_000, 20_000);
-        self.at(at, Happening::Dial { machine, process: id });
+        let at = self.now + self.worker_rng.between(1_000, 20_000);
+        self.at(at, SimEvent::Dial { machine, process: id });
     }
 
     /// Tries to reach a coordinator.
     pub(crate) fn dial(&mut self, machine: usize, process: u32) {
-        let Some(place) = self.dialled_place(machine) else {
+        let Some(host) = self.dialled_host(machine) else {
             return self.dial_later(machine, process, 1_000);
         };
-        let link = self.network.links[machine][place];
-        let coordinator = self.running_at(place).filter(|_| !link.down_cut && !link.up_cut);
+        let link = self.network.links[machine][host];
+        let coordinator = self.running_at(host).filter(|_| !link.down_cut && !link.up_cut);
         let Some(coordinator) = coordinator else {
             // Nobody listens there: refused at once. A cut link: no answer at all.
             let cut = link.down_cut || link.up_cut;
             return self.dial_later(machine, process, if cut { ATTEMPT_US } else { 1_000 });
         };
-        let stream = self.network.open(machine, process, place, coordinator);
+        let stream = self.network.open(machine, process, host, coordinator);
         let now = self.now;
         let Some(worker) = self.machines[machine].process.as_mut() else { return };
         worker.session = Some(Session {
@@ -131,7 +131,7 @@ impl Cluster {
         let known = worker.known;
         let threads = self.knobs.threads[machine];
         self.send_up(stream, Up::Hello { threads, known });
-        self.at(now + ATTEMPT_US, Happening::Beat { stream });
+        self.at(now + ATTEMPT_US, SimEvent::Beat { stream });
     }
 
     fn dial_later(&mut self, machine: usize, process: u32, after_us: u64) {
@@ -139,8 +139,8 @@ impl Cluster {
         worker.session = None;
         let pause = (BACK_OFF_US[0] << worker.attempts.min(5)).min(BACK_OFF_US[1]);
         worker.attempts += 1;
-        let jitter = self.worker_chance.below(pause);
-        self.at(self.now + after_us + jitter, Happening::Dial { machine, process });
+        let jitter = self.worker_rng.below(pause);
+        self.at(self.now + after_us + jitter, SimEvent::Dial { machine, process });
     }
 
     /// The stream is of no use any more: the worker closes it and tries again.
@@ -166,7 +166,7 @@ impl Cluster {
             Down::Assign(assignment) if expected == Some(assignment.fence) => {
                 session.held.push_back(*assignment);
                 let assignments = session.held.len();
-                self.fact(Fact::Holds { machine, assignments });
+                self.observe(Observed::Holds { machine, assignments });
                 self.compute_next(stream);
             }
             Down::Revoke { fence, assignment } if expected == Some(fence) => {
@@ -182,7 +182,7 @@ impl Cluster {
         let machine = self.network.streams[stream].machine;
         let Some(worker) = self.machines[machine].process.as_mut() else { return };
         if let Some(known) = worker.known.filter(|known| known.term > fence.term) {
-            self.fact(Fact::RefusedTerm { machine, term: fence.term, known: known.term });
+            self.observe(Observed::RefusedTerm { machine, term: fence.term, known: known.term });
             return self.lose_session(machine);
         }
         worker.known = Some(fence);
@@ -193,12 +193,12 @@ impl Cluster {
             session.heartbeat_us = heartbeat_us;
             session.silence_us = silence_us;
         }
-        self.fact(Fact::Welcomed { machine, process, term: fence.term });
-        self.at(self.now + heartbeat_us, Happening::Beat { stream });
-        if self.faulty() && self.worker_chance.happens(self.knobs.stale) {
+        self.observe(Observed::Welcomed { machine, process, term: fence.term });
+        self.at(self.now + heartbeat_us, SimEvent::Beat { stream });
+        if self.faulty() && self.worker_rng.happens(self.knobs.stale) {
             for mut message in self.machines[machine].remembered.clone() {
                 self.count("stale node sent");
-                if self.worker_chance.happens(300) {
+                if self.worker_rng.happens(300) {
                     message.fence.run_id = OTHER_RUN;
                 }
                 self.send_up(stream, Up::Node(Box::new(message)));
@@ -234,7 +234,7 @@ impl Cluster {
             computing.cancelled = true;
             session.generation += 1;
             let (at, generation) = (computing.next_stop(now), session.generation);
-            self.at(at, Happening::Leaf { stream, generation });
+            self.at(at, SimEvent::Leaf { stream, generation });
         }
     }
 
@@ -253,7 +253,7 @@ impl Cluster {
         if self.knobs.threads[machine] > 1 {
             // Its threads finish nodes in any order.
             for place in (1..nodes.len()).rev() {
-                nodes.swap(place, self.worker_chance.below(place as u64 + 1) as usize);
+                nodes.swap(place, self.worker_rng.below(place as u64 + 1) as usize);
             }
         }
         if let Some(session) = self.session(stream) {
@@ -280,14 +280,14 @@ impl Cluster {
         }
         let leaf_us = leaf_us.max(1);
         // A machine is never quite as fast as a moment ago.
-        let leaf_us = leaf_us + self.worker_chance.below(leaf_us / 8 + 1);
+        let leaf_us = leaf_us + self.worker_rng.below(leaf_us / 8 + 1);
         let Some(session) = self.session(stream) else { return };
         session.generation += 1;
         let generation = session.generation;
         if let Some(computing) = &mut session.computing {
             computing.begin_leaf(now, leaf_us);
         }
-        self.at(now + leaf_us, Happening::Leaf { stream, generation });
+        self.at(now + leaf_us, SimEvent::Leaf { stream, generation });
     }
 
     /// A leaf is computed.
@@ -295,7 +295,7 @@ impl Cluster {
         let machine = self.network.streams[stream].machine;
         let hung_until = self.machines[machine].hung_until_us;
         if self.now < hung_until {
-            return self.at(hung_until, Happening::Leaf { stream, generation });
+            return self.at(hung_until, SimEvent::Leaf { stream, generation });
         }
         let Some(session) = self.session(stream) else { return };
         if session.generation != generation {
@@ -336,7 +336,7 @@ impl Cluster {
         };
         let mut value = sum(node);
         let may_err = self.faulty() && task.kind == TaskKind::Train;
-        if may_err && self.worker_chance.happens(self.knobs.corrupt) {
+        if may_err && self.worker_rng.happens(self.knobs.corrupt) {
             value = value.map(|value| value.corrupted());
             self.count("wrong node");
         }
@@ -346,7 +346,7 @@ impl Cluster {
         if remembered.len() > REMEMBERED {
             remembered.pop_front();
         }
-        if self.faulty() && self.worker_chance.happens(self.knobs.duplicate) {
+        if self.faulty() && self.worker_rng.happens(self.knobs.duplicate) {
             self.count("node sent twice");
             self.send_up(stream, Up::Node(Box::new(message.clone())));
         }
@@ -392,7 +392,7 @@ impl Cluster {
         // A thread that is hung has done what it had done before, which was said.
         let progress = progress.filter(|_| now >= self.machines[machine].hung_until_us);
         self.send_up(stream, Up::Heartbeat { fence, progress });
-        self.at(now + heartbeat_us, Happening::Beat { stream });
+        self.at(now + heartbeat_us, SimEvent::Beat { stream });
     }
 
     /// The process of a machine is no more; `silently`: its streams do not say so either.
@@ -401,17 +401,17 @@ impl Cluster {
         if let Some(session) = process.session {
             self.close_worker_end(session.stream, LeaveCause::Reset, silently);
         }
-        self.fact(Fact::WorkerEnded { machine, process: process.id });
+        self.observe(Observed::WorkerEnded { machine, process: process.id });
         match self.machines[machine].parent {
             Some(coordinator) => {
-                let at = self.now + self.worker_chance.between(500, 5_000);
-                self.at(at, Happening::Reaped { coordinator, machine, process: process.id });
+                let at = self.now + self.worker_rng.between(500, 5_000);
+                self.at(at, SimEvent::Reaped { coordinator, machine, process: process.id });
             }
             None if !self.machines[machine].booting => {
                 self.machines[machine].booting = true;
                 let [low, high] = self.knobs.restart_us;
-                let at = self.now + self.worker_chance.between(low, high);
-                self.at(at, Happening::Boot { machine });
+                let at = self.now + self.worker_rng.between(low, high);
+                self.at(at, SimEvent::Boot { machine });
             }
             None => {}
         }

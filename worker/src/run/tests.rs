@@ -8,8 +8,8 @@ use lockstep_proto::{
 use lockstep_reduction::TaskKind;
 use tonic::Status;
 
-use crate::double::{Double, Peer, welcome};
-use crate::examples::{FENCE, assignment, long_assignment, weights};
+use crate::fake_coordinator::{FakeCoordinator, Peer, welcome};
+use crate::test_messages::{FENCE, assignment, long_assignment, weights};
 
 fn term(term: u64) -> Fence {
     Fence { term, ..FENCE }
@@ -49,7 +49,7 @@ impl Peer {
 
 #[tokio::test]
 async fn a_worker_whose_stream_breaks_joins_again_and_computes_on() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|_| {});
     let peer = coordinator.next().await;
     assert_eq!(peer.hello.known, None);
@@ -73,7 +73,7 @@ async fn a_worker_whose_stream_breaks_joins_again_and_computes_on() {
 
 #[tokio::test]
 async fn a_local_worker_joins_again_too() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|config| config.local = true);
     drop(coordinator.next_member(welcome(FENCE)).await);
     coordinator.next_member(welcome(FENCE)).await.finish(FENCE).await;
@@ -82,7 +82,7 @@ async fn a_local_worker_joins_again_too() {
 
 #[tokio::test]
 async fn a_coordinator_of_a_lower_term_is_left() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|_| {});
     drop(coordinator.next_member(welcome(term(3))).await);
     let replaced = coordinator.next_member(welcome(term(2))).await;
@@ -103,7 +103,7 @@ async fn a_coordinator_of_a_lower_term_is_left() {
 
 #[tokio::test]
 async fn revoked_and_outdated_work_is_not_computed() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|_| {});
     let mut peer = coordinator.next_member(welcome(FENCE)).await;
     peer.assign(assignment(1, TaskKind::Train, 1, 0..8)).await;
@@ -122,7 +122,7 @@ async fn revoked_and_outdated_work_is_not_computed() {
 
 #[tokio::test]
 async fn messages_of_another_term_are_ignored() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|_| {});
     let mut peer = coordinator.next_member(welcome(FENCE)).await;
     peer.assign(assignment(1, TaskKind::Train, 1, 0..8)).await;
@@ -137,7 +137,7 @@ async fn messages_of_another_term_are_ignored() {
 #[tokio::test]
 async fn a_busy_worker_gives_signs_of_life() {
     const HEARTBEAT: Duration = Duration::from_millis(1);
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|_| {});
     let mut peer = coordinator.next_member(Welcome { heartbeat: HEARTBEAT, ..welcome(FENCE) }).await;
     peer.say(ToWorker::Weights(weights(0))).await;
@@ -155,7 +155,7 @@ async fn a_busy_worker_gives_signs_of_life() {
 
 #[tokio::test]
 async fn a_silent_coordinator_is_left_and_tried_again() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|_| {});
     let silent = Welcome { silence: Some(Duration::from_millis(50)), ..welcome(FENCE) };
     let silent = coordinator.next_member(silent).await;
@@ -167,7 +167,7 @@ async fn a_silent_coordinator_is_left_and_tried_again() {
 
 #[tokio::test]
 async fn a_stuck_stream_holds_up_nothing_of_the_next() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|_| {});
     let silence = Some(Duration::from_secs(1));
     let stuck = coordinator.next_member(Welcome { silence, ..welcome(FENCE) }).await;
@@ -191,7 +191,7 @@ async fn a_stuck_stream_holds_up_nothing_of_the_next() {
 
 #[tokio::test]
 async fn a_local_coordinator_may_be_silent() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|config| config.local = true);
     let brief = Duration::from_millis(10);
     let mut peer =
@@ -205,7 +205,7 @@ async fn a_local_coordinator_may_be_silent() {
 
 #[tokio::test]
 async fn damaged_weights_cost_the_stream_and_not_the_worker() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|_| {});
     let peer = coordinator.next_member(welcome(FENCE)).await;
     peer.say(ToWorker::Weights(Weights { crc32c: 1, ..weights(0) })).await;
@@ -222,7 +222,7 @@ async fn damaged_weights_cost_the_stream_and_not_the_worker() {
 #[tokio::test]
 async fn a_refusal_ends_the_worker_at_whatever_time_it_comes() {
     for status in [Status::unauthenticated("no"), Status::failed_precondition("no")] {
-        let mut coordinator = Double::start().await;
+        let mut coordinator = FakeCoordinator::start().await;
         let worker = coordinator.worker(|_| {});
         drop(coordinator.next_member(welcome(FENCE)).await);
         coordinator.next().await.refuse(status).await;
@@ -246,7 +246,7 @@ async fn a_broken_protocol_ends_the_worker() {
         (vec![ToWorker::Welcome(welcome(FENCE))], "a second welcome"),
     ];
     for (messages, cause) in cases {
-        let mut coordinator = Double::start().await;
+        let mut coordinator = FakeCoordinator::start().await;
         let worker = coordinator.worker(|_| {});
         let peer = coordinator.next_member(welcome(FENCE)).await;
         for message in messages {
@@ -260,7 +260,7 @@ async fn a_broken_protocol_ends_the_worker() {
 
 #[tokio::test]
 async fn a_coordinator_that_does_not_come_back_is_said_to_be_gone() {
-    let mut coordinator = Double::start().await;
+    let mut coordinator = FakeCoordinator::start().await;
     let worker = coordinator.worker(|config| config.connect_timeout = Duration::from_secs(1));
     let peer = coordinator.next_member(welcome(FENCE)).await;
     let url = coordinator.url.clone();

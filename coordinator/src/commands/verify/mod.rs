@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
-use lockstep_checkpoint::{Digests, Disk, Files, History, LogHeader, list_checkpoints, load_checkpoint};
+use lockstep_checkpoint::{Digests, Disk, FileSystem, History, LogHeader, list_checkpoints, load_checkpoint};
 use lockstep_model::{Digest, digest};
 use lockstep_telemetry::Terminal;
 
@@ -125,7 +125,7 @@ struct Begin {
 
 impl Begin {
     fn find(directory: &RunDirectory, run_id: [u8; 16], from: u64, initial: Box<[f32]>) -> Result<Self> {
-        let files: Arc<dyn Files> = Arc::new(Disk);
+        let files: Arc<dyn FileSystem> = Arc::new(Disk);
         let folder = directory.checkpoints();
         // A run that was ended early may have no such folder.
         for name in list_checkpoints(&*files, &folder)

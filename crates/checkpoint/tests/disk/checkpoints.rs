@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use lockstep_checkpoint::{
-    CheckpointName, Error, Files, Flaw, LastTask, Newest, StoredModel, load_checkpoint,
+    CheckpointName, Error, FileSystem, Flaw, LastTask, Newest, StoredModel, load_checkpoint,
 };
 
 use crate::memory::{Memory, Plan};

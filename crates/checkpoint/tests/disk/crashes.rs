@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use lockstep_checkpoint::{
-    CheckpointName, Error, Files, Kind, LastTask, MIN_KEPT, Record, StepLog, advance_term, load_checkpoint,
+    CheckpointName, Error, FileSystem, Kind, LastTask, MIN_KEPT, Record, StepLog, advance_term,
+    load_checkpoint,
 };
 
 use crate::memory::{Memory, Plan};

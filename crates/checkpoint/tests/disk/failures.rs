@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use lockstep_checkpoint::{Error, Files, Kind, MIN_KEPT, StepLog, advance_term};
+use lockstep_checkpoint::{Error, FileSystem, Kind, MIN_KEPT, StepLog, advance_term};
 
 use crate::memory::{Memory, Plan};
 use crate::run::{FOLDER, TERM, digest_of, open, open_log, read_log, save_step};

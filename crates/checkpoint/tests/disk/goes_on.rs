@@ -3,7 +3,9 @@
 
 use std::io::ErrorKind::{Other, StorageFull};
 
-use lockstep_checkpoint::{Files, Journal, Limits, Places, Proof};
+use lockstep_checkpoint::{FileSystem, Journal, JournalPaths, Limits, Proof};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::crashes::for_every_crash_in;
 use crate::failures::for_every_failure;
@@ -183,9 +185,9 @@ fn steps_that_were_never_handed_in_are_a_gap_and_recording_goes_on_behind_it() {
 #[test]
 fn what_waits_for_a_dead_disk_has_a_bound_and_the_rest_is_a_gap() {
     let memory = Memory::new(Plan::default());
-    let places = Places { log: LOG.into(), checkpoints: FOLDER.into(), term: TERM.into() };
+    let paths = JournalPaths { log: LOG.into(), checkpoints: FOLDER.into(), term: TERM.into() };
     let limits = Limits { pending: 3, ..Limits::default() };
-    let opened = Journal::open_limited(files(&memory), &places, &HEADER, [0; 32], &digest_of, limits);
+    let opened = Journal::open_limited(files(&memory), &paths, &HEADER, [0; 32], &digest_of, limits);
     let journal = &mut opened.unwrap().journal;
     // A healthy disk is asked for a sync where the bound is reached.
     commit(journal, 1..=5);
@@ -213,11 +215,8 @@ fn what_waits_for_a_dead_disk_has_a_bound_and_the_rest_is_a_gap() {
 #[test]
 fn after_any_failures_a_healthy_sync_makes_recording_go_on() {
     for seed in 0..400_u64 {
-        let mut state = seed;
-        let mut below = |limit: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % limit
-        };
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut below = |limit: u64| random.next_u64() % limit;
         let memory = Memory::new(Plan::default());
         let mut opened = open_journal(files(&memory), 4).unwrap();
         let (mut step, mut durable) = (0, 0);

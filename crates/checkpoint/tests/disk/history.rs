@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use lockstep_checkpoint::{Digests, Error, Files, History, Kind, LogHeader, Record, RecordFlaw, StepLog};
+use lockstep_checkpoint::{
+    Digests, Error, FileSystem, History, Kind, LogHeader, Record, RecordFlaw, StepLog,
+};
 
 use crate::memory::{Memory, Plan};
 use crate::run::{HEADER, LIMIT, LOG, files, open_log, read_log};

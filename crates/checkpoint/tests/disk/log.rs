@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lockstep_checkpoint::{Error, Files, Kind, LogHeader, StepLog};
+use lockstep_checkpoint::{Error, FileSystem, Kind, LogHeader, StepLog};
 
 use crate::memory::{Memory, Plan};
 use crate::run::{HEADER, LIMIT, LOG, RUN, files, open_log};

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use lockstep_checkpoint::{Files, Writable};
+use lockstep_checkpoint::{FileSystem, Writable};
 
 /// Every subset of the names that are not durable is tried: a bound on their number.
 const MAX_PENDING: usize = 8;
@@ -281,7 +281,7 @@ impl State {
     }
 }
 
-impl Files for Memory {
+impl FileSystem for Memory {
     fn create_dir(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.begin("create_dir")?;
         if !state.names.contains_key(directory) {

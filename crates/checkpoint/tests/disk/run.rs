@@ -3,8 +3,8 @@
 use std::{ops::RangeInclusive, path::Path, sync::Arc};
 
 use lockstep_checkpoint::{
-    Checkpoints, Error, Files, History, Journal, JournalError, LastTask, Limits, LogHeader, Manifest, Opened,
-    Places, Progress, Record, State, StepLog, StoredModel,
+    Checkpoints, Error, FileSystem, History, Journal, JournalError, JournalPaths, LastTask, Limits,
+    LogHeader, Manifest, Opened, Progress, Record, State, StepLog, StoredModel,
 };
 
 use crate::memory::Memory;
@@ -43,7 +43,7 @@ pub fn state(term: u64, step: u64, last_task: LastTask) -> State {
     State { term, step, last_task, weights_digest: [step as u8; 32], identity, progress }
 }
 
-pub fn files(memory: &Memory) -> Arc<dyn Files> {
+pub fn files(memory: &Memory) -> Arc<dyn FileSystem> {
     Arc::new(memory.clone())
 }
 
@@ -52,10 +52,10 @@ pub fn open_log(memory: &Memory) -> Result<(StepLog, History), Error> {
 }
 
 /// Opens the journal of the run with a log whose segments end behind so many records.
-pub fn open_journal(files: Arc<dyn Files>, records: u64) -> Result<Opened, Error> {
-    let places = Places { log: LOG.into(), checkpoints: FOLDER.into(), term: TERM.into() };
+pub fn open_journal(files: Arc<dyn FileSystem>, records: u64) -> Result<Opened, Error> {
+    let paths = JournalPaths { log: LOG.into(), checkpoints: FOLDER.into(), term: TERM.into() };
     let limits = Limits { segment_bytes: 132 + records * 92, ..Limits::default() };
-    Journal::open_limited(files, &places, &HEADER, [0; 32], &digest_of, limits)
+    Journal::open_limited(files, &paths, &HEADER, [0; 32], &digest_of, limits)
 }
 
 /// Records the steps, whose digests are made of their numbers.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use lockstep_checkpoint::{
-    Disk, Error, Files, History, Kind, LogHeader, RecordFlaw, StepLog, newest_logged_step,
+    Disk, Error, FileSystem, History, Kind, LogHeader, RecordFlaw, StepLog, newest_logged_step,
 };
 
 use crate::memory::{Memory, Plan};

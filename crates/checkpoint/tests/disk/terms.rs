@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use lockstep_checkpoint::{Error, Files, JournalError, Writable, advance_term};
+use lockstep_checkpoint::{Error, FileSystem, JournalError, Writable, advance_term};
 
 use crate::memory::{Memory, Plan};
 use crate::run::{FOLDER, LOG, TERM, commit, files, open_journal, read_log, save_journal, sentences};
@@ -10,7 +10,7 @@ use crate::run::{FOLDER, LOG, TERM, commit, files, open_journal, read_log, save_
 /// A disk on which another process claims a term just after this one has looked for claims.
 struct Raced(Memory);
 
-impl Files for Raced {
+impl FileSystem for Raced {
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         let names = self.0.list(directory);
         advance_term(&self.0, Path::new(TERM), 0).map_err(io::Error::other)?;

@@ -7,7 +7,7 @@ use super::Coordinator;
 use crate::arithmetic::Value;
 use crate::cluster::Cluster;
 use crate::crash::Crash;
-use crate::fact::Fact;
+use crate::observed::Observed;
 
 impl Cluster {
     pub(super) fn combine(
@@ -18,7 +18,7 @@ impl Cluster {
         node: Node,
     ) {
         let arrived = coordinator.arrived.take().expect("a node was received");
-        self.fact(Fact::Combined {
+        self.observe(Observed::Combined {
             coordinator: coordinator.id,
             worker,
             assignment: arrived.assignment,
@@ -52,7 +52,7 @@ impl Cluster {
             Comparison::Unchecked => (None, "copy unchecked"),
             Comparison::Differs(_) => (Some(false), "copy different"),
         };
-        self.fact(Fact::Compared { coordinator: coordinator.id, task, node, equal });
+        self.observe(Observed::Compared { coordinator: coordinator.id, task, node, equal });
         self.count(class);
         let Comparison::Differs(counted) = comparison else { return Vec::new() };
         // Who is wrong, a recomputation tells.
@@ -119,7 +119,7 @@ impl Cluster {
         };
         coordinator.sums.roll_back(task);
         let examples = coordinator.examples;
-        self.fact(Fact::Done { coordinator: id, task, value: value.clone(), examples });
+        self.observe(Observed::Done { coordinator: id, task, value: value.clone(), examples });
         if task.kind == TaskKind::Train {
             if let Some(crash) = self.crash_at("after the update, before it waits for its record") {
                 return Err(crash);

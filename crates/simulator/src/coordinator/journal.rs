@@ -9,9 +9,9 @@ use lockstep_control::{Event, Task};
 
 use super::Coordinator;
 use crate::arithmetic::Value;
-use crate::cluster::{Cluster, Happening};
-use crate::fact::{CoordinatorId, Fact};
+use crate::cluster::{Cluster, SimEvent};
 use crate::held::{HeldThread, Progress};
+use crate::observed::{CoordinatorId, Observed};
 use crate::storage::{Refusal, Storage};
 
 /// Calls of the disk within one entry at most, or somewhat more.
@@ -78,9 +78,9 @@ impl Cluster {
     pub(super) fn record_step(&mut self, coordinator: &mut Coordinator, step: u64, weights: Value) {
         let (id, bytes) = (coordinator.id, weights.byte_len());
         let pushed = coordinator.journal.backlog.push_step(step, weights, bytes);
-        self.fact(Fact::StepWaits { coordinator: id, step, bytes, lost: pushed != Pushed::Waits });
+        self.observe(Observed::StepWaits { coordinator: id, step, bytes, lost: pushed != Pushed::Waits });
         if pushed == Pushed::FirstLost {
-            self.fact(Fact::Behind { coordinator: id, first: step });
+            self.observe(Observed::Behind { coordinator: id, first: step });
         }
         self.wake_journal(coordinator);
     }
@@ -89,7 +89,7 @@ impl Cluster {
     pub(super) fn record_line(&mut self, coordinator: &mut Coordinator, task: Task) {
         coordinator.journal.backlog.push_record(task);
         let waiting = coordinator.journal.backlog.len();
-        self.fact(Fact::LineWaits { coordinator: coordinator.id, waiting });
+        self.observe(Observed::LineWaits { coordinator: coordinator.id, waiting });
         self.wake_journal(coordinator);
     }
 
@@ -108,7 +108,7 @@ impl Cluster {
 
     fn happens_after(&mut self, coordinator: &Coordinator, takes_us: u64) {
         let (id, turn) = (coordinator.id, coordinator.journal.turn);
-        self.at(self.now + takes_us, Happening::Journal { coordinator: id, turn });
+        self.at(self.now + takes_us, SimEvent::Journal { coordinator: id, turn });
     }
 
     /// Has the thread begin the next entry, if it does nothing; how long the disk needs for it. Lines are written on
@@ -125,31 +125,31 @@ impl Cluster {
         while let Some(entry) = coordinator.journal.backlog.pop() {
             let [low, high] = match &entry {
                 Entry::Record(task) => {
-                    self.fact(Fact::LineWritten { coordinator: id, task: *task });
+                    self.observe(Observed::LineWritten { coordinator: id, task: *task });
                     continue;
                 }
                 Entry::LostRecords(count) => {
-                    self.fact(Fact::LinesLost { coordinator: id, count: *count });
+                    self.observe(Observed::LinesLost { coordinator: id, count: *count });
                     continue;
                 }
                 Entry::CaughtUp(lost) => {
-                    self.fact(Fact::CaughtUp { coordinator: id, lost: *lost });
+                    self.observe(Observed::CaughtUp { coordinator: id, lost: *lost });
                     continue;
                 }
                 Entry::Step { step, .. } => {
-                    self.fact(Fact::StepTaken { coordinator: id, step: *step });
+                    self.observe(Observed::StepTaken { coordinator: id, step: *step });
                     self.knobs.append_us
                 }
                 Entry::Save(_) => {
-                    self.fact(Fact::SaveTaken { coordinator: id });
+                    self.observe(Observed::SaveTaken { coordinator: id });
                     self.knobs.disk_us
                 }
             };
             coordinator.journal.doing = Doing::Writing(storage, entry);
             coordinator.journal.turn += 1;
-            return Some(self.disk_chance.between(low, high));
+            return Some(self.disk_rng.between(low, high));
         }
-        self.fact(Fact::NothingWaits { coordinator: id });
+        self.observe(Observed::NothingWaits { coordinator: id });
         coordinator.journal.doing = Doing::Nothing(storage);
         None
     }
@@ -188,7 +188,7 @@ impl Cluster {
                 }
             }
             Doing::Held(thread) => {
-                self.fact(Fact::WentOn { coordinator: id });
+                self.observe(Observed::WentOn { coordinator: id });
                 (thread.go_on(), "after a call that was held")
             }
             Doing::Nothing(_) | Doing::Taken => unreachable!("there is something to be done"),
@@ -216,7 +216,7 @@ impl Cluster {
         call: &'static str,
         file: &'static str,
     ) {
-        self.fact(Fact::Held { coordinator: id, call, file });
+        self.observe(Observed::Held { coordinator: id, call, file });
         self.count_stall(call, file);
         let stall = self.stall.take().expect("a held call was armed");
         let Some(coordinator) = self.coordinators[id].as_mut() else { return };
@@ -224,7 +224,7 @@ impl Cluster {
         coordinator.journal.turn += 1;
         let turn = coordinator.journal.turn;
         if let Some(lasts_us) = stall.lasts_us {
-            self.at(self.now + lasts_us, Happening::Journal { coordinator: id, turn });
+            self.at(self.now + lasts_us, SimEvent::Journal { coordinator: id, turn });
         }
     }
 
@@ -233,7 +233,7 @@ impl Cluster {
         let Some(coordinator) = &self.coordinators[id] else { return };
         if let Doing::Held(_) = coordinator.journal.doing {
             let turn = coordinator.journal.turn;
-            self.at(self.now, Happening::Journal { coordinator: id, turn });
+            self.at(self.now, SimEvent::Journal { coordinator: id, turn });
         }
     }
 
@@ -247,11 +247,11 @@ impl Cluster {
                     Proof::Resumed { .. } => self.count("log begins again behind a gap"),
                     Proof::Appended | Proof::Proved => {}
                 }
-                self.fact(Fact::Recorded { coordinator: id, step, proof });
+                self.observe(Observed::Recorded { coordinator: id, step, proof });
                 None
             }
             Wrote::Step { step, result: Err(Refusal::Failed(reason)) } => {
-                self.fact(Fact::NotProved { coordinator: id, step, reason });
+                self.observe(Observed::NotProved { coordinator: id, step, reason });
                 Some(Event::Contradicted { step })
             }
             Wrote::Step { result: Err(Refusal::Superseded { term }), .. }
@@ -261,12 +261,12 @@ impl Cluster {
             }
             Wrote::Save { after, failure, pending } => {
                 if let Some(steps) = pending {
-                    self.fact(Fact::NotDurable { coordinator: id, steps });
+                    self.observe(Observed::NotDurable { coordinator: id, steps });
                 }
                 let failure = failure.map(|refusal| format!("{refusal:?}"));
                 let durable = failure.is_none();
                 self.count(if durable { "checkpoint saved" } else { "checkpoint failed" });
-                self.fact(Fact::Saved { coordinator: id, after, failure });
+                self.observe(Observed::Saved { coordinator: id, after, failure });
                 Some(Event::Saved { durable })
             }
         }
@@ -277,8 +277,8 @@ impl Cluster {
         let Doing::Nothing(storage) = &mut coordinator.journal.doing else { return };
         for note in storage.take_notes() {
             match note {
-                Note::LogFailed { .. } => self.fact(Fact::LogFails { coordinator: id }),
-                Note::LogGoesOn { .. } => self.fact(Fact::LogGoesOn { coordinator: id }),
+                Note::LogFailed { .. } => self.observe(Observed::LogFails { coordinator: id }),
+                Note::LogGoesOn { .. } => self.observe(Observed::LogGoesOn { coordinator: id }),
                 Note::Gap { .. } => self.count("gap of the log told"),
                 Note::Unreadable { .. } => self.count("record not readable"),
                 Note::NotRemoved(_) => self.count("old checkpoint not removed"),
@@ -319,7 +319,7 @@ impl Cluster {
     fn break_off(&mut self, id: CoordinatorId, doing: Doing) {
         match doing {
             Doing::Writing(storage, entry) => {
-                let calls = self.disk_chance.below(CALLS_OF_AN_ENTRY);
+                let calls = self.disk_rng.below(CALLS_OF_AN_ENTRY);
                 self.disk.arm(id, calls);
                 drop(write_entry(storage, entry));
             }

@@ -9,13 +9,13 @@ use lockstep_reduction::TaskSums;
 
 use super::Coordinator;
 use super::journal::Journal;
-use crate::cluster::{Cluster, Happening};
+use crate::cluster::{Cluster, SimEvent};
 use crate::crash::Crash;
-use crate::fact::{CoordinatorId, Fact};
 use crate::faults::FaultKind;
 use crate::held::{HeldThread, Progress};
 use crate::knobs::MAX_WORKERS;
 use crate::message::{Down, RUN};
+use crate::observed::{CoordinatorId, Observed};
 use crate::storage::{Kept, Storage};
 
 /// The longest pause before a local worker is started again.
@@ -25,50 +25,49 @@ const LONGEST_BACK_OFF_US: u64 = 2_000_000;
 #[derive(Debug)]
 pub struct Starting {
     pub id: CoordinatorId,
-    place: usize,
+    host: usize,
     thread: HeldThread<Result<Kept, String>>,
 }
 
 impl Cluster {
     /// Starts a process of the coordinator on a machine: a new term, the newest state, a new control plane.
-    pub(crate) fn start_coordinator(&mut self, place: usize) {
+    pub(crate) fn start_coordinator(&mut self, host: usize) {
         let id = self.coordinators.len();
         self.coordinators.push(None);
         self.arm_start(id);
         let (mount, knobs, initial) = (self.disk.open(id), self.knobs.clone(), self.arithmetic.initial());
         let open = move || Storage::open(&mount, &knobs, &initial);
         if !self.arm_held_start(id) {
-            return self.opened(id, place, open());
+            return self.opened(id, host, open());
         }
         let progress = HeldThread::start(&self.disk, open);
         self.disk.disarm_stall();
         match progress {
-            Progress::Done(opened) => self.opened(id, place, opened),
+            Progress::Done(opened) => self.opened(id, host, opened),
             Progress::Held { thread, call, file } => {
-                self.fact(Fact::Held { coordinator: id, call, file });
+                self.observe(Observed::Held { coordinator: id, call, file });
                 self.count_stall(call, file);
-                self.starting = Some(Starting { id, place, thread });
+                self.starting = Some(Starting { id, host, thread });
                 let until = self.now + self.a_while();
-                self.at(until, Happening::StartGoesOn { coordinator: id });
-                let second = self.fault_chance.between(self.now, until);
-                self.at(second, Happening::StartCoordinator { place: 1 - place, split: true });
+                self.at(until, SimEvent::StartGoesOn { coordinator: id });
+                let second = self.fault_rng.between(self.now, until);
+                self.at(second, SimEvent::StartCoordinator { host: 1 - host, split: true });
                 let detail = format!("beside coordinator {id}, which starts until {} ms", until / 1000);
-                self.fact(Fact::Fault { class: FaultKind::SplitBrain.name(), detail });
+                self.observe(Observed::Fault { class: FaultKind::SplitBrain.name(), detail });
             }
         }
     }
 
     /// A start that was held at a call of the disk goes on.
     pub(crate) fn start_goes_on(&mut self, coordinator: CoordinatorId) {
-        let Some(Starting { id, place, thread }) = self.starting.take_if(|held| held.id == coordinator)
-        else {
+        let Some(Starting { id, host, thread }) = self.starting.take_if(|held| held.id == coordinator) else {
             return;
         };
         let Progress::Done(opened) = thread.go_on() else { unreachable!("one call is held") };
-        self.opened(id, place, opened);
+        self.opened(id, host, opened);
     }
 
-    fn opened(&mut self, id: CoordinatorId, place: usize, started: Result<Kept, String>) {
+    fn opened(&mut self, id: CoordinatorId, host: usize, started: Result<Kept, String>) {
         let initial = self.arithmetic.initial();
         let crash = self.disk_crash(id);
         self.disk.disarm();
@@ -76,7 +75,7 @@ impl Cluster {
             (None, Ok(started)) => started,
             (crash, started) => {
                 let reason = crash.map_or(started.err().unwrap_or_default(), |crash| crash.point.to_string());
-                self.fact(Fact::NotStarted { reason });
+                self.observe(Observed::NotStarted { reason });
                 crash.into_iter().for_each(|crash| self.count_crash(crash));
                 self.disk.close(id);
                 return self.restart_later();
@@ -88,10 +87,10 @@ impl Cluster {
             None => (None, initial, 0),
         };
         let settings = self.settings(done);
-        self.fact(Fact::Started { coordinator: id, term, done, weights: weights.clone(), examples });
+        self.observe(Observed::Started { coordinator: id, term, done, weights: weights.clone(), examples });
         self.coordinators[id] = Some(Box::new(Coordinator {
             id,
-            place,
+            host,
             fence: Fence { run_id: RUN, term },
             started_us: self.now,
             jumped_us: 0,
@@ -117,7 +116,7 @@ impl Cluster {
                 self.boot(machine);
             }
         }
-        self.at(self.now + self.knobs.heartbeat_us(), Happening::CoordinatorBeat { coordinator: id });
+        self.at(self.now + self.knobs.heartbeat_us(), SimEvent::CoordinatorBeat { coordinator: id });
     }
 
     fn settings(&self, done: Option<Task>) -> ControlSettings {
@@ -150,7 +149,7 @@ impl Cluster {
         if restarting {
             let back_off = (50_000 << restarts.min(6)).min(LONGEST_BACK_OFF_US);
             self.machines[machine].booting = true;
-            self.at(self.now + back_off, Happening::Boot { machine });
+            self.at(self.now + back_off, SimEvent::Boot { machine });
         }
         self.drive(id, Event::ProcessEnded { worker, restarting });
     }
@@ -167,7 +166,7 @@ impl Cluster {
                 self.send_down(*stream, Down::Finish { fence });
             }
         }
-        self.fact(Fact::Ended { coordinator: id, outcome: Some(outcome), point: "" });
+        self.observe(Observed::Ended { coordinator: id, outcome: Some(outcome), point: "" });
         self.coordinator_gone(id, false);
         self.over(outcome);
     }
@@ -176,7 +175,7 @@ impl Cluster {
     pub(crate) fn kill_coordinator(&mut self, id: CoordinatorId, crash: Crash, silently: bool) {
         let Some(mut coordinator) = self.coordinators[id].take() else { return };
         self.break_off_journal(&mut coordinator);
-        self.fact(Fact::Ended { coordinator: id, outcome: None, point: crash.point });
+        self.observe(Observed::Ended { coordinator: id, outcome: None, point: crash.point });
         self.count_crash(crash);
         self.coordinator_gone(id, silently);
         self.restart_later();

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lockstep_checkpoint::{Files, Writable};
+use lockstep_checkpoint::{FileSystem, Writable};
 
 use super::{Change, Content, Mount};
 
@@ -13,7 +13,7 @@ struct Handle {
     content: u64,
 }
 
-impl Files for Mount {
+impl FileSystem for Mount {
     fn create_dir(&self, directory: &Path) -> io::Result<()> {
         let (mut state, entered) = self.begin("before a folder is made", directory);
         entered?;
@@ -58,7 +58,7 @@ impl Files for Mount {
         if content.bytes.len() as u64 > limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        if state.chance.happens(state.errors / 4) {
+        if state.rng.happens(state.errors / 4) {
             *state.faults.entry("read failed").or_default() += 1;
             return Err(io::Error::other("input/output error"));
         }
@@ -84,7 +84,7 @@ impl Files for Mount {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (mut state, entered) = self.begin("at a renaming", to);
-        if entered.is_err() && !(state.was_killed(self.process) && state.chance.happens(500)) {
+        if entered.is_err() && !(state.was_killed(self.process) && state.rng.happens(500)) {
             return entered;
         }
         let content = state.names.remove(from).ok_or_else(not_found)?;
@@ -105,7 +105,7 @@ impl Files for Mount {
         let (mut state, entered) = self.begin("before a folder's sync", directory);
         entered?;
         let state = &mut *state;
-        let failed = state.chance.happens(state.failed_syncs);
+        let failed = state.rng.happens(state.failed_syncs);
         let pending = std::mem::take(&mut state.pending);
         for change in pending {
             let path = match &change {
@@ -116,7 +116,7 @@ impl Files for Mount {
             let waits = failed && matches!(change, Change::Folder { .. });
             if path.parent() != Some(directory) || waits {
                 state.pending.push(change);
-            } else if !failed || state.chance.happens(500) {
+            } else if !failed || state.rng.happens(500) {
                 // After a failed one some are durable, and the others never will be.
                 state.make_durable(change);
             }
@@ -146,7 +146,7 @@ impl Writable for Handle {
         let written = match &entered {
             Ok(()) => bytes.len(),
             Err(_) if state.dead.contains(&process) && !state.was_killed(process) => 0,
-            Err(_) => state.chance.below(bytes.len() as u64 + 1) as usize,
+            Err(_) => state.rng.below(bytes.len() as u64 + 1) as usize,
         };
         if let Some(content) = state.contents.get_mut(&self.content) {
             content.bytes.extend_from_slice(&bytes[..written]);
@@ -158,7 +158,7 @@ impl Writable for Handle {
         let (mut state, entered) = self.mount.begin("before a file's sync", &self.path);
         entered?;
         let state = &mut *state;
-        let failed = state.chance.happens(state.failed_syncs);
+        let failed = state.rng.happens(state.failed_syncs);
         if let Some(content) = state.contents.get_mut(&self.content) {
             if failed {
                 // The system forgets that these bytes are not on the disk.

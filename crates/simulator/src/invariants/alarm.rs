@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use lockstep_checkpoint::backlog::{Limits, LostSteps};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// What waits and what was lost, by coordinator.
 #[derive(Debug, Default)]
@@ -33,9 +33,9 @@ impl Invariant for Alarm {
         "the alarm is true and said once"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        match fact {
-            Fact::StepWaits { coordinator, step, bytes, lost } => {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        match observed {
+            Observed::StepWaits { coordinator, step, bytes, lost } => {
                 let queue = self.0.entry(*coordinator).or_default();
                 if *lost {
                     return queue.lose(*step, *bytes, view.knobs.backlog);
@@ -43,20 +43,20 @@ impl Invariant for Alarm {
                 queue.waiting.push_back((*step, *bytes));
                 queue.bytes += bytes;
             }
-            Fact::Behind { coordinator, first } => {
+            Observed::Behind { coordinator, first } => {
                 let queue = self.0.entry(*coordinator).or_default();
                 if queue.unsaid.take() != Some(*first) {
                     return Err(format!("it is said that steps from {first} on are lost, which is not new"));
                 }
             }
-            Fact::StepTaken { coordinator, step } => {
+            Observed::StepTaken { coordinator, step } => {
                 let queue = self.0.entry(*coordinator).or_default();
                 let Some((_, bytes)) = queue.waiting.pop_front().filter(|(first, _)| first == step) else {
                     return Err(format!("step {step} comes out of the queue before its turn"));
                 };
                 queue.bytes -= bytes;
             }
-            Fact::CaughtUp { coordinator, lost } => {
+            Observed::CaughtUp { coordinator, lost } => {
                 let queue = self.0.entry(*coordinator).or_default();
                 if !queue.waiting.is_empty() {
                     return Err(format!("it is said that all is written, and {} wait", queue.waiting.len()));
@@ -66,7 +66,7 @@ impl Invariant for Alarm {
                     return Err(format!("it is said that {lost:?} are lost, where {known:?} are"));
                 }
             }
-            Fact::NothingWaits { coordinator } => {
+            Observed::NothingWaits { coordinator } => {
                 let queue = self.0.entry(*coordinator).or_default();
                 if let Some(lost) = queue.lost {
                     return Err(format!("all is written, and nobody is told that {lost:?} are lost"));
@@ -75,10 +75,10 @@ impl Invariant for Alarm {
                     return Err(format!("{} lines are missing, and nobody is told", queue.lines));
                 }
             }
-            Fact::LineWaits { coordinator, .. } => self.0.entry(*coordinator).or_default().lines += 1,
-            Fact::LineWritten { coordinator, .. } => return self.line_ends(*coordinator, 1),
-            Fact::LinesLost { coordinator, count } => return self.line_ends(*coordinator, *count),
-            Fact::LogFails { coordinator } => {
+            Observed::LineWaits { coordinator, .. } => self.0.entry(*coordinator).or_default().lines += 1,
+            Observed::LineWritten { coordinator, .. } => return self.line_ends(*coordinator, 1),
+            Observed::LinesLost { coordinator, count } => return self.line_ends(*coordinator, *count),
+            Observed::LogFails { coordinator } => {
                 let queue = self.0.entry(*coordinator).or_default();
                 if std::mem::replace(&mut queue.log_fails, true) {
                     return Err("it is said again that the log cannot be written".to_string());
@@ -89,13 +89,13 @@ impl Invariant for Alarm {
                     );
                 }
             }
-            Fact::LogGoesOn { coordinator } => {
+            Observed::LogGoesOn { coordinator } => {
                 let queue = self.0.entry(*coordinator).or_default();
                 if !std::mem::replace(&mut queue.log_fails, false) {
                     return Err("it is said that the log is written again, as it was before".to_string());
                 }
             }
-            Fact::Ended { coordinator, .. } => drop(self.0.remove(coordinator)),
+            Observed::Ended { coordinator, .. } => drop(self.0.remove(coordinator)),
             _ => {}
         }
         Ok(())
@@ -147,25 +147,25 @@ impl Queue {
 mod tests {
     use std::path::Path;
 
-    use lockstep_checkpoint::Files;
+    use lockstep_checkpoint::FileSystem;
 
     use super::super::testing::{disk, judge_events, judge_on};
     use super::*;
 
-    fn waits(step: u64) -> Fact {
-        Fact::StepWaits { coordinator: 0, step, bytes: 32, lost: false }
+    fn waits(step: u64) -> Observed {
+        Observed::StepWaits { coordinator: 0, step, bytes: 32, lost: false }
     }
 
-    fn lost(step: u64) -> Fact {
-        Fact::StepWaits { coordinator: 0, step, bytes: 32, lost: true }
+    fn lost(step: u64) -> Observed {
+        Observed::StepWaits { coordinator: 0, step, bytes: 32, lost: true }
     }
 
-    fn behind(first: u64) -> Fact {
-        Fact::Behind { coordinator: 0, first }
+    fn behind(first: u64) -> Observed {
+        Observed::Behind { coordinator: 0, first }
     }
 
-    /// Four steps wait, as many as may; these facts follow in one event, and those in another.
-    fn complaint(these: Vec<Fact>, those: Vec<Fact>) -> Result<(), String> {
+    /// Four steps wait, as many as may; these observations follow in one event, and those in another.
+    fn complaint(these: Vec<Observed>, those: Vec<Observed>) -> Result<(), String> {
         judge_events(&mut Alarm::default(), &[(1..=4).map(waits).collect(), these, those])
     }
 
@@ -183,15 +183,15 @@ mod tests {
 
     #[test]
     fn an_end_that_is_false_or_not_said_is_seen() {
-        let taken = |step| Fact::StepTaken { coordinator: 0, step };
+        let taken = |step| Observed::StepTaken { coordinator: 0, step };
         let caught_up =
-            |last, count| Fact::CaughtUp { coordinator: 0, lost: LostSteps { first: 5, last, count } };
-        let nothing = Fact::NothingWaits { coordinator: 0 };
-        let after_a_loss = |facts: &[Fact]| {
-            let rest = facts.iter().cloned().chain([nothing.clone()]).collect();
+            |last, count| Observed::CaughtUp { coordinator: 0, lost: LostSteps { first: 5, last, count } };
+        let nothing = Observed::NothingWaits { coordinator: 0 };
+        let after_a_loss = |observations: &[Observed]| {
+            let rest = observations.iter().cloned().chain([nothing.clone()]).collect();
             complaint(vec![lost(5), behind(5), lost(6)], rest)
         };
-        let all: Vec<Fact> = (1..=4).map(taken).collect();
+        let all: Vec<Observed> = (1..=4).map(taken).collect();
         assert_eq!(after_a_loss(&[&all[..], &[caught_up(6, 2)]].concat()), Ok(()));
         assert!(after_a_loss(&all).unwrap_err().contains("nobody is told that"));
         assert!(after_a_loss(&[&all[..], &[caught_up(5, 1)]].concat()).is_err(), "two are lost");
@@ -205,9 +205,10 @@ mod tests {
     #[test]
     fn lines_that_are_missing_are_seen() {
         let (waits, nothing) =
-            (Fact::LineWaits { coordinator: 0, waiting: 1 }, Fact::NothingWaits { coordinator: 0 });
-        let missing = |count| Fact::LinesLost { coordinator: 0, count };
-        let judged = |facts: &[Fact]| judge_events(&mut Alarm::default(), &[facts.to_vec()]);
+            (Observed::LineWaits { coordinator: 0, waiting: 1 }, Observed::NothingWaits { coordinator: 0 });
+        let missing = |count| Observed::LinesLost { coordinator: 0, count };
+        let judged =
+            |observations: &[Observed]| judge_events(&mut Alarm::default(), &[observations.to_vec()]);
         assert_eq!(judged(&[waits.clone(), waits.clone(), missing(2), nothing.clone()]), Ok(()));
         let error = judged(&[waits.clone(), waits.clone(), missing(1), nothing]).unwrap_err();
         assert_eq!(error, "1 lines are missing, and nobody is told");
@@ -216,7 +217,8 @@ mod tests {
 
     #[test]
     fn an_alarm_of_the_log_that_is_false_or_said_twice_is_seen() {
-        let (fails, goes_on) = (Fact::LogFails { coordinator: 0 }, Fact::LogGoesOn { coordinator: 0 });
+        let (fails, goes_on) =
+            (Observed::LogFails { coordinator: 0 }, Observed::LogGoesOn { coordinator: 0 });
         let disk = disk();
         let mut alarm = Alarm::default();
         assert!(judge_on(&mut Alarm::default(), &disk, 0, &fails).is_err(), "no call has failed");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// Saves that wait at most: two that the control plane has under way, and the one at the end.
 const MAX_SAVES: usize = 3;
@@ -17,10 +17,10 @@ impl Invariant for BacklogBounded {
         "what waits for the disk is bounded"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
         let limits = view.knobs.backlog;
-        match fact {
-            Fact::StepWaits { coordinator, bytes, lost: false, .. } => {
+        match observed {
+            Observed::StepWaits { coordinator, bytes, lost: false, .. } => {
                 let steps = self.0.entry(*coordinator).or_default();
                 steps.push_back(*bytes);
                 let (count, bytes) = (steps.len(), steps.iter().sum::<usize>());
@@ -31,16 +31,16 @@ impl Invariant for BacklogBounded {
                     ));
                 }
             }
-            Fact::StepTaken { coordinator, .. } => {
+            Observed::StepTaken { coordinator, .. } => {
                 self.0.entry(*coordinator).or_default().pop_front();
             }
-            Fact::LineWaits { waiting, .. } => {
+            Observed::LineWaits { waiting, .. } => {
                 let most = limits.steps + limits.records + MAX_SAVES;
                 if *waiting > most {
                     return Err(format!("{waiting} entries wait for the disk, {most} at most"));
                 }
             }
-            Fact::Ended { coordinator, .. } => drop(self.0.remove(coordinator)),
+            Observed::Ended { coordinator, .. } => drop(self.0.remove(coordinator)),
             _ => {}
         }
         Ok(())
@@ -52,22 +52,22 @@ mod tests {
     use super::super::testing::judge;
     use super::*;
 
-    fn waits(step: u64, bytes: usize) -> Fact {
-        Fact::StepWaits { coordinator: 0, step, bytes, lost: false }
+    fn waits(step: u64, bytes: usize) -> Observed {
+        Observed::StepWaits { coordinator: 0, step, bytes, lost: false }
     }
 
     #[test]
     fn more_than_may_wait_is_seen() {
-        let mut facts: Vec<Fact> = (1..=4).map(|step| waits(step, 32)).collect();
-        assert_eq!(judge(&mut BacklogBounded::default(), &facts), Ok(()));
-        facts.push(waits(5, 32));
-        let error = judge(&mut BacklogBounded::default(), &facts).unwrap_err();
+        let mut observations: Vec<Observed> = (1..=4).map(|step| waits(step, 32)).collect();
+        assert_eq!(judge(&mut BacklogBounded::default(), &observations), Ok(()));
+        observations.push(waits(5, 32));
+        let error = judge(&mut BacklogBounded::default(), &observations).unwrap_err();
         assert!(error.starts_with("5 steps of 160 bytes wait"), "{error}");
-        facts.insert(4, Fact::StepTaken { coordinator: 0, step: 1 });
-        assert_eq!(judge(&mut BacklogBounded::default(), &facts), Ok(()));
+        observations.insert(4, Observed::StepTaken { coordinator: 0, step: 1 });
+        assert_eq!(judge(&mut BacklogBounded::default(), &observations), Ok(()));
         assert_eq!(judge(&mut BacklogBounded::default(), &[waits(1, 2000)]), Ok(()), "one may be large");
         assert!(judge(&mut BacklogBounded::default(), &[waits(1, 999), waits(2, 2)]).is_err());
-        let lines = Fact::LineWaits { coordinator: 0, waiting: 12 };
+        let lines = Observed::LineWaits { coordinator: 0, waiting: 12 };
         let error = judge(&mut BacklogBounded::default(), &[lines]).unwrap_err();
         assert_eq!(error, "12 entries wait for the disk, 11 at most");
     }

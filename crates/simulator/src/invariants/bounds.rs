@@ -9,8 +9,8 @@ use lockstep_proto::MAX_HELD_ASSIGNMENTS;
 use lockstep_reduction::Node;
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
 use crate::network::MAX_WAITING;
+use crate::observed::{CoordinatorId, Observed};
 
 /// Tasks handed out at once.
 const MAX_TASKS: usize = 2;
@@ -43,31 +43,31 @@ impl Invariant for Bounds {
         "everything that waits has a bound"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Holds { machine, assignments } if *assignments > MAX_HELD_ASSIGNMENTS => Err(format!(
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Holds { machine, assignments } if *assignments > MAX_HELD_ASSIGNMENTS => Err(format!(
                 "machine {machine} holds {assignments} assignments, {MAX_HELD_ASSIGNMENTS} at most"
             )),
-            Fact::Waiting { machine, messages } if *messages > MAX_WAITING => {
+            Observed::Waiting { machine, messages } if *messages > MAX_WAITING => {
                 Err(format!("{messages} messages wait for machine {machine}, {MAX_WAITING} at most"))
             }
-            Fact::Told { coordinator, event: Event::NodeReceived { assignment, node, .. } } => {
+            Observed::Told { coordinator, event: Event::NodeReceived { assignment, node, .. } } => {
                 self.of(*coordinator).asked = Some((*assignment, *node));
                 Ok(())
             }
-            Fact::Decided { coordinator, command } => {
+            Observed::Decided { coordinator, command } => {
                 if let Command::Assign { assignment, task, leaves, .. } = command {
                     fits(*assignment, *task, leaves, view)?;
                 }
                 self.of(*coordinator).decided(command)
             }
-            Fact::Done { coordinator, task, .. } => {
+            Observed::Done { coordinator, task, .. } => {
                 let handed_out = self.of(*coordinator);
                 handed_out.held.retain(|held| held.task != *task);
                 handed_out.counted.remove(task);
                 Ok(())
             }
-            Fact::Ended { coordinator, .. } => {
+            Observed::Ended { coordinator, .. } => {
                 self.0.remove(coordinator);
                 Ok(())
             }
@@ -168,8 +168,8 @@ mod tests {
     use super::super::testing::{assign, decided, judge, step, told};
     use super::*;
 
-    fn complaint(facts: &[Fact]) -> String {
-        judge(&mut Bounds::default(), facts).unwrap_err()
+    fn complaint(observations: &[Observed]) -> String {
+        judge(&mut Bounds::default(), observations).unwrap_err()
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
         };
         assert_eq!(judge(&mut Bounds::default(), &[of(1), of(2)]), Ok(()));
         assert_eq!(complaint(&[of(1), of(2), of(3)]), "3 tasks are handed out at once");
-        assert!(complaint(&[Fact::Holds { machine: 0, assignments: 17 }]).contains("16 at most"));
-        assert!(complaint(&[Fact::Waiting { machine: 0, messages: 33 }]).contains("32 at most"));
+        assert!(complaint(&[Observed::Holds { machine: 0, assignments: 17 }]).contains("16 at most"));
+        assert!(complaint(&[Observed::Waiting { machine: 0, messages: 33 }]).contains("32 at most"));
     }
 }

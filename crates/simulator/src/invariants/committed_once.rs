@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_control::Task;
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// What was done in which term.
 #[derive(Debug, Default)]
@@ -19,15 +19,15 @@ impl Invariant for CommittedOnce {
         "a step is committed at most once in a term"
     }
 
-    fn observe(&mut self, fact: &Fact, _view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Started { coordinator, term, .. } => {
+    fn observe(&mut self, observed: &Observed, _view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Started { coordinator, term, .. } => {
                 if self.terms.values().any(|other| other == term) {
                     return Err(format!("two coordinators have term {term}"));
                 }
                 self.terms.insert(*coordinator, *term);
             }
-            Fact::Done { coordinator, task, .. } => {
+            Observed::Done { coordinator, task, .. } => {
                 let term = self.terms.get(coordinator).copied().ok_or("a coordinator has no term")?;
                 if !self.done.insert((term, *task)) {
                     return Err(format!("{task} is done twice in term {term}"));

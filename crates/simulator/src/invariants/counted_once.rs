@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lockstep_control::{Command, Task};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// Which leaves are counted.
 #[derive(Debug, Default)]
@@ -17,9 +17,9 @@ impl Invariant for CountedOnce {
         "each leaf is counted exactly once"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Combined { coordinator, task, node, .. } => {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Combined { coordinator, task, node, .. } => {
                 let leaves = view.knobs.cut(*task).0.leaves() as usize;
                 let counted = self.0.entry((*coordinator, *task)).or_insert_with(|| vec![false; leaves]);
                 for leaf in node.leaves() {
@@ -30,14 +30,14 @@ impl Invariant for CountedOnce {
                     }
                 }
             }
-            Fact::Decided { coordinator, command: Command::Commit { task, .. } } => {
+            Observed::Decided { coordinator, command: Command::Commit { task, .. } } => {
                 let counted = self.0.get(&(*coordinator, *task));
                 let missing = counted.map_or(Some(0), |counted| counted.iter().position(|counted| !counted));
                 if let Some(leaf) = missing {
                     return Err(format!("{task} is committed without leaf {leaf}"));
                 }
             }
-            Fact::Decided { coordinator, command: Command::Compare { task, node, .. } } => {
+            Observed::Decided { coordinator, command: Command::Compare { task, node, .. } } => {
                 let counted = self.0.get(&(*coordinator, *task));
                 let is_counted =
                     |leaf: u32| counted.and_then(|counted| counted.get(leaf as usize)) == Some(&true);
@@ -47,13 +47,13 @@ impl Invariant for CountedOnce {
                     ));
                 }
             }
-            Fact::Decided { coordinator, command: Command::RollBack { task, .. } } => {
+            Observed::Decided { coordinator, command: Command::RollBack { task, .. } } => {
                 self.0.remove(&(*coordinator, *task));
             }
-            Fact::Done { coordinator, task, .. } => {
+            Observed::Done { coordinator, task, .. } => {
                 self.0.remove(&(*coordinator, *task));
             }
-            Fact::Ended { coordinator, .. } => self.0.retain(|(of, _), _| of != coordinator),
+            Observed::Ended { coordinator, .. } => self.0.retain(|(of, _), _| of != coordinator),
             _ => {}
         }
         Ok(())

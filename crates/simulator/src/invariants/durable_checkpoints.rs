@@ -7,9 +7,9 @@ use lockstep_checkpoint::MIN_KEPT;
 use lockstep_control::Task;
 
 use super::{Invariant, View};
-use crate::chance::{Chance, Subject};
 use crate::disk::Loss;
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
+use crate::rng::{Rng, Subject};
 use crate::storage;
 
 /// The newest states reported saved.
@@ -20,18 +20,13 @@ pub struct DurableCheckpoints {
     rotten: bool,
     /// They were held while they began, and have not read what others saved meanwhile.
     held: BTreeSet<CoordinatorId>,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl DurableCheckpoints {
     /// Before any.
     pub fn new(seed: u64) -> Self {
-        Self {
-            saved: Vec::new(),
-            rotten: false,
-            held: BTreeSet::new(),
-            chance: Chance::new(!seed, Subject::Probe),
-        }
+        Self { saved: Vec::new(), rotten: false, held: BTreeSet::new(), rng: Rng::new(!seed, Subject::Probe) }
     }
 
     /// The state that must be found, or a later one.
@@ -46,7 +41,7 @@ impl DurableCheckpoints {
 
     fn try_a_crash(&mut self, loss: Loss, view: &View) -> Result<(), String> {
         let Some(promised) = self.promised() else { return Ok(()) };
-        let found = storage::newest_on(&view.disk.after_crash(loss, &mut self.chance))
+        let found = storage::newest_on(&view.disk.after_crash(loss, &mut self.rng))
             .map_err(|error| format!("after a crash now the checkpoints cannot be read: {error}"))?;
         let Some(found) = found else {
             return Err(format!("after a crash now there is no checkpoint, {promised} was saved"));
@@ -69,9 +64,9 @@ impl Invariant for DurableCheckpoints {
         "a saved checkpoint is readable after any crash"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Saved { after, failure: None, .. } => {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Saved { after, failure: None, .. } => {
                 self.saved.push(*after);
                 self.saved.sort_by_key(|task| order(*task));
                 if self.saved.len() > MIN_KEPT {
@@ -85,16 +80,16 @@ impl Invariant for DurableCheckpoints {
                 self.try_a_crash(Loss::Some, view)
             }
             // Whatever it was in the middle of.
-            Fact::Ended { .. } | Fact::Saved { .. } => self.try_a_crash(Loss::Some, view),
-            Fact::Fault { class: "bit flipped at rest", .. } => {
+            Observed::Ended { .. } | Observed::Saved { .. } => self.try_a_crash(Loss::Some, view),
+            Observed::Fault { class: "bit flipped at rest", .. } => {
                 self.rotten = true;
                 Ok(())
             }
-            Fact::Held { coordinator, .. } => {
+            Observed::Held { coordinator, .. } => {
                 self.held.insert(*coordinator);
                 Ok(())
             }
-            Fact::Started { coordinator, done, .. } if !self.held.contains(coordinator) => {
+            Observed::Started { coordinator, done, .. } if !self.held.contains(coordinator) => {
                 let calls_fail = view.knobs.disk_errors > 0;
                 match (self.promised(), done) {
                     // A checkpoint that could not be read just now is fallen back over, too.
@@ -120,8 +115,8 @@ mod tests {
     use super::*;
     use crate::oracle::Oracle;
 
-    fn saved(step_number: u64) -> Fact {
-        Fact::Saved { coordinator: 0, after: step(step_number), failure: None }
+    fn saved(step_number: u64) -> Observed {
+        Observed::Saved { coordinator: 0, after: step(step_number), failure: None }
     }
 
     #[test]
@@ -145,7 +140,7 @@ mod tests {
         disk.set_faults(0, 1000);
         storage.save(step(1), oracle.weights(1).unwrap(), 8).unwrap_err();
         let mut invariant = DurableCheckpoints { saved: vec![step(1)], ..DurableCheckpoints::new(1) };
-        let failed = Fact::Saved { coordinator: 0, after: step(1), failure: Some(String::new()) };
+        let failed = Observed::Saved { coordinator: 0, after: step(1), failure: Some(String::new()) };
         let error = judge_on(&mut invariant, &disk, 0, &failed).unwrap_err();
         assert_eq!(error, "after a crash now there is no checkpoint, step 1 was saved");
     }

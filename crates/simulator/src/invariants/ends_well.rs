@@ -3,7 +3,7 @@
 use lockstep_control::Outcome;
 
 use super::{Invariant, View};
-use crate::fact::Fact;
+use crate::observed::Observed;
 
 /// Looks at how processes end.
 #[derive(Debug)]
@@ -14,9 +14,11 @@ impl Invariant for EndsWell {
         "no fault makes a run diverge"
     }
 
-    fn observe(&mut self, fact: &Fact, _view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Ended { outcome: Some(outcome @ Outcome::Diverged { .. }), .. } => Err(outcome.to_string()),
+    fn observe(&mut self, observed: &Observed, _view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Ended { outcome: Some(outcome @ Outcome::Diverged { .. }), .. } => {
+                Err(outcome.to_string())
+            }
             _ => Ok(()),
         }
     }
@@ -29,7 +31,7 @@ mod tests {
 
     #[test]
     fn a_divergence_is_seen() {
-        let ended = |outcome| [Fact::Ended { coordinator: 0, outcome: Some(outcome), point: "" }];
+        let ended = |outcome| [Observed::Ended { coordinator: 0, outcome: Some(outcome), point: "" }];
         assert_eq!(judge(&mut EndsWell, &ended(Outcome::Done)), Ok(()));
         let error = judge(&mut EndsWell, &ended(Outcome::Diverged { step: 3 })).unwrap_err();
         assert_eq!(error, "training diverged in step 3");

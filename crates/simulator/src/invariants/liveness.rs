@@ -1,7 +1,7 @@
 //! Once faults have stopped, the run ends within a stated time.
 
 use super::{Invariant, View};
-use crate::fact::Fact;
+use crate::observed::Observed;
 
 /// When the run has to be over.
 #[derive(Debug, Default)]
@@ -14,8 +14,8 @@ impl Invariant for Liveness {
         "the run ends once faults have stopped"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        if let Fact::Repaired = fact {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        if let Observed::Repaired = observed {
             self.by_us = Some(view.now + view.knobs.liveness_us());
         }
         Ok(())
@@ -42,7 +42,7 @@ mod tests {
         let (disk, limit_us) = (disk(), knobs().liveness_us());
         let mut liveness = Liveness::default();
         assert_eq!(judge_on(&mut liveness, &disk, 10 * limit_us, &started(1)), Ok(()), "faults come still");
-        judge_on(&mut liveness, &disk, 10 * limit_us, &Fact::Repaired).unwrap();
+        judge_on(&mut liveness, &disk, 10 * limit_us, &Observed::Repaired).unwrap();
         assert_eq!(judge_on(&mut liveness, &disk, 11 * limit_us, &started(2)), Ok(()));
         let error = judge_on(&mut liveness, &disk, 11 * limit_us + 1, &started(3)).unwrap_err();
         assert!(error.contains("it is not over"), "{error}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lockstep_control::{Command, Event, Recipient, WorkerId};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// The members of each coordinator.
 #[derive(Debug, Default)]
@@ -16,12 +16,12 @@ impl Invariant for MembersOnly {
         "only members are told anything"
     }
 
-    fn observe(&mut self, fact: &Fact, _view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Told { coordinator, event: Event::Joined { worker, .. } } => {
+    fn observe(&mut self, observed: &Observed, _view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Told { coordinator, event: Event::Joined { worker, .. } } => {
                 self.0.insert((*coordinator, *worker));
             }
-            Fact::Decided { coordinator, command } => {
+            Observed::Decided { coordinator, command } => {
                 let to = match command {
                     Command::Assign { worker, .. }
                     | Command::Revoke { worker, .. }
@@ -37,7 +37,7 @@ impl Invariant for MembersOnly {
                     self.0.remove(&(*coordinator, to));
                 }
             }
-            Fact::Ended { coordinator, .. } => self.0.retain(|(of, _)| of != coordinator),
+            Observed::Ended { coordinator, .. } => self.0.retain(|(of, _)| of != coordinator),
             _ => {}
         }
         Ok(())

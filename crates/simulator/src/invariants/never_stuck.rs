@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lockstep_control::{AssignmentId, Command, DropReason, Event, Task};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// Whoever does nothing for less is not stuck.
 const STUCK_DEADLINES: u64 = 8;
@@ -30,29 +30,29 @@ impl Invariant for NeverStuck {
         "slow is not stuck"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
         let new = |task, done| Held { got_on_us: view.now, jumped_us: 0, done, task };
-        match fact {
-            Fact::Decided { coordinator, command: Command::Assign { assignment, task, .. } } => {
+        match observed {
+            Observed::Decided { coordinator, command: Command::Assign { assignment, task, .. } } => {
                 self.0.insert((*coordinator, *assignment), new(Some(*task), 0));
             }
-            Fact::Told { coordinator, event: Event::Heard { progress: Some(progress), .. } } => {
+            Observed::Told { coordinator, event: Event::Heard { progress: Some(progress), .. } } => {
                 if let Some(held) = self.0.get_mut(&(*coordinator, progress.assignment))
                     && progress.examples > held.done
                 {
                     *held = new(held.task, progress.examples);
                 }
             }
-            Fact::Combined { coordinator, assignment, .. } => {
+            Observed::Combined { coordinator, assignment, .. } => {
                 if let Some(held) = self.0.get_mut(&(*coordinator, *assignment)) {
                     *held = new(held.task, held.done);
                 }
             }
-            Fact::Resumed { coordinator, jumped_us, .. } => {
+            Observed::Resumed { coordinator, jumped_us, .. } => {
                 let held = self.0.iter_mut().filter(|((of, _), _)| of == coordinator);
                 held.for_each(|(_, held)| held.jumped_us += jumped_us);
             }
-            Fact::Decided {
+            Observed::Decided {
                 coordinator,
                 command: Command::DropMember { worker, reason: DropReason::Stuck { assignment, waited_ms } },
             } => {
@@ -64,10 +64,10 @@ impl Invariant for NeverStuck {
                     ));
                 }
             }
-            Fact::Done { coordinator, task, .. } => {
+            Observed::Done { coordinator, task, .. } => {
                 self.0.retain(|(of, _), held| of != coordinator || held.task != Some(*task));
             }
-            Fact::Ended { coordinator, .. } => self.0.retain(|(of, _), _| of != coordinator),
+            Observed::Ended { coordinator, .. } => self.0.retain(|(of, _), _| of != coordinator),
             _ => {}
         }
         Ok(())

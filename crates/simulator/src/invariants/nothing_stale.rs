@@ -8,7 +8,7 @@ use lockstep_control::{AssignmentId, Command, Task, WorkerId};
 use lockstep_reduction::{Node, cover};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// Every assignment given.
 #[derive(Debug, Default)]
@@ -29,10 +29,10 @@ impl Invariant for NothingStale {
         "nothing from a stale assignment is counted"
     }
 
-    fn observe(&mut self, fact: &Fact, _view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Decided { coordinator, command } => self.decided(*coordinator, command),
-            Fact::Combined { coordinator, worker, assignment, task, node, .. } => {
+    fn observe(&mut self, observed: &Observed, _view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Decided { coordinator, command } => self.decided(*coordinator, command),
+            Observed::Combined { coordinator, worker, assignment, task, node, .. } => {
                 let Some(given) = self.0.get_mut(&(*coordinator, *assignment)) else {
                     return Err(format!("{assignment} was never given, and node {node} of it is counted"));
                 };
@@ -51,7 +51,7 @@ impl Invariant for NothingStale {
                 given.counted.push(*node);
                 Ok(())
             }
-            Fact::Ended { coordinator, .. } => {
+            Observed::Ended { coordinator, .. } => {
                 self.0.retain(|(of, _), _| of != coordinator);
                 Ok(())
             }
@@ -107,8 +107,8 @@ mod tests {
     use super::super::testing::{assign, combined, decided, judge};
     use super::*;
 
-    fn complaint(facts: &[Fact]) -> String {
-        judge(&mut NothingStale::default(), facts).unwrap_err()
+    fn complaint(observations: &[Observed]) -> String {
+        judge(&mut NothingStale::default(), observations).unwrap_err()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lockstep_control::{AssignmentId, Command, Event, Task, WorkerId};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// What each coordinator has seen.
 #[derive(Debug, Default)]
@@ -34,34 +34,34 @@ impl Run {
         self.until_us = view.now + view.knobs.patience_us;
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) {
-        match fact {
-            Fact::Told { event: Event::Joined { worker, .. }, .. } => {
+    fn observe(&mut self, observed: &Observed, view: &View) {
+        match observed {
+            Observed::Told { event: Event::Joined { worker, .. }, .. } => {
                 self.members.insert(*worker, view.now);
             }
-            Fact::Told { event: Event::Heard { worker, progress: Some(progress) }, .. } => {
+            Observed::Told { event: Event::Heard { worker, progress: Some(progress) }, .. } => {
                 let held = self.held.get(&progress.assignment);
                 if held.is_some_and(|(holder, _)| holder == worker) && progress.examples > self.most_done {
                     self.most_done = progress.examples;
                     self.got_on(view);
                 }
             }
-            Fact::Decided { command, .. } => self.decided(command, view),
-            Fact::Combined { node, .. } => {
+            Observed::Decided { command, .. } => self.decided(command, view),
+            Observed::Combined { node, .. } => {
                 self.counted += node.leaf_count();
                 if self.counted > self.most_counted {
                     (self.most_counted, self.most_done) = (self.counted, 0);
                     self.got_on(view);
                 }
             }
-            Fact::Done { task, .. } => {
+            Observed::Done { task, .. } => {
                 (self.counted, self.most_counted, self.most_done) = (0, 0, 0);
                 self.held.retain(|_, (_, of)| of != task);
             }
             // It may be stopped twice before it goes on.
-            Fact::Paused { .. } => self.paused_us = self.paused_us.or(Some(view.now)),
+            Observed::Paused { .. } => self.paused_us = self.paused_us.or(Some(view.now)),
             // A jump of its clock lets nobody go on.
-            Fact::Resumed { jumped_us: 0, .. } => {
+            Observed::Resumed { jumped_us: 0, .. } => {
                 // Nobody could come meanwhile.
                 self.until_us += self.paused_us.take().map_or(0, |paused_us| view.now - paused_us);
             }
@@ -97,21 +97,21 @@ impl Invariant for Patience {
         "a run that does not get on ends"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        let coordinator = match fact {
-            Fact::Told { coordinator, .. }
-            | Fact::Decided { coordinator, .. }
-            | Fact::Combined { coordinator, .. }
-            | Fact::Done { coordinator, .. }
-            | Fact::Paused { coordinator }
-            | Fact::Resumed { coordinator, .. } => coordinator,
-            Fact::Ended { coordinator, .. } => {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        let coordinator = match observed {
+            Observed::Told { coordinator, .. }
+            | Observed::Decided { coordinator, .. }
+            | Observed::Combined { coordinator, .. }
+            | Observed::Done { coordinator, .. }
+            | Observed::Paused { coordinator }
+            | Observed::Resumed { coordinator, .. } => coordinator,
+            Observed::Ended { coordinator, .. } => {
                 self.0.remove(coordinator);
                 return Ok(());
             }
             _ => return Ok(()),
         };
-        self.0.entry(*coordinator).or_default().observe(fact, view);
+        self.0.entry(*coordinator).or_default().observe(observed, view);
         Ok(())
     }
 
@@ -158,7 +158,7 @@ mod tests {
         };
         let outcome = |examples| {
             let mut patience = Patience::default();
-            let mut judge = |now, fact: Fact| judge_on(&mut patience, &disk, now, &fact);
+            let mut judge = |now, observed: Observed| judge_on(&mut patience, &disk, now, &observed);
             judge(0, joined(1))?;
             judge(0, assign(1, 1, 0..4))?;
             judge(1, heard(1, 1, 5))?;

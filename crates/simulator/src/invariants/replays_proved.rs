@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_checkpoint::Proof;
 
 use super::{Invariant, View};
-use crate::chance::{Chance, Subject};
 use crate::disk::Loss;
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
+use crate::rng::{Rng, Subject};
 use crate::storage;
 
 /// The steps that have to be proved, by coordinator.
@@ -27,26 +27,26 @@ impl Invariant for ReplaysProved {
         "a replayed step equals its record"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Held { coordinator, .. } => drop(self.held.insert(*coordinator)),
-            Fact::Started { coordinator, done, .. } if !self.held.contains(coordinator) => {
-                let chance = &mut Chance::new(view.knobs.seed, Subject::Probe);
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Held { coordinator, .. } => drop(self.held.insert(*coordinator)),
+            Observed::Started { coordinator, done, .. } if !self.held.contains(coordinator) => {
+                let rng = &mut Rng::new(view.knobs.seed, Subject::Probe);
                 // A copy, on which no call fails.
-                let disk = view.disk.after_crash(Loss::Nothing, chance);
+                let disk = view.disk.after_crash(Loss::Nothing, rng);
                 let history = storage::history_on(&disk, view.knobs)?;
                 let from = done.map_or(0, |done| done.step);
                 let steps = from + 1..=history.last_step();
                 let recorded = steps.filter(|step| history.digest_of(*step).is_some()).collect();
                 self.recorded.insert(*coordinator, recorded);
             }
-            Fact::StepWaits { coordinator, step, lost, .. } => {
+            Observed::StepWaits { coordinator, step, lost, .. } => {
                 let recorded = self.recorded.get_mut(coordinator);
                 if recorded.is_some_and(|recorded| recorded.remove(step)) && !lost {
                     self.due.insert((*coordinator, *step));
                 }
             }
-            Fact::Recorded { coordinator, step, proof } => {
+            Observed::Recorded { coordinator, step, proof } => {
                 let failed_calls = view.disk.failed_calls();
                 // A record that could not be read proves nothing, which people are told.
                 let unread = *proof == Proof::Unrecorded && failed_calls > self.failed_calls;
@@ -56,10 +56,10 @@ impl Invariant for ReplaysProved {
                 }
                 return self.nothing_due(*coordinator, *step);
             }
-            Fact::Saved { coordinator, after, .. } => return self.nothing_due(*coordinator, after.step),
-            Fact::NotProved { step, reason, .. } => return Err(format!("step {step}: {reason}")),
+            Observed::Saved { coordinator, after, .. } => return self.nothing_due(*coordinator, after.step),
+            Observed::NotProved { step, reason, .. } => return Err(format!("step {step}: {reason}")),
             // Killed in between, it has not gone on.
-            Fact::Ended { coordinator, .. } => self.due.retain(|(of, _)| of != coordinator),
+            Observed::Ended { coordinator, .. } => self.due.retain(|(of, _)| of != coordinator),
             _ => {}
         }
         Ok(())
@@ -90,8 +90,8 @@ mod tests {
         storage(&disk).committed(1, oracle.weights(1).unwrap()).unwrap();
         let mut invariant = ReplaysProved::default();
         judge_on(&mut invariant, &disk, 0, &started(2)).unwrap();
-        let waits = |step, lost| Fact::StepWaits { coordinator: 0, step, bytes: 32, lost };
-        let recorded = |step, proof| Fact::Recorded { coordinator: 0, step, proof };
+        let waits = |step, lost| Observed::StepWaits { coordinator: 0, step, bytes: 32, lost };
+        let recorded = |step, proof| Observed::Recorded { coordinator: 0, step, proof };
         judge_on(&mut invariant, &disk, 1, &waits(1, false)).unwrap();
         let error = judge_on(&mut invariant, &disk, 2, &recorded(1, Proof::Unrecorded)).unwrap_err();
         assert_eq!(error, "coordinator 0 did not hold step 1 against its record");
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(judge_on(&mut invariant, &disk, 3, &recorded(1, Proof::Proved)), Ok(()));
         judge_on(&mut invariant, &disk, 4, &waits(2, false)).unwrap();
         assert_eq!(judge_on(&mut invariant, &disk, 4, &recorded(2, Proof::Appended)), Ok(()), "it had none");
-        let contradiction = Fact::NotProved { coordinator: 0, step: 2, reason: "other bits".to_string() };
+        let contradiction = Observed::NotProved { coordinator: 0, step: 2, reason: "other bits".to_string() };
         assert_eq!(judge_on(&mut invariant, &disk, 3, &contradiction).unwrap_err(), "step 2: other bits");
     }
 }

@@ -5,7 +5,7 @@ use lockstep_control::TaskKind;
 
 use super::{Invariant, View};
 use crate::arithmetic::Value;
-use crate::fact::Fact;
+use crate::observed::Observed;
 
 /// Compares with the oracle.
 #[derive(Debug)]
@@ -16,17 +16,17 @@ impl Invariant for RightValues {
         "weights equal those of an undisturbed worker"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
         let oracle = view.oracle;
-        match fact {
-            Fact::Started { done, weights, examples, .. } => {
+        match observed {
+            Observed::Started { done, weights, examples, .. } => {
                 let step = done.map_or(0, |done| done.step);
                 if oracle.weights(step) != Some(weights) {
                     return Err(format!("a coordinator starts after step {step} with other weights"));
                 }
                 examples_equal(*examples, step, view)
             }
-            Fact::Combined { task, node, value, .. } => {
+            Observed::Combined { task, node, value, .. } => {
                 let comparable = match value {
                     Some(Value::Toy { poisoned, .. }) => !poisoned,
                     // The real network is too slow for computing each node once more.
@@ -38,7 +38,7 @@ impl Invariant for RightValues {
                 }
                 Ok(())
             }
-            Fact::Done { task, value, examples, .. } => {
+            Observed::Done { task, value, examples, .. } => {
                 let expected = match task.kind {
                     TaskKind::Train => oracle.weights(task.step),
                     TaskKind::Validate | TaskKind::Test => oracle.evaluation(*task),
@@ -69,25 +69,25 @@ mod tests {
     #[test]
     fn other_weights_nodes_and_counts_are_seen() {
         assert_eq!(judge(&mut RightValues, &[started(1), combined(1, 1, 1, 0), done(step(1))]), Ok(()));
-        let with = |change: fn(&mut Fact)| {
-            let mut facts = [started(1), combined(1, 1, 1, 0), done(step(1))];
-            facts.iter_mut().for_each(change);
-            judge(&mut RightValues, &facts).unwrap_err()
+        let with = |change: fn(&mut Observed)| {
+            let mut observations = [started(1), combined(1, 1, 1, 0), done(step(1))];
+            observations.iter_mut().for_each(change);
+            judge(&mut RightValues, &observations).unwrap_err()
         };
-        let other = with(|fact| {
-            if let Fact::Done { value: Value::Toy { words, .. }, .. } = fact {
+        let other = with(|observed| {
+            if let Observed::Done { value: Value::Toy { words, .. }, .. } = observed {
                 words[0] ^= 1;
             }
         });
         assert_eq!(other, "step 1 gives something else");
-        let node = with(|fact| {
-            if let Fact::Combined { value, .. } = fact {
+        let node = with(|observed| {
+            if let Observed::Combined { value, .. } = observed {
                 *value = None;
             }
         });
         assert_eq!(node, "node (1,0) of step 1 is counted with another value");
-        let lost = with(|fact| {
-            if let Fact::Done { examples, .. } = fact {
+        let lost = with(|observed| {
+            if let Observed::Done { examples, .. } = observed {
                 *examples -= 1;
             }
         });

@@ -8,8 +8,8 @@ use lockstep_checkpoint::Proof;
 use lockstep_control::{Command, Task, TaskKind};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
 use crate::knobs::Knobs;
+use crate::observed::{CoordinatorId, Observed};
 
 /// What the disk needs beside what waits: the entry that it is at, and the saves.
 const ENTRIES_BESIDE: u64 = 4;
@@ -58,10 +58,10 @@ impl Invariant for SavingRecovers {
         "saving recovers once the disk is well"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
         let failed_calls = view.disk.failed_calls();
         if failed_calls != self.failed_calls
-            || matches!(fact, Fact::DiskHasRoom | Fact::Repaired | Fact::Started { .. })
+            || matches!(observed, Observed::DiskHasRoom | Observed::Repaired | Observed::Started { .. })
         {
             // A process that starts may take away what another one is about to rename.
             self.failed_calls = failed_calls;
@@ -69,14 +69,14 @@ impl Invariant for SavingRecovers {
                 health.becomes_well(view);
             }
         }
-        if let Fact::Ended { coordinator, .. } = fact {
+        if let Observed::Ended { coordinator, .. } = observed {
             self.coordinators.remove(coordinator);
             return Ok(());
         }
-        if let Fact::Done { coordinator, task, .. } = fact {
+        if let Observed::Done { coordinator, task, .. } = observed {
             self.done.insert(*coordinator, task.step);
         }
-        let Some((coordinator, change)) = Change::of(fact, &self.done) else { return Ok(()) };
+        let Some((coordinator, change)) = Change::of(observed, &self.done) else { return Ok(()) };
         let health = self.coordinators.entry(coordinator).or_default();
         health.take(change, view);
         Ok(())
@@ -101,7 +101,7 @@ impl Invariant for SavingRecovers {
     }
 }
 
-/// What a fact says about one coordinator's disk.
+/// What an observation says about one coordinator's disk.
 enum Change {
     Begins(u64),
     Held(bool),
@@ -116,34 +116,34 @@ enum Change {
 }
 
 impl Change {
-    fn of(fact: &Fact, done: &BTreeMap<CoordinatorId, u64>) -> Option<(CoordinatorId, Self)> {
-        Some(match fact {
-            Fact::Started { coordinator, done, .. } => {
+    fn of(observed: &Observed, done: &BTreeMap<CoordinatorId, u64>) -> Option<(CoordinatorId, Self)> {
+        Some(match observed {
+            Observed::Started { coordinator, done, .. } => {
                 (*coordinator, Self::Begins(done.map_or(0, |done| done.step)))
             }
-            Fact::Held { coordinator, .. } => (*coordinator, Self::Held(true)),
-            Fact::WentOn { coordinator } => (*coordinator, Self::Held(false)),
-            Fact::Paused { coordinator } => (*coordinator, Self::Paused(true)),
-            Fact::Resumed { coordinator, jumped_us: 0, .. } => (*coordinator, Self::Paused(false)),
-            Fact::Done { coordinator, task, .. } if task.kind == TaskKind::Train => {
+            Observed::Held { coordinator, .. } => (*coordinator, Self::Held(true)),
+            Observed::WentOn { coordinator } => (*coordinator, Self::Held(false)),
+            Observed::Paused { coordinator } => (*coordinator, Self::Paused(true)),
+            Observed::Resumed { coordinator, jumped_us: 0, .. } => (*coordinator, Self::Paused(false)),
+            Observed::Done { coordinator, task, .. } if task.kind == TaskKind::Train => {
                 (*coordinator, Self::Done(task.step))
             }
-            Fact::StepWaits { coordinator, lost: false, .. } => (*coordinator, Self::Waits),
-            Fact::StepTaken { coordinator, .. } => (*coordinator, Self::Taken),
-            Fact::SaveTaken { coordinator } => (*coordinator, Self::InMemory(false)),
-            Fact::NotDurable { coordinator, .. } => (*coordinator, Self::InMemory(true)),
-            Fact::Recorded { coordinator, step, proof: Proof::Appended | Proof::Proved } => {
+            Observed::StepWaits { coordinator, lost: false, .. } => (*coordinator, Self::Waits),
+            Observed::StepTaken { coordinator, .. } => (*coordinator, Self::Taken),
+            Observed::SaveTaken { coordinator } => (*coordinator, Self::InMemory(false)),
+            Observed::NotDurable { coordinator, .. } => (*coordinator, Self::InMemory(true)),
+            Observed::Recorded { coordinator, step, proof: Proof::Appended | Proof::Proved } => {
                 (*coordinator, Self::Recorded(*step))
             }
-            Fact::Recorded { coordinator, step, proof: Proof::Unrecorded }
+            Observed::Recorded { coordinator, step, proof: Proof::Unrecorded }
                 if done.iter().any(|(other, done)| other != coordinator && done >= step) =>
             {
                 (*coordinator, Self::Recorded(*step))
             }
-            Fact::Decided { coordinator, command: Command::Save { after, .. } } => {
+            Observed::Decided { coordinator, command: Command::Save { after, .. } } => {
                 (*coordinator, Self::Save(*after))
             }
-            Fact::Saved { coordinator, after, failure: None } => (*coordinator, Self::Saved(*after)),
+            Observed::Saved { coordinator, after, failure: None } => (*coordinator, Self::Saved(*after)),
             _ => return None,
         })
     }
@@ -206,35 +206,35 @@ mod tests {
     const INTERVAL_US: u64 = 100_000;
     const NEEDS_US: u64 = 44_000;
 
-    fn saved(after: u64) -> Fact {
-        Fact::Saved { coordinator: 0, after: step(after), failure: None }
+    fn saved(after: u64) -> Observed {
+        Observed::Saved { coordinator: 0, after: step(after), failure: None }
     }
 
-    fn recorded(step: u64, proof: Proof) -> Fact {
-        Fact::Recorded { coordinator: 0, step, proof }
+    fn recorded(step: u64, proof: Proof) -> Observed {
+        Observed::Recorded { coordinator: 0, step, proof }
     }
 
-    /// The disk stalls from the beginning for 10 s; an interval later two steps are done, and these facts follow, and
+    /// The disk stalls from the beginning for 10 s; an interval later two steps are done, and these observations follow, and
     /// then the disk had the time that it needs.
-    fn complaint(disk: &VirtualDisk, facts: &[Fact]) -> Result<(), String> {
+    fn complaint(disk: &VirtualDisk, observations: &[Observed]) -> Result<(), String> {
         let mut invariant = SavingRecovers::default();
-        let held = Fact::Held { coordinator: 0, call: "", file: "" };
+        let held = Observed::Held { coordinator: 0, call: "", file: "" };
         judge_on(&mut invariant, disk, 0, &started(1))?;
         judge_on(&mut invariant, disk, 0, &held)?;
         judge_on(&mut invariant, disk, 9_000_000, &done(step(1)))?;
         let well_us = 10_000_000;
-        judge_on(&mut invariant, disk, well_us, &Fact::WentOn { coordinator: 0 })?;
+        judge_on(&mut invariant, disk, well_us, &Observed::WentOn { coordinator: 0 })?;
         let now_us = well_us + INTERVAL_US;
         for number in [1, 2] {
             judge_on(&mut invariant, disk, now_us, &done(step(number)))?;
         }
         let save = Command::Save { after: step(2), reason: SaveReason::Interval };
         judge_on(&mut invariant, disk, now_us, &decided(save))?;
-        for fact in facts {
-            judge_on(&mut invariant, disk, now_us, fact)?;
+        for observed in observations {
+            judge_on(&mut invariant, disk, now_us, observed)?;
         }
-        judge_on(&mut invariant, disk, now_us + NEEDS_US, &Fact::Paused { coordinator: 1 })?;
-        judge_on(&mut invariant, disk, now_us + NEEDS_US + 1, &Fact::Paused { coordinator: 1 })
+        judge_on(&mut invariant, disk, now_us + NEEDS_US, &Observed::Paused { coordinator: 1 })?;
+        judge_on(&mut invariant, disk, now_us + NEEDS_US + 1, &Observed::Paused { coordinator: 1 })
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         let again = self::recorded(2, Proof::Unrecorded);
         assert!(Change::of(&again, &BTreeMap::from([(0, 9), (1, 1)])).is_none());
         assert!(matches!(Change::of(&again, &BTreeMap::from([(1, 9)])), Some((0, Change::Recorded(2)))));
-        let in_memory = Fact::NotDurable { coordinator: 0, steps: 1..=2 };
+        let in_memory = Observed::NotDurable { coordinator: 0, steps: 1..=2 };
         assert!(complaint(&disk(), &[recorded, in_memory, saved_late]).is_err());
     }
 
@@ -263,9 +263,9 @@ mod tests {
         let full = disk();
         full.set_full(true);
         assert_eq!(complaint(&full, &[]), Ok(()));
-        let held_again = Fact::Held { coordinator: 0, call: "", file: "" };
+        let held_again = Observed::Held { coordinator: 0, call: "", file: "" };
         assert_eq!(complaint(&disk(), &[held_again]), Ok(()));
-        let ended = Fact::Ended { coordinator: 0, outcome: None, point: "" };
+        let ended = Observed::Ended { coordinator: 0, outcome: None, point: "" };
         assert_eq!(complaint(&disk(), &[ended]), Ok(()));
     }
 }

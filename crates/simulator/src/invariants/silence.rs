@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use lockstep_control::{Command, DropReason, Event, WorkerId};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// The silence of a slow machine is tolerated for so many deadlines, with one more for the timers.
 const NOTICED_WITHIN_DEADLINES: u64 = 8 + 1;
@@ -38,9 +38,9 @@ impl Invariant for Silence {
         "silence is noticed and never imagined"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Told { coordinator, event } => {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Told { coordinator, event } => {
                 let ears = self.0.entry(*coordinator).or_default();
                 match event {
                     Event::Joined { worker, .. } => drop(ears.heard_us.insert(*worker, view.now)),
@@ -51,7 +51,7 @@ impl Invariant for Silence {
                     _ => {}
                 }
             }
-            Fact::Decided { coordinator, command: Command::DropMember { worker, reason } } => {
+            Observed::Decided { coordinator, command: Command::DropMember { worker, reason } } => {
                 let ears = self.0.entry(*coordinator).or_default();
                 let heard_us = ears.heard_us.remove(worker).unwrap_or(0);
                 let DropReason::Silent { silence_ms } = reason else { return Ok(()) };
@@ -69,13 +69,13 @@ impl Invariant for Silence {
                 }
             }
             // It was looked at, and ignored.
-            Fact::Stale { coordinator, worker } => {
+            Observed::Stale { coordinator, worker } => {
                 self.0.entry(*coordinator).or_default().unread.retain(|unread| unread != worker);
             }
-            Fact::Paused { coordinator } => {
+            Observed::Paused { coordinator } => {
                 self.0.entry(*coordinator).or_default().paused_us = Some(view.now)
             }
-            Fact::Resumed { coordinator, unread, jumped_us } => {
+            Observed::Resumed { coordinator, unread, jumped_us } => {
                 let ears = self.0.entry(*coordinator).or_default();
                 if *jumped_us > 0 {
                     // A smaller jump may be a silence.
@@ -88,7 +88,7 @@ impl Invariant for Silence {
                     ears.unread.clone_from(unread);
                 }
             }
-            Fact::Ended { coordinator, .. } => drop(self.0.remove(coordinator)),
+            Observed::Ended { coordinator, .. } => drop(self.0.remove(coordinator)),
             _ => {}
         }
         Ok(())
@@ -125,9 +125,9 @@ mod tests {
         let mut silence = Silence::default();
         let heard = told(Event::Heard { worker: WORKER, progress: None });
         judge_on(&mut silence, &disk, 0, &told(Event::Joined { worker: WORKER, threads: 1 })).unwrap();
-        assert_eq!(judge_on(&mut silence, &disk, 9 * deadline_us, &Fact::Repaired), Ok(()));
+        assert_eq!(judge_on(&mut silence, &disk, 9 * deadline_us, &Observed::Repaired), Ok(()));
         assert_eq!(judge_on(&mut silence, &disk, 9 * deadline_us, &heard), Ok(()));
-        let error = judge_on(&mut silence, &disk, 18 * deadline_us + 1, &Fact::Repaired).unwrap_err();
+        let error = judge_on(&mut silence, &disk, 18 * deadline_us + 1, &Observed::Repaired).unwrap_err();
         assert!(error.contains("has not noticed that worker 1 says nothing"), "{error}");
     }
 
@@ -139,8 +139,8 @@ mod tests {
         let after_a_stop_of = |stop_us, unread: &[WorkerId]| {
             let mut silence = Silence::default();
             judge_on(&mut silence, &disk, 0, &told(Event::Joined { worker: WORKER, threads: 1 }))?;
-            judge_on(&mut silence, &disk, 1, &Fact::Paused { coordinator: 0 })?;
-            let resumed = Fact::Resumed { coordinator: 0, unread: unread.to_vec(), jumped_us: 0 };
+            judge_on(&mut silence, &disk, 1, &Observed::Paused { coordinator: 0 })?;
+            let resumed = Observed::Resumed { coordinator: 0, unread: unread.to_vec(), jumped_us: 0 };
             judge_on(&mut silence, &disk, 1 + stop_us, &resumed)?;
             judge_on(&mut silence, &disk, 1 + stop_us, &drop)
         };
@@ -148,14 +148,18 @@ mod tests {
         assert_eq!(error, "worker 1 is dropped for a silence of 9 ms, and what it said is unread");
         assert_eq!(after_a_stop_of(deadline_us, &[]), Ok(()), "it had said nothing");
         let mut silence = Silence::default();
-        for (now, fact) in [
+        for (now, observed) in [
             (0, told(Event::Joined { worker: WORKER, threads: 1 })),
-            (1, Fact::Paused { coordinator: 0 }),
-            (deadline_us, Fact::Resumed { coordinator: 0, unread: vec![WORKER], jumped_us: 0 }),
-            (deadline_us, Fact::Stale { coordinator: 0, worker: WORKER }),
+            (1, Observed::Paused { coordinator: 0 }),
+            (deadline_us, Observed::Resumed { coordinator: 0, unread: vec![WORKER], jumped_us: 0 }),
+            (deadline_us, Observed::Stale { coordinator: 0, worker: WORKER }),
             (2 * deadline_us, drop.clone()),
         ] {
-            assert_eq!(judge_on(&mut silence, &disk, now, &fact), Ok(()), "what it said was of another term");
+            assert_eq!(
+                judge_on(&mut silence, &disk, now, &observed),
+                Ok(()),
+                "what it said was of another term"
+            );
         }
         assert_eq!(after_a_stop_of(deadline_us / 64, &[WORKER]), Ok(()), "too short to be noticed");
     }
@@ -172,7 +176,7 @@ mod tests {
                 &mut silence,
                 &disk,
                 1,
-                &Fact::Resumed { coordinator: 0, unread: Vec::new(), jumped_us },
+                &Observed::Resumed { coordinator: 0, unread: Vec::new(), jumped_us },
             )?;
             judge_on(&mut silence, &disk, then_us, &drop)
         };

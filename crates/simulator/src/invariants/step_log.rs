@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use lockstep_checkpoint::Proof;
 
 use super::{Invariant, View};
-use crate::chance::{Chance, Subject};
 use crate::disk::Loss;
-use crate::fact::Fact;
+use crate::observed::Observed;
+use crate::rng::{Rng, Subject};
 use crate::storage;
 
 /// What the log may be expected to hold.
@@ -20,13 +20,13 @@ pub struct StepLog {
     /// Steps that have no record, as is known: the queue has lost them, or they came after such, or the log could not be
     /// written.
     lost: BTreeSet<u64>,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl StepLog {
     /// Before the first record.
     pub fn new(seed: u64) -> Self {
-        Self { excused: false, lost: BTreeSet::new(), chance: Chance::new(seed ^ 0x106, Subject::Probe) }
+        Self { excused: false, lost: BTreeSet::new(), rng: Rng::new(seed ^ 0x106, Subject::Probe) }
     }
 }
 
@@ -35,17 +35,17 @@ impl Invariant for StepLog {
         "the step log is whole and true"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Fault { class: "bit flipped at rest" | "second coordinator", .. } => {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Fault { class: "bit flipped at rest" | "second coordinator", .. } => {
                 self.excused = true;
                 Ok(())
             }
-            Fact::StepWaits { step, lost: true, .. } => {
+            Observed::StepWaits { step, lost: true, .. } => {
                 self.lost.insert(*step);
                 Ok(())
             }
-            Fact::Recorded { step, proof: Proof::Resumed { missing }, .. } => {
+            Observed::Recorded { step, proof: Proof::Resumed { missing }, .. } => {
                 let known = (*missing.start()..*step).all(|missing| self.lost.contains(&missing));
                 self.lost.insert(*step);
                 // Of two coordinators, each has its own gaps.
@@ -55,7 +55,7 @@ impl Invariant for StepLog {
                     Err(format!("steps {missing:?} are left out, and not all are lost"))
                 }
             }
-            Fact::Recorded { step, proof: Proof::Unrecorded, .. } => {
+            Observed::Recorded { step, proof: Proof::Unrecorded, .. } => {
                 // An earlier process was killed before it could say that it had gone on with this step.
                 if self.lost.contains(&(step - 1)) {
                     self.lost.insert(*step);
@@ -63,22 +63,22 @@ impl Invariant for StepLog {
                 Ok(())
             }
             // A process before was killed with a checkpoint in the middle of its save, and records only in memory.
-            Fact::Started { done: Some(done), .. } if view.disk.failed_calls() > 0 => {
+            Observed::Started { done: Some(done), .. } if view.disk.failed_calls() > 0 => {
                 let history =
-                    storage::history_on(&view.disk.after_crash(Loss::Nothing, &mut self.chance), view.knobs)?;
+                    storage::history_on(&view.disk.after_crash(Loss::Nothing, &mut self.rng), view.knobs)?;
                 self.lost.extend((1..=done.step).filter(|step| history.digest_of(*step).is_none()));
                 Ok(())
             }
-            Fact::NotDurable { steps, .. } => {
+            Observed::NotDurable { steps, .. } => {
                 self.lost.extend(steps.clone());
                 Ok(())
             }
-            Fact::Recorded { step, .. } => {
+            Observed::Recorded { step, .. } => {
                 self.lost.remove(step);
                 Ok(())
             }
-            Fact::Saved { after, failure: None, .. } => {
-                let crashed = view.disk.after_crash(Loss::Everything, &mut self.chance);
+            Observed::Saved { after, failure: None, .. } => {
+                let crashed = view.disk.after_crash(Loss::Everything, &mut self.rng);
                 let history = storage::history_on(&crashed, view.knobs)
                     .map_err(|error| format!("after a crash now it cannot be read: {error}"))?;
                 for record in history.records() {
@@ -113,8 +113,8 @@ mod tests {
     use super::*;
     use crate::oracle::Oracle;
 
-    fn saved(step_number: u64) -> Fact {
-        Fact::Saved { coordinator: 0, after: step(step_number), failure: None }
+    fn saved(step_number: u64) -> Observed {
+        Observed::Saved { coordinator: 0, after: step(step_number), failure: None }
     }
 
     #[test]
@@ -141,11 +141,11 @@ mod tests {
         // The queue has lost step 1, so the log begins again with step 2.
         storage.committed(2, oracle.weights(2).unwrap()).unwrap();
         storage.save(step(2), oracle.weights(2).unwrap(), 16).unwrap();
-        let lost = Fact::StepWaits { coordinator: 0, step: 1, bytes: 32, lost: true };
-        let after = Fact::Recorded { coordinator: 0, step: 2, proof: Proof::Resumed { missing: 1..=2 } };
+        let lost = Observed::StepWaits { coordinator: 0, step: 1, bytes: 32, lost: true };
+        let after = Observed::Recorded { coordinator: 0, step: 2, proof: Proof::Resumed { missing: 1..=2 } };
         let mut told = StepLog::new(1);
-        for fact in [&lost, &after, &saved(2)] {
-            assert_eq!(judge_on(&mut told, &disk, 0, fact), Ok(()));
+        for observed in [&lost, &after, &saved(2)] {
+            assert_eq!(judge_on(&mut told, &disk, 0, observed), Ok(()));
         }
         let error = judge_on(&mut StepLog::new(1), &disk, 0, &saved(2)).unwrap_err();
         assert_eq!(error, "step 2 is saved, and step 1 has no record");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use lockstep_control::{Command, Event, Outcome, Task};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// Where each coordinator is.
 #[derive(Debug, Default)]
@@ -26,10 +26,10 @@ impl Invariant for StepOrder {
         "no task is skipped or repeated"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
         let tasks = view.oracle.tasks();
-        match fact {
-            Fact::Started { coordinator, done, .. } => {
+        match observed {
+            Observed::Started { coordinator, done, .. } => {
                 let next = match done {
                     Some(done) => {
                         1 + tasks.iter().position(|task| task == done).ok_or(format!("{done} is no task"))?
@@ -38,22 +38,22 @@ impl Invariant for StepOrder {
                 };
                 self.0.insert(*coordinator, Place { next, refuted: None });
             }
-            Fact::Told { coordinator, event: Event::Refuted { task, counted: true, .. } } => {
+            Observed::Told { coordinator, event: Event::Refuted { task, counted: true, .. } } => {
                 self.0.entry(*coordinator).or_default().refuted = Some(*task);
             }
-            Fact::Decided { coordinator, command: Command::RollBack { task, .. } } => {
+            Observed::Decided { coordinator, command: Command::RollBack { task, .. } } => {
                 let refuted = self.0.entry(*coordinator).or_default().refuted.take();
                 if refuted != Some(*task) {
                     return Err(format!("{task} is rolled back, and no node of it was wrong"));
                 }
             }
-            Fact::Decided { coordinator, command: Command::Assign { assignment, task, .. } } => {
+            Observed::Decided { coordinator, command: Command::Assign { assignment, task, .. } } => {
                 let next = self.0.entry(*coordinator).or_default().next;
                 if tasks.iter().take(next).any(|done| done == task) {
                     return Err(format!("{assignment} is of {task}, which is done"));
                 }
             }
-            Fact::Done { coordinator, task, .. } => {
+            Observed::Done { coordinator, task, .. } => {
                 let Place { next, .. } = self.0.entry(*coordinator).or_default();
                 if tasks.get(*next) != Some(task) {
                     let due = tasks.get(*next).map_or("nothing".to_string(), ToString::to_string);
@@ -61,7 +61,7 @@ impl Invariant for StepOrder {
                 }
                 *next += 1;
             }
-            Fact::Ended { coordinator, outcome: Some(Outcome::Done), .. }
+            Observed::Ended { coordinator, outcome: Some(Outcome::Done), .. }
                 if self.0.get(coordinator).map(|place| place.next) != Some(tasks.len()) =>
             {
                 return Err("the run is called done, and it is not".to_string());
@@ -84,11 +84,11 @@ mod tests {
     fn a_task_left_out_repeated_or_missing_at_the_end_is_seen() {
         let validation = |step| Task { kind: TaskKind::Validate, step };
         let test = Task { kind: TaskKind::Test, step: 2 };
-        let mut facts = vec![started(1)];
-        facts.extend([step(1), validation(1), step(2), validation(2), test].map(done));
-        let end = Fact::Ended { coordinator: 0, outcome: Some(Outcome::Done), point: "" };
-        facts.push(end.clone());
-        assert_eq!(judge(&mut StepOrder::default(), &facts), Ok(()));
+        let mut observations = vec![started(1)];
+        observations.extend([step(1), validation(1), step(2), validation(2), test].map(done));
+        let end = Observed::Ended { coordinator: 0, outcome: Some(Outcome::Done), point: "" };
+        observations.push(end.clone());
+        assert_eq!(judge(&mut StepOrder::default(), &observations), Ok(()));
         let skipped = [started(1), done(step(1)), done(step(2))];
         let error = judge(&mut StepOrder::default(), &skipped).unwrap_err();
         assert_eq!(error, "step 2 is done where the validation after step 1 is due");

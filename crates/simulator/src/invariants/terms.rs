@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_control::{Command, Event, Outcome};
 
 use super::{Invariant, View};
-use crate::chance::{Chance, Subject};
 use crate::disk::Loss;
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
+use crate::rng::{Rng, Subject};
 use crate::storage;
 
 /// The terms heard so far.
@@ -23,7 +23,7 @@ pub struct Terms {
     heard: BTreeMap<(usize, u32), u64>,
     /// Coordinators that have heard of a higher one.
     superseded: BTreeMap<CoordinatorId, u64>,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl Terms {
@@ -36,7 +36,7 @@ impl Terms {
             outdated: BTreeSet::new(),
             heard: BTreeMap::new(),
             superseded: BTreeMap::new(),
-            chance: Chance::new(seed, Subject::Probe),
+            rng: Rng::new(seed, Subject::Probe),
         }
     }
 }
@@ -46,9 +46,9 @@ impl Invariant for Terms {
         "a term never goes back"
     }
 
-    fn observe(&mut self, fact: &Fact, view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Started { coordinator, term, .. } => {
+    fn observe(&mut self, observed: &Observed, view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Started { coordinator, term, .. } => {
                 if let Some(other) = self.of.iter().find_map(|(other, of)| (of == term).then_some(other)) {
                     return Err(format!("coordinators {other} and {coordinator} both have term {term}"));
                 }
@@ -58,29 +58,29 @@ impl Invariant for Terms {
                 self.highest = self.highest.max(*term);
                 self.of.insert(*coordinator, *term);
                 for loss in [Loss::Everything, Loss::Some] {
-                    let next = storage::next_term_on(&view.disk.after_crash(loss, &mut self.chance))
+                    let next = storage::next_term_on(&view.disk.after_crash(loss, &mut self.rng))
                         .map_err(|error| format!("after a crash now no coordinator could start: {error}"))?;
                     if next <= *term {
                         return Err(format!("after a crash now term {next} would follow term {term}"));
                     }
                 }
             }
-            Fact::Held { coordinator, .. } => drop(self.held.insert(*coordinator)),
-            Fact::SaveTaken { coordinator }
+            Observed::Held { coordinator, .. } => drop(self.held.insert(*coordinator)),
+            Observed::SaveTaken { coordinator }
                 if self.of.get(coordinator).is_some_and(|term| *term < self.highest) =>
             {
                 self.outdated.insert(*coordinator);
             }
-            Fact::Saved { coordinator, after, failure: None } if self.outdated.contains(coordinator) => {
+            Observed::Saved { coordinator, after, failure: None } if self.outdated.contains(coordinator) => {
                 return Err(format!(
                     "coordinator {coordinator} saves the state after {after}, although term {} had begun before",
                     self.highest
                 ));
             }
-            Fact::Told { coordinator, event: Event::Superseded { term } } => {
+            Observed::Told { coordinator, event: Event::Superseded { term } } => {
                 self.superseded.insert(*coordinator, *term);
             }
-            Fact::Decided { coordinator, command } if self.superseded.contains_key(coordinator) => {
+            Observed::Decided { coordinator, command } if self.superseded.contains_key(coordinator) => {
                 let over =
                     Command::Finish { outcome: Outcome::Superseded { term: self.superseded[coordinator] } };
                 if *command != over {
@@ -89,7 +89,7 @@ impl Invariant for Terms {
                     ));
                 }
             }
-            Fact::Welcomed { machine, process, term } => {
+            Observed::Welcomed { machine, process, term } => {
                 let heard = self.heard.entry((*machine, *process)).or_default();
                 if term < heard {
                     return Err(format!("machine {machine} goes from term {heard} back to {term}"));
@@ -134,12 +134,12 @@ mod tests {
         drop(storage(&disk));
         drop(storage(&disk));
         judge_on(&mut terms, &disk, 0, &started(2)).unwrap();
-        let welcome = |term| Fact::Welcomed { machine: 4, process: 1, term };
+        let welcome = |term| Observed::Welcomed { machine: 4, process: 1, term };
         assert_eq!(judge_on(&mut terms, &disk, 1, &welcome(2)), Ok(()));
         let error = judge_on(&mut terms, &disk, 2, &welcome(1)).unwrap_err();
         assert_eq!(error, "machine 4 goes from term 2 back to 1");
         judge_on(&mut terms, &disk, 3, &told(Event::Superseded { term: 3 })).unwrap();
-        let decided = |outcome| Fact::Decided { coordinator: 0, command: Command::Finish { outcome } };
+        let decided = |outcome| Observed::Decided { coordinator: 0, command: Command::Finish { outcome } };
         assert_eq!(judge_on(&mut terms, &disk, 4, &decided(Outcome::Superseded { term: 3 })), Ok(()));
         let error = judge_on(&mut terms, &disk, 5, &decided(Outcome::Done)).unwrap_err();
         assert!(error.contains("although it was replaced"), "{error}");
@@ -150,12 +150,12 @@ mod tests {
         let (disk, mut terms) = (disk(), Terms::new(1));
         let start = |terms: &mut Terms, coordinator, term| {
             drop(storage(&disk));
-            let Fact::Started { weights, .. } = started(term) else { unreachable!() };
-            let started = Fact::Started { coordinator, term, done: None, weights, examples: 0 };
+            let Observed::Started { weights, .. } = started(term) else { unreachable!() };
+            let started = Observed::Started { coordinator, term, done: None, weights, examples: 0 };
             judge_on(terms, &disk, 0, &started).unwrap();
         };
-        let taken = Fact::SaveTaken { coordinator: 0 };
-        let saved = Fact::Saved { coordinator: 0, after: step(1), failure: None };
+        let taken = Observed::SaveTaken { coordinator: 0 };
+        let saved = Observed::Saved { coordinator: 0, after: step(1), failure: None };
         start(&mut terms, 0, 1);
         judge_on(&mut terms, &disk, 1, &taken).unwrap();
         start(&mut terms, 1, 2);

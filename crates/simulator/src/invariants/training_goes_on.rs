@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use lockstep_control::{Event, Task};
 
 use super::{Invariant, View};
-use crate::fact::{CoordinatorId, Fact};
+use crate::observed::{CoordinatorId, Observed};
 
 /// Tasks that are done, of which the control plane does not know.
 #[derive(Debug, Default)]
@@ -17,13 +17,13 @@ impl Invariant for TrainingGoesOn {
         "the disk never holds up the training"
     }
 
-    fn observe(&mut self, fact: &Fact, _view: &View) -> Result<(), String> {
-        match fact {
-            Fact::Done { coordinator, task, .. } => drop(self.0.insert((*coordinator, *task))),
-            Fact::Told { coordinator, event: Event::Updated { task } } => {
+    fn observe(&mut self, observed: &Observed, _view: &View) -> Result<(), String> {
+        match observed {
+            Observed::Done { coordinator, task, .. } => drop(self.0.insert((*coordinator, *task))),
+            Observed::Told { coordinator, event: Event::Updated { task } } => {
                 self.0.remove(&(*coordinator, *task));
             }
-            Fact::Ended { coordinator, .. } => self.0.retain(|(of, _)| of != coordinator),
+            Observed::Ended { coordinator, .. } => self.0.retain(|(of, _)| of != coordinator),
             _ => {}
         }
         Ok(())

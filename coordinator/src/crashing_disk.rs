@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockstep_checkpoint::{Disk, Files, Writable};
-use lockstep_worker::crash::{self, Fault};
+use lockstep_checkpoint::{Disk, FileSystem, Writable};
+use lockstep_failpoints::crash::{self, Fault};
 
 /// The disk.
 pub struct CrashingDisk(Operations);
@@ -67,7 +67,7 @@ impl CrashingDisk {
     }
 }
 
-impl Files for CrashingDisk {
+impl FileSystem for CrashingDisk {
     fn create_dir(&self, directory: &Path) -> io::Result<()> {
         self.0.next()?;
         Disk.create_dir(directory)

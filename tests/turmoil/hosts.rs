@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lockstep_checkpoint::{Files, LastTask, LogHeader, Opened, Places};
+use lockstep_checkpoint::{FileSystem, JournalPaths, LastTask, LogHeader, Opened};
 use lockstep_control::{Outcome, Task, TaskKind, heartbeat};
 use lockstep_coordinator::batches::Batches;
 use lockstep_coordinator::journal::JournalThread;
@@ -19,12 +19,14 @@ use lockstep_dataset::{Dataset, Kind, digits_test, digits_train};
 use lockstep_model::{Cpu, Digest, digest, initial_weights, join_test};
 use lockstep_proto::{Fence, RunId, Token};
 use lockstep_telemetry::Recorder;
-use lockstep_worker::{Config, Desks, Surroundings, run_in};
+use lockstep_worker::{Config, Environment, Inboxes, run_in};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 use turmoil::net::TcpListener;
 
 use crate::network::{Dialler, Resets, connections};
-use crate::stage::Notes;
+use crate::world::Notes;
 
 pub const COORDINATOR: &str = "coordinator";
 const PORT: u16 = 4400;
@@ -63,7 +65,7 @@ pub struct End {
 pub async fn coordinate(
     setup: Setup,
     directory: &Path,
-    files: Arc<dyn Files>,
+    files: Arc<dyn FileSystem>,
     notes: &Notes,
 ) -> turmoil::Result<()> {
     let start = tokio::time::Instant::now().into_std();
@@ -121,15 +123,15 @@ pub async fn coordinate(
     Ok(())
 }
 
-fn open_journal(directory: &Path, files: Arc<dyn Files>) -> Result<Opened, lockstep_checkpoint::Error> {
-    let places = Places {
+fn open_journal(directory: &Path, files: Arc<dyn FileSystem>) -> Result<Opened, lockstep_checkpoint::Error> {
+    let paths = JournalPaths {
         log: directory.join("steps.log"),
         checkpoints: directory.join("checkpoints"),
         term: directory.join("term"),
     };
     lockstep_checkpoint::Journal::open(
         files,
-        &places,
+        &paths,
         &LogHeader::new(RUN.0, IDENTITY),
         digest(&initial_weights(SEED)).0,
         &|model| Ok(digest(&weights_of(model)?).0),
@@ -140,8 +142,8 @@ fn open_journal(directory: &Path, files: Arc<dyn Files>) -> Result<Opened, locks
 pub async fn work(
     setup: Setup,
     name: String,
-    chance: u64,
-    desks: Desks,
+    seed: u64,
+    inboxes: Inboxes,
     resets: Resets,
     notes: Notes,
 ) -> turmoil::Result<()> {
@@ -156,19 +158,12 @@ pub async fn work(
         cpu: Cpu::detect(),
     };
     let dial = Dialler { worker: name.clone(), resets };
-    let mut state = chance;
-    let random = Box::new(move || splitmix(&mut state));
-    let end = run_in(&config, &mut Surroundings { dial, random, desks }).await;
+    // Pauses that look random and are the same every time.
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    let random = Box::new(move || generator.next_u64());
+    let end = run_in(&config, &mut Environment { dial, random, inboxes }).await;
     notes.worker_ended(&name, end.map_err(|error| error.to_string()));
     Ok(())
-}
-
-/// Steele, Lea and Flood (2014): pauses that look random and are the same every time.
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 fn token() -> Token {

@@ -15,7 +15,7 @@ pub type CoordinatorId = usize;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-pub enum Fact {
+pub enum Observed {
     /// A process of the coordinator began, with the state after `done`.
     Started {
         /// Which.
@@ -295,7 +295,7 @@ pub enum Fact {
     Repaired,
 }
 
-impl Fact {
+impl Observed {
     /// For the invariants only: nobody would want to read it.
     pub fn is_routine(&self) -> bool {
         matches!(
@@ -312,7 +312,7 @@ impl Fact {
     }
 }
 
-impl fmt::Display for Fact {
+impl fmt::Display for Observed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { coordinator, term, done, .. } => {

@@ -109,6 +109,9 @@ fn largest_square(image: &[u8; PIXELS]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+
     use super::*;
     use crate::testing::{FIVE, FOUR, SEVEN, Sheet};
 
@@ -118,11 +121,8 @@ mod tests {
 
     /// Numbers from -1 to 1 that look like chance.
     fn chance() -> impl FnMut() -> f32 {
-        let mut bits = 1_u32;
-        move || {
-            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (bits >> 8) as f32 / (1 << 23) as f32 - 1.0
-        }
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        move || (random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
     fn picture(width: usize, height: usize, mut grey: impl FnMut(f32, f32) -> f32) -> Picture {

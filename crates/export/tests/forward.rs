@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use lockstep_interchange::{NamedTensor, onnx, pytorch, tfjs};
+use lockstep_export::{NamedTensor, onnx, pytorch, tfjs};
 use lockstep_model::{Cpu, IMAGE_SIDE, Network, PIXELS, Prediction, Workspace, initial_weights};
 use ndarray::ArrayView2;
 use prost::Message;

@@ -1,5 +1,5 @@
-//! What has come and is not computed yet: the newest weights and the assignments. It drops what is no longer wanted, and
-//! says when to stop what has begun. It knows no network, and computes nothing.
+//! The queue between a session and the compute thread: the newest weights and the assignments that wait. It drops work
+//! that is no longer wanted, and tells the compute thread to stop when the assignment under way is.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use crate::current::Current;
 
 /// What to do next.
 #[derive(Debug)]
-pub(crate) enum Work {
+pub(crate) enum Job {
     /// Take these weights; `timed` if something that is computed from them is.
     Load { weights: Weights, timed: bool },
     /// Compute this, from the weights taken last. What is timed has the time at which it came.
@@ -22,9 +22,9 @@ pub(crate) enum Work {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-/// Where one session's stream puts its work and the computing thread takes it.
+/// One session's queue: its stream puts work in, the compute thread takes it out.
 #[derive(Default)]
-pub(crate) struct Desk {
+pub(crate) struct Inbox {
     state: Mutex<State>,
     changed: Condvar,
     /// The computing thread begins to wait, or has no more reason to.
@@ -66,7 +66,7 @@ impl State {
     }
 }
 
-impl Desk {
+impl Inbox {
     /// Replaces weights that were not taken yet, and drops all work that needs older ones.
     pub(crate) fn put_weights(&self, weights: Weights) {
         let mut state = self.lock();
@@ -134,8 +134,8 @@ impl Desk {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// The next thing to do, as soon as there is one; `None` once the desk is closed.
-    pub(crate) fn next(&self) -> Option<Work> {
+    /// The next thing to do, as soon as there is one; `None` once the inbox is closed.
+    pub(crate) fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         state.computing = None;
         loop {
@@ -154,7 +154,7 @@ impl Desk {
 
     /// The next thing to do, if there is one now.
     #[cfg(test)]
-    pub(crate) fn try_next(&self) -> Option<Work> {
+    pub(crate) fn try_next(&self) -> Option<Job> {
         let mut state = self.lock();
         state.computing = None;
         self.take(&mut state)
@@ -173,18 +173,18 @@ impl Desk {
         Some(Progress { assignment_id, examples_done: self.current.examples_done() })
     }
 
-    fn take(&self, state: &mut State) -> Option<Work> {
+    fn take(&self, state: &mut State) -> Option<Job> {
         if let Some(weights) = state.weights.take() {
             let timed =
                 |held: &Held| held.received.is_some() && held.assignment.task().weights() == weights.step;
             let timed = state.held.iter().any(timed);
-            return Some(Work::Load { weights, timed });
+            return Some(Job::Load { weights, timed });
         }
         let Held { assignment, received } = state.next_assignment().and_then(|at| state.held.remove(at))?;
         state.computing = Some((assignment.assignment_id, assignment.task().weights()));
         // Under the lock, as all that sets it: an order to stop meant the assignment before.
         self.current.begin();
-        Some(Work::Compute { assignment, received })
+        Some(Job::Compute { assignment, received })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -197,159 +197,159 @@ mod tests {
     use lockstep_reduction::TaskKind;
 
     use super::*;
-    use crate::examples::{assignment, weights};
+    use crate::test_messages::{assignment, weights};
 
-    /// A desk with weights taken, and the training of the next step begun.
-    fn computing(id: u64) -> Desk {
-        let desk = Desk::default();
-        desk.put_weights(weights(4));
-        desk.put_assignment(assignment(id, TaskKind::Train, 5, 0..8)).unwrap();
-        assert!(matches!(desk.try_next(), Some(Work::Load { weights: taken, .. }) if taken.step == 4));
-        assert_eq!(taken(&desk), Some(id));
-        assert!(desk.current().is_wanted());
-        desk
+    /// An inbox with weights taken, and the training of the next step begun.
+    fn computing(id: u64) -> Inbox {
+        let inbox = Inbox::default();
+        inbox.put_weights(weights(4));
+        inbox.put_assignment(assignment(id, TaskKind::Train, 5, 0..8)).unwrap();
+        assert!(matches!(inbox.try_next(), Some(Job::Load { weights: taken, .. }) if taken.step == 4));
+        assert_eq!(taken(&inbox), Some(id));
+        assert!(inbox.current().is_wanted());
+        inbox
     }
 
     /// The assignment that is handed out next.
-    fn taken(desk: &Desk) -> Option<u64> {
-        match desk.try_next()? {
-            Work::Compute { assignment, .. } => Some(assignment.assignment_id),
-            Work::Load { weights, .. } => panic!("weights of step {}", weights.step),
+    fn taken(inbox: &Inbox) -> Option<u64> {
+        match inbox.try_next()? {
+            Job::Compute { assignment, .. } => Some(assignment.assignment_id),
+            Job::Load { weights, .. } => panic!("weights of step {}", weights.step),
         }
     }
 
-    fn stopped(desk: &Desk) -> bool {
-        !desk.current().is_wanted()
+    fn stopped(inbox: &Inbox) -> bool {
+        !inbox.current().is_wanted()
     }
 
     #[test]
     fn only_the_newest_weights_are_taken() {
-        let desk = Desk::default();
+        let inbox = Inbox::default();
         let older = [weights(1), weights(2)];
-        (0..1000).for_each(|i| desk.put_weights(older[i % 2].clone()));
-        desk.put_weights(weights(9));
-        assert!(matches!(desk.try_next(), Some(Work::Load { weights: taken, .. }) if taken.step == 9));
-        assert!(desk.try_next().is_none());
+        (0..1000).for_each(|i| inbox.put_weights(older[i % 2].clone()));
+        inbox.put_weights(weights(9));
+        assert!(matches!(inbox.try_next(), Some(Job::Load { weights: taken, .. }) if taken.step == 9));
+        assert!(inbox.try_next().is_none());
     }
 
     #[test]
     fn work_for_a_step_that_is_over_is_forgotten_whenever_it_comes() {
-        let desk = computing(1);
-        desk.put_assignment(assignment(2, TaskKind::Train, 5, 0..8)).unwrap();
-        desk.put_assignment(assignment(3, TaskKind::Train, 6, 0..8)).unwrap();
-        desk.put_weights(weights(5));
+        let inbox = computing(1);
+        inbox.put_assignment(assignment(2, TaskKind::Train, 5, 0..8)).unwrap();
+        inbox.put_assignment(assignment(3, TaskKind::Train, 6, 0..8)).unwrap();
+        inbox.put_weights(weights(5));
         for id in 10..40 {
-            desk.put_assignment(assignment(id, TaskKind::Validate, 4, 0..8)).unwrap();
+            inbox.put_assignment(assignment(id, TaskKind::Validate, 4, 0..8)).unwrap();
         }
-        assert!(matches!(desk.try_next(), Some(Work::Load { .. })));
-        assert_eq!(taken(&desk), Some(3));
-        assert_eq!(taken(&desk), None);
+        assert!(matches!(inbox.try_next(), Some(Job::Load { .. })));
+        assert_eq!(taken(&inbox), Some(3));
+        assert_eq!(taken(&inbox), None);
     }
 
     #[test]
     fn newer_weights_stop_what_needs_older_ones_and_nothing_else() {
-        let desk = computing(1);
-        desk.put_weights(weights(4));
-        assert!(!stopped(&desk), "the same weights again");
-        desk.put_weights(weights(3));
-        assert!(!stopped(&desk), "older weights");
-        desk.put_weights(weights(5));
-        assert!(stopped(&desk));
+        let inbox = computing(1);
+        inbox.put_weights(weights(4));
+        assert!(!stopped(&inbox), "the same weights again");
+        inbox.put_weights(weights(3));
+        assert!(!stopped(&inbox), "older weights");
+        inbox.put_weights(weights(5));
+        assert!(stopped(&inbox));
     }
 
     #[test]
     fn a_revoked_assignment_is_forgotten_or_stopped() {
-        let desk = computing(1);
+        let inbox = computing(1);
         for id in 2..=4 {
-            desk.put_assignment(assignment(id, TaskKind::Train, 5, 0..8)).unwrap();
+            inbox.put_assignment(assignment(id, TaskKind::Train, 5, 0..8)).unwrap();
         }
-        desk.revoke(3);
-        desk.revoke(99);
-        assert!(!stopped(&desk), "it was not begun");
-        desk.revoke(1);
-        assert!(stopped(&desk));
-        assert_eq!(taken(&desk), Some(2));
-        assert!(!stopped(&desk), "the order to stop was for another");
-        desk.revoke(1);
-        assert!(!stopped(&desk), "that one is over");
-        assert_eq!(taken(&desk), Some(4));
-        assert_eq!(taken(&desk), None);
+        inbox.revoke(3);
+        inbox.revoke(99);
+        assert!(!stopped(&inbox), "it was not begun");
+        inbox.revoke(1);
+        assert!(stopped(&inbox));
+        assert_eq!(taken(&inbox), Some(2));
+        assert!(!stopped(&inbox), "the order to stop was for another");
+        inbox.revoke(1);
+        assert!(!stopped(&inbox), "that one is over");
+        assert_eq!(taken(&inbox), Some(4));
+        assert_eq!(taken(&inbox), None);
     }
 
     #[test]
     fn progress_is_that_of_the_assignment_under_way() {
         let progress = |assignment_id, examples_done| Some(Progress { assignment_id, examples_done });
-        let desk = computing(1);
-        desk.put_assignment(assignment(2, TaskKind::Train, 5, 0..8)).unwrap();
-        assert_eq!(desk.progress(), progress(1, 0));
-        desk.current().add_done(4);
-        desk.current().add_done(3);
-        assert_eq!(desk.progress(), progress(1, 7));
-        assert_eq!(taken(&desk), Some(2));
-        assert_eq!(desk.progress(), progress(2, 0), "the count is another's");
-        assert_eq!(taken(&desk), None);
-        assert_eq!(desk.progress(), None, "nothing is computed");
+        let inbox = computing(1);
+        inbox.put_assignment(assignment(2, TaskKind::Train, 5, 0..8)).unwrap();
+        assert_eq!(inbox.progress(), progress(1, 0));
+        inbox.current().add_done(4);
+        inbox.current().add_done(3);
+        assert_eq!(inbox.progress(), progress(1, 7));
+        assert_eq!(taken(&inbox), Some(2));
+        assert_eq!(inbox.progress(), progress(2, 0), "the count is another's");
+        assert_eq!(taken(&inbox), None);
+        assert_eq!(inbox.progress(), None, "nothing is computed");
     }
 
     #[test]
-    fn a_desk_rests_while_its_thread_waits_or_when_it_is_closed() {
+    fn an_inbox_rests_while_its_thread_waits_or_when_it_is_closed() {
         let (soon, long) = (Duration::from_millis(1), Duration::from_secs(60));
-        let desk = Desk::default();
-        assert!(!desk.rest(soon), "nobody has come to it yet");
+        let inbox = Inbox::default();
+        assert!(!inbox.rest(soon), "nobody has come to it yet");
         std::thread::scope(|scope| {
-            scope.spawn(|| while desk.next().is_some() {});
-            assert!(desk.rest(long));
-            desk.put_assignment(assignment(1, TaskKind::Train, 1, 0..8)).unwrap();
-            assert!(desk.rest(long), "it waits for its weights");
-            desk.put_weights(weights(0));
-            assert!(desk.rest(long), "it is taken in the end");
-            assert!(desk.lock().held.is_empty());
-            desk.close();
+            scope.spawn(|| while inbox.next().is_some() {});
+            assert!(inbox.rest(long));
+            inbox.put_assignment(assignment(1, TaskKind::Train, 1, 0..8)).unwrap();
+            assert!(inbox.rest(long), "it waits for its weights");
+            inbox.put_weights(weights(0));
+            assert!(inbox.rest(long), "it is taken in the end");
+            assert!(inbox.lock().held.is_empty());
+            inbox.close();
         });
-        assert!(desk.rest(soon));
+        assert!(inbox.rest(soon));
     }
 
     #[test]
     fn a_coordinator_cannot_fill_the_memory() {
-        let desk = Desk::default();
-        let put = |id| desk.put_assignment(assignment(id, TaskKind::Train, 9, 0..8));
+        let inbox = Inbox::default();
+        let put = |id| inbox.put_assignment(assignment(id, TaskKind::Train, 9, 0..8));
         for id in 0..MAX_HELD_ASSIGNMENTS as u64 {
             put(id).unwrap();
         }
         assert_eq!(put(99), Err(TooMany));
-        desk.revoke(3);
+        inbox.revoke(3);
         assert_eq!(put(99), Ok(()));
         assert_eq!(put(100), Err(TooMany));
         // What a newer step makes worthless takes no place.
-        desk.put_weights(weights(20));
-        assert_eq!(desk.put_assignment(assignment(100, TaskKind::Train, 21, 0..8)), Ok(()));
+        inbox.put_weights(weights(20));
+        assert_eq!(inbox.put_assignment(assignment(100, TaskKind::Train, 21, 0..8)), Ok(()));
     }
 
     #[test]
     fn only_what_is_timed_has_its_time() {
-        let desk = Desk::default();
-        desk.put_weights(weights(4));
-        desk.put_assignment(assignment(1, TaskKind::Train, 5, 0..4)).unwrap();
-        assert!(matches!(desk.try_next(), Some(Work::Load { timed: false, .. })));
-        assert!(matches!(desk.try_next(), Some(Work::Compute { received: None, .. })));
+        let inbox = Inbox::default();
+        inbox.put_weights(weights(4));
+        inbox.put_assignment(assignment(1, TaskKind::Train, 5, 0..4)).unwrap();
+        assert!(matches!(inbox.try_next(), Some(Job::Load { timed: false, .. })));
+        assert!(matches!(inbox.try_next(), Some(Job::Compute { received: None, .. })));
         let trace = Some(lockstep_proto::TraceId([1; 16]));
-        desk.put_assignment(Assignment { trace, ..assignment(2, TaskKind::Train, 6, 0..4) }).unwrap();
-        desk.put_weights(weights(5));
-        assert!(matches!(desk.try_next(), Some(Work::Load { timed: true, .. })));
-        assert!(matches!(desk.try_next(), Some(Work::Compute { received: Some(_), .. })));
+        inbox.put_assignment(Assignment { trace, ..assignment(2, TaskKind::Train, 6, 0..4) }).unwrap();
+        inbox.put_weights(weights(5));
+        assert!(matches!(inbox.try_next(), Some(Job::Load { timed: true, .. })));
+        assert!(matches!(inbox.try_next(), Some(Job::Compute { received: Some(_), .. })));
     }
 
     #[test]
-    fn a_closed_desk_hands_out_nothing_and_wakes_who_waits() {
-        let desk = computing(1);
-        desk.put_assignment(assignment(2, TaskKind::Train, 5, 0..8)).unwrap();
-        desk.close();
-        assert!(stopped(&desk));
-        assert!(desk.next().is_none());
-        let desk = Desk::default();
+    fn a_closed_inbox_hands_out_nothing_and_wakes_who_waits() {
+        let inbox = computing(1);
+        inbox.put_assignment(assignment(2, TaskKind::Train, 5, 0..8)).unwrap();
+        inbox.close();
+        assert!(stopped(&inbox));
+        assert!(inbox.next().is_none());
+        let inbox = Inbox::default();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| desk.next().is_none());
-            desk.close();
+            let waiting = scope.spawn(|| inbox.next().is_none());
+            inbox.close();
             assert!(waiting.join().unwrap());
         });
     }

@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use lockstep_checkpoint::{Disk, Files};
+use lockstep_checkpoint::{Disk, FileSystem};
 use lockstep_control::Outcome;
 use lockstep_model::Digest;
 use lockstep_records::{EventRecord, StepRecord};
 use lockstep_telemetry::Sink;
-use lockstep_worker::Desks;
+use lockstep_worker::Inboxes;
 use tempfile::TempDir;
 use turmoil::Sim;
 
+use crate::hosts::{COORDINATOR, End, Setup, coordinate, work};
 use crate::network::Resets;
-use crate::software::{COORDINATOR, End, Setup, coordinate, work};
 
 /// All workers that a scenario may have from the start.
 pub const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
@@ -63,16 +63,16 @@ impl Notes {
     }
 }
 
-pub struct Stage {
+pub struct World {
     pub sim: Sim<'static>,
     setup: Setup,
-    desks: Desks,
+    inboxes: Inboxes,
     resets: Resets,
     notes: Notes,
     /// Where the coordinator's next process keeps the run.
     directory: Arc<Mutex<PathBuf>>,
     folder: TempDir,
-    files: Arc<dyn Files>,
+    files: Arc<dyn FileSystem>,
     /// When the last step was committed.
     trained: Duration,
     /// Ends of coordinators that the scenario was given.
@@ -96,7 +96,7 @@ impl Default for Setup {
     }
 }
 
-impl Stage {
+impl World {
     /// A coordinator and as many workers as its first step waits for.
     pub fn new(setup: Setup) -> Self {
         let sim = turmoil::Builder::new()
@@ -108,10 +108,10 @@ impl Stage {
             .tcp_capacity(4096)
             .build();
         let folder = TempDir::new().unwrap();
-        let mut stage = Self {
+        let mut world = Self {
             sim,
             setup,
-            desks: Desks::default(),
+            inboxes: Inboxes::default(),
             resets: Resets::default(),
             notes: Notes::default(),
             directory: Arc::new(Mutex::new(folder.path().to_path_buf())),
@@ -121,26 +121,26 @@ impl Stage {
             ends_seen: 0,
         };
         let (directory, files, notes) =
-            (Arc::clone(&stage.directory), Arc::clone(&stage.files), stage.notes.clone());
-        stage.sim.host(COORDINATOR, move || {
+            (Arc::clone(&world.directory), Arc::clone(&world.files), world.notes.clone());
+        world.sim.host(COORDINATOR, move || {
             let (files, notes) = (Arc::clone(&files), notes.clone());
             let directory = directory.lock().unwrap().clone();
             async move { coordinate(setup, &directory, files, &notes).await }
         });
         for number in 1..=setup.expected_workers {
-            stage.add_worker(number);
+            world.add_worker(number);
         }
-        stage
+        world
     }
 
     /// Starts `worker-<number>`.
     pub fn add_worker(&mut self, number: u32) {
         let name = format!("worker-{number}");
-        let (setup, desks, resets, notes) =
-            (self.setup, self.desks.clone(), self.resets.clone(), self.notes.clone());
+        let (setup, inboxes, resets, notes) =
+            (self.setup, self.inboxes.clone(), self.resets.clone(), self.notes.clone());
         let host = name.clone();
         self.sim.host(host, move || {
-            work(setup, name.clone(), number.into(), desks.clone(), resets.clone(), notes.clone())
+            work(setup, name.clone(), number.into(), inboxes.clone(), resets.clone(), notes.clone())
         });
     }
 
@@ -188,7 +188,7 @@ impl Stage {
     fn tick(&mut self) {
         let before = self.steps();
         self.sim.step().unwrap();
-        assert!(self.desks.rest(REAL_LIMIT), "a worker does not stop computing");
+        assert!(self.inboxes.rest(REAL_LIMIT), "a worker does not stop computing");
         if self.steps() != before {
             self.trained = self.sim.elapsed();
         }
@@ -214,14 +214,14 @@ impl Stage {
 
     /// Lets time pass until this many steps are committed.
     pub fn pass_until_step(&mut self, step: u64) {
-        self.pass_until(ms(60_000), |stage| stage.steps() >= step);
+        self.pass_until(ms(60_000), |world| world.steps() >= step);
     }
 
     /// Lets time pass until a coordinator's process ends, and gives its end.
     pub fn end(&mut self) -> End {
         let seen = self.ends_seen;
         // The last checkpoint takes real time, while virtual time flies.
-        self.pass_until(ms(300_000), |stage| stage.ends() > seen);
+        self.pass_until(ms(300_000), |world| world.ends() > seen);
         self.ends_seen += 1;
         self.notes.0.lock().unwrap().ends[seen].clone()
     }
@@ -287,7 +287,7 @@ impl Stage {
 fn undisturbed() -> Digest {
     static DIGEST: OnceLock<Digest> = OnceLock::new();
     *DIGEST.get_or_init(|| {
-        let end = Stage::new(Setup::default()).end();
+        let end = World::new(Setup::default()).end();
         assert_eq!(end.outcome, Outcome::Done);
         end.digest
     })

@@ -142,6 +142,9 @@ fn centred(scaled: &[f32], width: usize) -> [u8; PIXELS] {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+
     use super::*;
 
     /// The strokes of a 5, in a square of side 1: x, y.
@@ -255,11 +258,11 @@ mod tests {
     #[test]
     fn the_grain_of_paper_is_no_ink() {
         let clean = draw(Sheet { paper: 220.0, ink: 40.0, ..PLAIN });
-        let mut bits = 1_u32;
+        let mut random = ChaCha8Rng::seed_from_u64(1);
         let grain = |pixel: &u8| {
-            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             // The sum of four is nearly normal; from -12 to 12.
-            let noise: i32 = bits.to_be_bytes().iter().map(|byte| i32::from(*byte % 7) - 3).sum();
+            let bytes = random.next_u32().to_be_bytes();
+            let noise: i32 = bytes.iter().map(|byte| i32::from(*byte % 7) - 3).sum();
             (i32::from(*pixel) + noise).clamp(0, 255) as u8
         };
         let grainy = Picture::grey(200, 200, clean.planes()[0].iter().map(grain).collect()).unwrap();

@@ -1,6 +1,6 @@
 //! Everything this crate asks of a file system, and the real one.
 //!
-//! Owns the line between what is decided here and what a disk may do to it: a simulator supplies another [`Files`] with
+//! Owns the line between what is decided here and what a disk may do to it: a simulator supplies another [`FileSystem`] with
 //! torn and lost writes, failed fsyncs, a full disk and crashes. Never decides what is written when.
 
 use std::{
@@ -13,8 +13,8 @@ use std::{
 use rustix::fs::OFlags;
 
 /// A file system. What is promised after a crash is no more than POSIX promises: a file's bytes are there once
-/// [`Writable::sync`] has returned, its name (or the loss of it) once [`Files::sync_dir`] of its folder has.
-pub trait Files: Send + Sync {
+/// [`Writable::sync`] has returned, its name (or the loss of it) once [`FileSystem::sync_dir`] of its folder has.
+pub trait FileSystem: Send + Sync {
     /// Makes the folder `directory`; one that is there already is fine, a missing parent is not.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ pub trait Writable: Send {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
-impl Files for Disk {
+impl FileSystem for Disk {
     fn create_dir(&self, directory: &Path) -> io::Result<()> {
         match fs::create_dir(directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),

@@ -1,11 +1,11 @@
-//! Chance by seed: every random choice of a simulated cluster comes from here, and the same seed gives the same ones.
+//! Random numbers by seed: every random choice of a simulated cluster comes from here, and the same seed gives the same ones.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
 /// One stream of random numbers. Each subject has its own, so that one more draw in one does not move the others.
 #[derive(Debug)]
-pub struct Chance(ChaCha8Rng);
+pub struct Rng(ChaCha8Rng);
 
 /// What a stream is for.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub enum Subject {
     Probe,
 }
 
-impl Chance {
+impl Rng {
     /// The stream of a subject of a seed.
     pub fn new(seed: u64, subject: Subject) -> Self {
         let mut bytes = [0; 32];
@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn a_seed_and_a_subject_give_one_stream() {
         let draw = |seed, subject| {
-            let mut chance = Chance::new(seed, subject);
-            (0..8).map(|_| chance.below(1 << 40)).collect::<Vec<_>>()
+            let mut rng = Rng::new(seed, subject);
+            (0..8).map(|_| rng.below(1 << 40)).collect::<Vec<_>>()
         };
         assert_eq!(draw(7, Subject::Network), draw(7, Subject::Network));
         assert_ne!(draw(7, Subject::Network), draw(8, Subject::Network));
@@ -86,12 +86,12 @@ mod tests {
 
     #[test]
     fn numbers_keep_to_their_bounds() {
-        let mut chance = Chance::new(1, Subject::Knobs);
+        let mut rng = Rng::new(1, Subject::Knobs);
         for _ in 0..10_000 {
-            assert!(chance.below(3) < 3);
-            assert!((5..=9).contains(&chance.between(5, 9)));
-            assert!((3..=5000).contains(&chance.magnitude(3, 5000)));
-            assert!(!chance.happens(0) && chance.happens(1000));
+            assert!(rng.below(3) < 3);
+            assert!((5..=9).contains(&rng.between(5, 9)));
+            assert!((3..=5000).contains(&rng.magnitude(3, 5000)));
+            assert!(!rng.happens(0) && rng.happens(1000));
         }
     }
 }

@@ -1,5 +1,4 @@
-//! What a worker stands on besides its own code and the runtime's clock: the network, chance, and who watches it compute.
-//! In a test they may be simulated. It decides nothing.
+//! What a worker runs in: the network, random numbers, and who waits for it to compute. A test may simulate them.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -7,7 +6,7 @@ use std::time::{Duration, Instant};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::transport::{Channel, Endpoint, Error};
 
-use crate::desk::Desk;
+use crate::inbox::Inbox;
 use crate::join::{CONNECT_TIMEOUT, LOCAL_SOCKET};
 use crate::look_up::LookUp;
 
@@ -37,43 +36,43 @@ impl Dial for System {
 }
 
 /// What a worker runs in.
-pub struct Surroundings<D> {
+pub struct Environment<D> {
     /// The network.
     pub dial: D,
     /// Where in its bound the next pause lies: workers that lost their coordinator together do not come back together.
     pub random: Box<dyn FnMut() -> u64>,
     /// The work that is not done yet.
-    pub desks: Desks,
+    pub inboxes: Inboxes,
 }
 
-impl Surroundings<System> {
+impl Environment<System> {
     /// Those of a process of its own, whose coordinator is at `url`.
     pub fn real(url: &str) -> Self {
         // Without randomness a pause is the longest one, which is safe.
         let random = Box::new(|| getrandom::u64().unwrap_or(u64::MAX));
         let dial = System { local: url.starts_with(LOCAL_SOCKET) };
-        Self { dial, random, desks: Desks::default() }
+        Self { dial, random, inboxes: Inboxes::default() }
     }
 }
 
-/// The desks of sessions: where computing threads take their work from. Time that stands still while they compute lets
+/// The inboxes of sessions: where computing threads take their work from. Time that stands still while they compute lets
 /// them compute in no time.
 #[derive(Clone, Default)]
-pub struct Desks(Arc<Mutex<Vec<Weak<Desk>>>>);
+pub struct Inboxes(Arc<Mutex<Vec<Weak<Inbox>>>>);
 
-impl Desks {
+impl Inboxes {
     /// Watches one more, for as long as its session lasts.
-    pub(crate) fn add(&self, desk: &Arc<Desk>) {
-        let mut desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        desks.retain(|desk| desk.strong_count() > 0);
-        desks.push(Arc::downgrade(desk));
+    pub(crate) fn add(&self, inbox: &Arc<Inbox>) {
+        let mut inboxes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inboxes.retain(|inbox| inbox.strong_count() > 0);
+        inboxes.push(Arc::downgrade(inbox));
     }
 
     /// Waits until nothing is left to compute, for `limit` of real time at most; `false` if something still is.
     pub fn rest(&self, limit: Duration) -> bool {
         let begin = Instant::now();
-        let desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut open = desks.iter().filter_map(Weak::upgrade);
-        open.all(|desk| desk.rest(limit.saturating_sub(begin.elapsed())))
+        let inboxes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = inboxes.iter().filter_map(Weak::upgrade);
+        open.all(|inbox| inbox.rest(limit.saturating_sub(begin.elapsed())))
     }
 }

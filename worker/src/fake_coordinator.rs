@@ -28,7 +28,7 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// The server. It ends with the value, and all its connections with the runtime.
-pub(crate) struct Double {
+pub(crate) struct FakeCoordinator {
     pub(crate) url: String,
     joins: mpsc::Receiver<Peer>,
     serving: JoinHandle<()>,
@@ -41,7 +41,7 @@ pub(crate) struct Peer {
     outbound: mpsc::Sender<Result<CoordinatorMessage, Status>>,
 }
 
-impl Double {
+impl FakeCoordinator {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -82,7 +82,7 @@ impl Double {
     }
 }
 
-impl Drop for Double {
+impl Drop for FakeCoordinator {
     fn drop(&mut self) {
         self.serving.abort();
     }
