@@ -12,6 +12,7 @@ mod failpoints;
 pub mod finish;
 pub mod journal;
 pub mod local_workers;
+mod log_tail;
 mod observe;
 mod output;
 mod own_command;

@@ -75,7 +75,7 @@ fn run(invocation: Invocation, variables: &Variables, terminal: &Terminal) -> Ex
             terminal.print_line(&format!("error: {}", variables.name_in(&sentence(&error))));
             // The settings may turn out to be wrong only when the data are there.
             let usage = error.downcast_ref::<SettingsError>().is_some()
-                || error.downcast_ref::<chaos::plan::PlanError>().is_some()
+                || error.downcast_ref::<chaos::PlanError>().is_some()
                 || error.downcast_ref::<compare::SameRun>().is_some()
                 || error.downcast_ref::<scaling::PlanError>().is_some();
             (if usage { EXIT_USAGE } else { EXIT_FAILED }).into()

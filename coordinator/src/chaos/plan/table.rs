@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::values::{Refusal, between, digest, duration, duration_or, place, until};
-use super::{Action, Fault, Faults, Kind, MAX_FAULTS, MAX_WORKERS, Plan, Until, Way};
+use super::{Action, Fault, FaultPlan, Faults, Kind, MAX_FAULTS, MAX_WORKERS, Until, Way};
 use crate::chaos::draw::{Drawn, End};
 use crate::settings::nearest::nearest;
 
@@ -79,7 +79,7 @@ struct RandomTable {
     longest: Option<Spanned<Value>>,
 }
 
-impl Plan {
+impl FaultPlan {
     /// Understands the text of a plan.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let table: PlanTable = toml::from_str(text).map_err(|error| {
@@ -275,7 +275,7 @@ mod tests {
     const HEAD: &str = "workers = 3\n";
 
     fn listed_faults(text: &str) -> Vec<Fault> {
-        match Plan::parse(&format!("{HEAD}{text}")).unwrap().faults {
+        match FaultPlan::parse(&format!("{HEAD}{text}")).unwrap().faults {
             Faults::Listed(faults) => faults,
             Faults::Drawn(_) => panic!("no list"),
         }
@@ -284,16 +284,16 @@ mod tests {
     /// The line and the message of a refusal.
     fn refusal(text: &str) -> (usize, String) {
         let text = format!("{HEAD}{text}");
-        let (offset, message) = Plan::parse(&text).unwrap_err();
+        let (offset, message) = FaultPlan::parse(&text).unwrap_err();
         assert!(!message.contains('\n'), "{message}");
         (text[..offset].matches('\n').count() + 1, message)
     }
 
     #[test]
     fn the_example_is_a_plan() {
-        let plan = Plan::parse(include_str!("../../../../docs/chaos-example.toml")).unwrap();
+        let plan = FaultPlan::parse(include_str!("../../../../docs/chaos-example.toml")).unwrap();
         assert_eq!(plan.workers, 4);
-        let kinds: Vec<Kind> = plan.schedule().map(|fault| fault.action.kind()).collect();
+        let kinds: Vec<Kind> = plan.faults_in_order().map(|fault| fault.action.kind()).collect();
         assert!(Kind::ALL.iter().all(|kind| kinds.contains(kind)), "the example shows every kind: {kinds:?}");
         assert!(plan.training.contains(&("dataset".to_string(), "digits".to_string())));
     }
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn flags_of_the_training_are_as_on_the_command_line() {
-        let plan = Plan::parse(
+        let plan = FaultPlan::parse(
             "workers = 1\nfault = []\n[training]\nlearning-rate = 0.1\nepochs = 3\noffline = true\ndataset = 'digits'",
         )
         .unwrap();
@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_random_plan_has_defaults() {
-        let plan = Plan::parse(
+        let plan = FaultPlan::parse(
             "workers = 2\nseed = 9\nuntil = 'done'\n[random]\nevery = '2s'\nkinds = ['kill', 'cut-up']\nfor = '2m'",
         )
         .unwrap();
