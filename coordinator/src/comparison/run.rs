@@ -12,7 +12,7 @@ use lockstep_records::{EpochRecord, RunHistory, Summary, configuration_pairs};
 
 use super::curves::CurvePoint;
 use super::differences::Fields;
-use super::parting::Logged;
+use super::first_difference::Logged;
 use crate::run_directory::newest_weights::summary;
 use crate::run_directory::stored_run::PastRun;
 use crate::settings::StoredRun;

@@ -85,7 +85,7 @@ pub enum Restart {
     After {
         /// The pause.
         pause: Duration,
-        /// The how-manieth start in a row that is.
+        /// Restart attempt in a row, from 1.
         attempt: u32,
         /// The most there may be.
         limit: u32,

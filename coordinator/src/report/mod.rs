@@ -3,12 +3,12 @@
 //! Made of the run directory's files alone, so that `coordinator report` writes the same page again; all it is given
 //! besides are the first test digits. It never fails a run: what cannot be written is a warning.
 
-mod again;
-mod course;
-mod learning;
+mod operations;
 mod records;
+mod reproduce;
 mod sections;
 mod svg;
+mod training;
 
 use std::fs;
 use std::path::Path;
@@ -36,7 +36,7 @@ const IN_HASTE: Duration = Duration::from_millis(400);
 const AT_LEISURE: Duration = Duration::from_secs(30);
 
 /// What is known of a run from its files.
-pub struct Story {
+pub struct RunData {
     /// The last part of its path: wherever it is called from.
     name: String,
     dataset: String,
@@ -75,7 +75,7 @@ struct Predicted {
 /// # Errors
 ///
 /// If one of them is there and cannot be read.
-pub fn read(run: &PastRun) -> Result<Story> {
+pub fn read(run: &PastRun) -> Result<RunData> {
     let PastRun { directory, stored, configuration } = run;
     let records = Records::read(directory, RunId(stored.run_id))
         .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
@@ -88,7 +88,7 @@ pub fn read(run: &PastRun) -> Result<Story> {
     let weights = weights.map_err(|flaw| tracing::warn!("the report predicts no digits: {flaw}")).ok();
     let ended = Ended::of_files(summary.as_ref(), records.history.events().iter());
     let workers = workers_file::read(directory, RunId(stored.run_id), steps);
-    Ok(Story {
+    Ok(RunData {
         name: name(directory.path()),
         dataset: stored.identity.dataset.clone(),
         configuration: configuration_pairs(configuration),
@@ -106,7 +106,7 @@ fn name(path: &Path) -> String {
     whole.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-impl Story {
+impl RunData {
     /// The page. `digits` are the first of the test set, or the sentence that says why there are none.
     pub fn page(&self, digits: Result<Examples, String>) -> String {
         let predicted = digits.and_then(|digits| self.predict(&digits));
@@ -147,9 +147,9 @@ fn page_within(limit: Duration, directory: &RunDirectory, digits: Examples) -> R
     let path = directory.path().to_path_buf();
     let (sender, receiver) = mpsc::sync_channel(1);
     let make = move || {
-        let story = PastRun::open(&path).and_then(|run| read(&run));
+        let run = PastRun::open(&path).and_then(|run| read(&run));
         // Nobody waits for it any longer, perhaps.
-        let _ = sender.send(story.map(|story| story.page(Ok(digits))));
+        let _ = sender.send(run.map(|run| run.page(Ok(digits))));
     };
     std::thread::Builder::new().name("report".to_string()).spawn(make)?;
     match receiver.recv_timeout(limit) {
