@@ -64,7 +64,7 @@ fn run(invocation: Invocation, variables: &Variables, terminal: &Terminal) -> Ex
         }
         Invocation::Compare(arguments) => compare::run(&arguments),
         Invocation::Report(arguments) => report::run(&arguments, terminal),
-        Invocation::Chaos(arguments) => chaos::run(arguments),
+        Invocation::Chaos(arguments) => chaos::run(arguments, &cli::training_flags()),
         Invocation::Bench(bench) => bench::run(bench),
         Invocation::Data(command) => data::run(&command, terminal).map(|()| EXIT_DONE),
         Invocation::Worker(_) => unreachable!("a worker has its own logs"),

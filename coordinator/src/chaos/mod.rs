@@ -51,13 +51,13 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Carries the plan out and prints the report; the exit code is 0 for the same bits, and 1 otherwise.
+/// Carries the plan out and prints the report; a plan may set the `training_flags`, named without dashes. The exit code is 0 for the same bits, and 1 otherwise.
 ///
 /// # Errors
 ///
 /// A plan that cannot be carried out ([`PlanError`]), an undisturbed run that fails, or the system's refusals.
-pub fn run(arguments: Arguments) -> Result<u8> {
-    let plan = FaultPlan::read(&arguments.plan)?;
+pub fn run(arguments: Arguments, training_flags: &[String]) -> Result<u8> {
+    let plan = FaultPlan::read(&arguments.plan, training_flags)?;
     let runtime = runtime::on_this_thread()?;
     let (folder, verdict) = runtime.block_on(async {
         let mut signals = Signals::new()?;

@@ -274,10 +274,10 @@ impl FaultPlan {
     /// # Errors
     ///
     /// [`PlanError`], with the line and a remedy.
-    pub fn read(path: &Path) -> Result<Self, PlanError> {
+    pub fn read(path: &Path, training_flags: &[String]) -> Result<Self, PlanError> {
         let text = fs::read_to_string(path)
             .map_err(|source| PlanError::Unreadable { path: path.to_path_buf(), source })?;
-        Self::parse(&text).map_err(|(offset, message)| PlanError::Invalid {
+        Self::parse(&text, training_flags).map_err(|(offset, message)| PlanError::Invalid {
             path: path.to_path_buf(),
             line: text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1,
             message,

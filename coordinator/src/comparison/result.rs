@@ -163,9 +163,9 @@ impl<'a> Column<'a> {
         Self {
             name,
             run_dir: &run.directory,
-            run_id: RunId(run.stored.run_id).to_string(),
+            run_id: RunId(run.run_id).to_string(),
             status: summary.map_or("unfinished", |summary| summary.status.name()),
-            dataset: &run.stored.identity.dataset,
+            dataset: &run.dataset,
             epochs: summary.map_or(last_epoch.map_or(0, |epoch| epoch.epoch), |summary| summary.epochs),
             steps: summary.map_or(run.last_logged(), |summary| summary.steps),
             examples_per_second: summary.and_then(|summary| summary.examples_per_second),
@@ -194,25 +194,14 @@ mod tests {
     use lockstep_checkpoint::History;
 
     use super::*;
-    use crate::settings::{RunIdentity, StoredRun};
 
     /// A run that has only a log.
     fn run(directory: &str, seed: u64, digests: &[u8]) -> Run {
-        let identity = RunIdentity {
-            seed,
-            dataset: "digits".to_string(),
-            dataset_sha256: "cd".repeat(32),
-            examples: 500,
-            validation_split: 0.15,
-            batch_size: 32,
-            micro_shards: 16,
-            learning_rate: 0.01,
-            numerics_version: 1,
-            initial_weights: None,
-        };
         Run {
             directory: directory.to_string(),
-            stored: StoredRun { run_id: [1; 16], identity, fallback: None },
+            run_id: [1; 16],
+            identity: vec![("seed", seed.to_string()), ("dataset", "digits".to_string())],
+            dataset: "digits".to_string(),
             fields: Vec::new(),
             history: History::default(),
             logged: logged(0, digests),

@@ -9,6 +9,7 @@ mod digits;
 mod facts;
 mod files;
 mod history;
+mod host_name;
 mod hosts;
 mod idle_timeout;
 
@@ -31,12 +32,11 @@ pub use digits::Digits;
 pub use facts::Facts;
 pub use files::RunFiles;
 pub use history::SharedHistory;
+pub use host_name::HostName;
 
 use lockstep_records::Ended;
 
 use hosts::Hosts;
-
-use crate::settings::HostName;
 
 /// On a machine that is full, a thread of training comes before pages, with nine times their weight. With less of it they
 /// could not be told of the end in time.

@@ -16,18 +16,23 @@ use lockstep_records::Ended;
 use lockstep_telemetry::{Sink, Terminal};
 use tokio::sync::mpsc;
 
-use crate::cli::EXIT_FAILED;
+use crate::cli::{EXIT_FAILED, sentence};
 use crate::dashboard::Dashboard;
 use crate::local_workers::LocalWorkers;
 use crate::report as html_report;
 use crate::run::{Run, Signals};
-use crate::run_directory::workers_file;
+use crate::run_directory::{RunDirectory, workers_file};
 use crate::transport::service::Incoming;
 pub use aside::{Piece, Writing, aside};
 use deadline::{
     Deadline, FAREWELL, FILES, LAST_SAVE, LAST_WORDS, MEASURING, PAGE, PRINT, REPORT, SEEN, WORKERS_LEAVE,
 };
 use report::{Ending, Report};
+
+/// What reading records and drawing the report may take at an end by signal, which is promised within 2 seconds, and at
+/// any other.
+const SIGNAL_LIMIT: Duration = Duration::from_millis(400);
+const NORMAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is left of a run when its loop is over.
 pub struct Remains<'a> {
@@ -90,7 +95,7 @@ impl Remains<'_> {
                 if let Some(workers) = &workers {
                     workers_file::write(&directory, run_id, workers);
                 }
-                html_report::write_at_end(&directory, digits, outcome);
+                write_report(&directory, digits, outcome);
             });
             if deadline.wait(signals, REPORT, written).await.is_none() {
                 tracing::warn!("the disk does not answer: workers.json and report.html are not written");
@@ -114,6 +119,18 @@ impl Remains<'_> {
         deadline.wait(signals, LAST_WORDS, flushed(terminal, deadline.limit(LAST_WORDS))).await;
         // What was found out and is not kept is a failure.
         printed.map(|()| if failures.is_empty() { code } else { EXIT_FAILED })
+    }
+}
+
+/// Writes the report, which neither fails nor holds up the run.
+fn write_report(directory: &RunDirectory, digits: Examples, outcome: Outcome) {
+    let limit = if matches!(outcome, Outcome::Interrupted { .. }) { SIGNAL_LIMIT } else { NORMAL_LIMIT };
+    if let Err(error) = html_report::write_within(limit, directory, digits) {
+        tracing::warn!(
+            "there is no report of this run: {}; write it with `coordinator report {}`",
+            sentence(&error),
+            directory.path().display()
+        );
     }
 }
 

@@ -1,7 +1,8 @@
 //! `report.html`: a run on one page that needs no server, no network and no script, to keep and to send.
 //!
 //! Made of the run directory's files alone, so that `coordinator report` writes the same page again; all it is given
-//! besides are the first test digits. It never fails a run: what cannot be written is a warning.
+//! besides are the first test digits. It cannot fail or hold up a run: a separate thread
+//! builds it, and is left behind after a limit.
 
 mod operations;
 mod records;
@@ -16,24 +17,18 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lockstep_control::Outcome;
 use lockstep_dataset::{Examples, contact_sheet};
 use lockstep_model::{Cpu, Network, Workspace, digest};
 use lockstep_proto::RunId;
 use lockstep_records::{Ended, Summary, WorkersRecord, configuration_pairs};
 
 use crate::charts::escaped as escape;
-use crate::cli::sentence;
 use crate::observe::weight_norms::{self, COLUMNS};
 use crate::run_directory::RunDirectory;
 use crate::run_directory::newest_weights::{Latest, Stored};
 use crate::run_directory::stored_run::PastRun;
 use crate::run_directory::workers_file;
 use records::Records;
-
-/// What reading and drawing may take at an end by signal, which is promised within 2 seconds, and at any other.
-const IN_HASTE: Duration = Duration::from_millis(400);
-const AT_LEISURE: Duration = Duration::from_secs(30);
 
 /// What is known of a run from its files.
 pub struct RunData {
@@ -128,18 +123,14 @@ impl RunData {
     }
 }
 
-/// Writes the report at the end of a run, which it neither fails nor holds up.
-pub fn write_at_end(directory: &RunDirectory, digits: Examples, outcome: Outcome) {
-    let limit = if matches!(outcome, Outcome::Interrupted { .. }) { IN_HASTE } else { AT_LEISURE };
-    let written = page_within(limit, directory, digits)
-        .and_then(|page| Ok(lockstep_checkpoint::write_atomically(&directory.report(), page.as_bytes())?));
-    if let Err(error) = written {
-        tracing::warn!(
-            "there is no report of this run: {}; write it with `coordinator report {}`",
-            sentence(&error),
-            directory.path().display()
-        );
-    }
+/// Writes the report at the end of a run, with what of its digits is known; reading and drawing may take `limit`.
+///
+/// # Errors
+///
+/// If they take longer, or the records cannot be read or the file not be written.
+pub fn write_within(limit: Duration, directory: &RunDirectory, digits: Examples) -> Result<()> {
+    let page = page_within(limit, directory, digits)?;
+    Ok(lockstep_checkpoint::write_atomically(&directory.report(), page.as_bytes())?)
 }
 
 /// Makes the page on a thread of its own, which is left alone if it takes too long: only its end writes anything.

@@ -26,6 +26,7 @@ pub(crate) use lockstep_worker::Period;
 use serde::Serialize;
 
 use crate::cli::TrainArguments;
+pub use crate::dashboard::HostName;
 use config_file::ConfigFile;
 pub(crate) use config_file::read_configuration;
 pub use error::SettingsError;
@@ -36,7 +37,7 @@ use resume::Base;
 pub use resume::Resume;
 use values::MAX_MICRO_SHARDS;
 pub(crate) use values::TokenText;
-pub use values::{DatasetChoice, HostName, LearningRate, MicroShards, ValidationSplit};
+pub use values::{DatasetChoice, LearningRate, MicroShards, ValidationSplit};
 
 /// More local processes than this is a mistake, and each costs a stream, buffers and a thread pool.
 const MAX_WORKERS: u32 = 1024;

@@ -81,7 +81,7 @@ struct RandomTable {
 
 impl FaultPlan {
     /// Understands the text of a plan.
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(text: &str, training_flags: &[String]) -> Result<Self, Refusal> {
         let table: PlanTable = toml::from_str(text).map_err(|error| {
             (error.span().map_or(0, |span| span.start), error.message().replace('\n', " "))
         })?;
@@ -108,28 +108,25 @@ impl FaultPlan {
             digest: table.digest.as_ref().map(digest).transpose()?,
             limit,
             until,
-            training: training(&table.training)?,
+            training: training(&table.training, training_flags)?,
             faults,
         })
     }
 }
 
 /// The flags as the command line wants them; each must be one, and none the tool's own.
-fn training(table: &BTreeMap<Spanned<String>, Spanned<Value>>) -> Result<Vec<(String, String)>, Refusal> {
-    let command = crate::cli::command();
-    let known: Vec<&str> = command
-        .get_arguments()
-        .filter_map(|argument| argument.get_long())
-        .filter(|flag| !["help", "version", "config"].contains(flag))
-        .collect();
+fn training(
+    table: &BTreeMap<Spanned<String>, Spanned<Value>>,
+    known: &[String],
+) -> Result<Vec<(String, String)>, Refusal> {
     let mut flags = Vec::new();
     for (key, value) in table {
         let flag = key.get_ref().as_str();
         if let Some((_, remedy)) = OWN_FLAGS.iter().find(|(own, _)| *own == flag) {
             return Err((place(key), format!("'{flag}' is not for a plan to set: {remedy}")));
         }
-        if !known.contains(&flag) {
-            let remedy = match nearest(flag, known.iter().copied()) {
+        if !known.iter().any(|known| known == flag) {
+            let remedy = match nearest(flag, known.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean '{nearest}'?"),
                 None => "keys are the flags of `coordinator --help` without their dashes".to_string(),
             };
@@ -272,10 +269,15 @@ fn drawn(table: &RandomTable, at: usize, restart_after: Duration) -> Result<Draw
 mod tests {
     use super::*;
 
+    /// With the flags that a training really has.
+    fn parse(text: &str) -> Result<FaultPlan, Refusal> {
+        FaultPlan::parse(text, &crate::cli::training_flags())
+    }
+
     const HEAD: &str = "workers = 3\n";
 
     fn listed_faults(text: &str) -> Vec<Fault> {
-        match FaultPlan::parse(&format!("{HEAD}{text}")).unwrap().faults {
+        match parse(&format!("{HEAD}{text}")).unwrap().faults {
             Faults::Listed(faults) => faults,
             Faults::Drawn(_) => panic!("no list"),
         }
@@ -284,14 +286,14 @@ mod tests {
     /// The line and the message of a refusal.
     fn refusal(text: &str) -> (usize, String) {
         let text = format!("{HEAD}{text}");
-        let (offset, message) = FaultPlan::parse(&text).unwrap_err();
+        let (offset, message) = parse(&text).unwrap_err();
         assert!(!message.contains('\n'), "{message}");
         (text[..offset].matches('\n').count() + 1, message)
     }
 
     #[test]
     fn the_example_is_a_plan() {
-        let plan = FaultPlan::parse(include_str!("../../../../docs/chaos-example.toml")).unwrap();
+        let plan = parse(include_str!("../../../../docs/chaos-example.toml")).unwrap();
         assert_eq!(plan.workers, 4);
         let kinds: Vec<Kind> = plan.faults_in_order().map(|fault| fault.action.kind()).collect();
         assert!(Kind::ALL.iter().all(|kind| kinds.contains(kind)), "the example shows every kind: {kinds:?}");
@@ -397,7 +399,7 @@ mod tests {
 
     #[test]
     fn flags_of_the_training_are_as_on_the_command_line() {
-        let plan = FaultPlan::parse(
+        let plan = parse(
             "workers = 1\nfault = []\n[training]\nlearning-rate = 0.1\nepochs = 3\noffline = true\ndataset = 'digits'",
         )
         .unwrap();
@@ -408,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_random_plan_has_defaults() {
-        let plan = FaultPlan::parse(
+        let plan = parse(
             "workers = 2\nseed = 9\nuntil = 'done'\n[random]\nevery = '2s'\nkinds = ['kill', 'cut-up']\nfor = '2m'",
         )
         .unwrap();
