@@ -13,6 +13,7 @@ pub mod exit;
 mod finish;
 pub mod journal;
 mod local_workers;
+mod log_tail;
 pub mod observe;
 mod output;
 mod own_command;

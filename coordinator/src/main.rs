@@ -66,7 +66,7 @@ fn run(invocation: Invocation, variables: &Variables, terminal: &Terminal) -> Ex
             Command::Show(arguments) => show::run(&arguments, terminal),
             Command::Compare(arguments) => compare::run(&arguments),
             Command::Report(arguments) => report::run(&arguments, terminal),
-            Command::Chaos(arguments) => chaos::run(arguments),
+            Command::Chaos(arguments) => chaos::run(arguments, &cli::training_flags()),
             Command::Bench(bench) => bench::run(bench),
             Command::Data(arguments) => data::run(&arguments, terminal).map(|()| EXIT_DONE),
             Command::Worker(_) => unreachable!("a worker has its own logs"),
@@ -80,7 +80,7 @@ fn run(invocation: Invocation, variables: &Variables, terminal: &Terminal) -> Ex
             let usage = error.downcast_ref::<SettingsError>().is_some()
                 || error.downcast_ref::<OtherIdentity>().is_some()
                 || error.downcast_ref::<TwoResults>().is_some()
-                || error.downcast_ref::<chaos::plan::PlanError>().is_some()
+                || error.downcast_ref::<chaos::PlanError>().is_some()
                 || error.downcast_ref::<compare::SameRun>().is_some()
                 || error.downcast_ref::<scaling::PlanError>().is_some();
             (if usage { EXIT_USAGE } else { EXIT_FAILED }).into()

@@ -1,7 +1,7 @@
 //! `coordinator chaos`: trains with real processes, injects faults by a plan, and compares the bits.
 //!
 //! Runs the undisturbed training first, then the disturbed ones, and gives the verdict. What a fault is stands in
-//! `plan`, how it is done in `director`; nothing here touches a process.
+//! `plan`, how it is done in `fault_runner`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,18 +14,20 @@ use crate::output::print;
 use crate::run::{Signals, exit_code};
 use crate::run_directory::RunDirectory;
 use crate::runtime;
-use director::{Director, Progress};
-use plan::{Fault, Plan, Until};
-use report::Report;
+use fault_runner::{FaultRunner, PendingFaults, Progress};
+use plan::{FaultPlan, Until};
+use verdict::Verdict;
 
-pub mod cast;
-pub mod director;
-pub mod draw;
-pub mod plan;
-pub mod proxy;
-pub mod records;
-pub mod report;
-pub mod watch;
+mod draw;
+mod fault_runner;
+mod plan;
+mod process_usage;
+mod processes;
+mod proxy;
+pub(crate) mod records;
+mod verdict;
+
+pub use plan::PlanError;
 
 /// A training that is over before its faults is run again, but not for ever.
 const MAX_RUNS: u32 = 1000;
@@ -49,33 +51,33 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Carries the plan out and prints the report; the exit code is 0 for the same bits, and 1 otherwise.
+/// Carries the plan out and prints the report; a plan may set the `training_flags`, named without dashes. The exit code is 0 for the same bits, and 1 otherwise.
 ///
 /// # Errors
 ///
-/// A plan that cannot be carried out ([`plan::PlanError`]), an undisturbed run that fails, or the system's refusals.
-pub fn run(arguments: Arguments) -> Result<u8> {
-    let plan = Plan::read(&arguments.plan)?;
+/// A plan that cannot be carried out ([`PlanError`]), an undisturbed run that fails, or the system's refusals.
+pub fn run(arguments: Arguments, training_flags: &[String]) -> Result<u8> {
+    let plan = FaultPlan::read(&arguments.plan, training_flags)?;
     let runtime = runtime::on_this_thread()?;
-    let (folder, report) = runtime.block_on(async {
+    let (folder, verdict) = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let folder = folder(arguments.run_dir)?;
-        let report = tokio::select! {
-            report = play(&plan, &folder) => Ok(report?),
-            // What is dropped with the play is killed.
+        let verdict = tokio::select! {
+            verdict = run_all(&plan, &folder) => Ok(verdict?),
+            // Processes are killed when they are dropped.
             signal = signals.next() => Err(exit_code(signal)),
         };
-        anyhow::Ok((folder, report))
+        anyhow::Ok((folder, verdict))
     })?;
-    let report = match report {
-        Ok(report) => report,
+    let verdict = match verdict {
+        Ok(verdict) => verdict,
         Err(code) => return Ok(code),
     };
-    let json = report.to_json()?;
+    let json = verdict.to_json()?;
     lockstep_checkpoint::write_atomically(&folder.join("report.json"), json.as_bytes())?;
-    let text = if arguments.json { json } else { report.to_text() };
+    let text = if arguments.json { json } else { verdict.to_text() };
     print(&text)?;
-    Ok(if report.same_bits { EXIT_DONE } else { EXIT_FAILED })
+    Ok(if verdict.same_bits { EXIT_DONE } else { EXIT_FAILED })
 }
 
 /// Makes the folder of everything.
@@ -94,14 +96,14 @@ fn folder(named: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 /// All runs of the plan.
-async fn play(plan: &Plan, folder: &Path) -> Result<Report> {
+async fn run_all(plan: &FaultPlan, folder: &Path) -> Result<Verdict> {
     tracing::info!("plan with seed {}; everything is in {}", plan.seed, folder.display());
     let digest = match &plan.digest {
         Some(digest) => digest.clone(),
         None => undisturbed(plan, folder).await?,
     };
     tracing::info!("undisturbed weights {digest}");
-    let mut schedule: std::iter::Peekable<Box<dyn Iterator<Item = Fault>>> = plan.schedule().peekable();
+    let mut pending: PendingFaults = plan.faults_in_order().peekable();
     let mut progress = Progress::default();
     loop {
         let number = progress.runs.len() as u32 + 1;
@@ -114,9 +116,7 @@ async fn play(plan: &Plan, folder: &Path) -> Result<Report> {
         let name = format!("run-{number}");
         let logs = folder.join(format!("{name}-logs"));
         std::fs::create_dir(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
-        Director::begin(plan, number, folder.join(name), logs, &mut schedule, &mut progress)?
-            .direct()
-            .await?;
+        FaultRunner::begin(plan, number, folder.join(name), logs, &mut pending, &mut progress)?.run().await?;
         let run = progress.runs.last();
         if let Some(run) = run {
             tracing::info!(
@@ -131,23 +131,23 @@ async fn play(plan: &Plan, folder: &Path) -> Result<Report> {
         }
         // One that went wrong says enough; more of them would bury it.
         let wrong = run.is_none_or(|run| run.digest.as_ref() != Some(&digest));
-        if wrong || plan.until == Until::Done || schedule.peek().is_none() {
+        if wrong || plan.until == Until::Done || pending.peek().is_none() {
             break;
         }
     }
-    let left = schedule.count() as u64;
-    let processes = progress.watch.usages().to_vec();
-    Ok(Report::new(digest, plan.seed, left, progress.runs, progress.faults, processes))
+    let left = pending.count() as u64;
+    let processes = progress.usages.all().to_vec();
+    Ok(Verdict::new(digest, plan.seed, left, progress.runs, progress.faults, processes))
 }
 
 /// The digest of the training with one worker and no fault.
-async fn undisturbed(plan: &Plan, folder: &Path) -> Result<String> {
+async fn undisturbed(plan: &FaultPlan, folder: &Path) -> Result<String> {
     tracing::info!("training undisturbed, with one worker");
     let directory = folder.join("undisturbed");
-    let mut actor = cast::start_undisturbed(plan, &directory, folder)?;
+    let mut process = processes::start_undisturbed(plan, &directory, folder)?;
     let begin = Instant::now();
     let ended = loop {
-        if let Some((_, ended)) = actor.ended()? {
+        if let Some((_, ended)) = process.ended()? {
             break ended;
         }
         if begin.elapsed() > plan.limit {
@@ -156,7 +156,7 @@ async fn undisturbed(plan: &Plan, folder: &Path) -> Result<String> {
         tokio::time::sleep(TICK).await;
     };
     if !ended.status.success() {
-        bail!("the undisturbed run failed: {ended}; its whole output is {}", actor.log().display());
+        bail!("the undisturbed run failed: {ended}; its whole output is {}", process.log().display());
     }
     let summary = Summary::read(&directory.join("summary.json"))
         .with_context(|| format!("no summary of the undisturbed run in {}", directory.display()))?;

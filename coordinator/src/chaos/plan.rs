@@ -1,7 +1,7 @@
 //! The plan of a chaos run: what is trained, by how many workers, and which faults come when.
 //!
-//! Reads the plan's TOML once, into types that cannot be wrong, and refuses the rest with the line and a remedy. Starts
-//! nothing, and draws nothing: random plans are drawn by `draw`.
+//! Reads the plan's TOML once, into types that cannot be wrong, and refuses the rest with the line and a remedy. Random
+//! plans are drawn by `draw`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub const MAX_FAULTS: u64 = 1_000_000;
 
 /// What to train, and what to do to it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct FaultPlan {
     /// Workers that every run begins with, named `w1`, `w2`, ...
     pub workers: u32,
     /// Threads of each worker.
@@ -62,9 +62,7 @@ pub enum Faults {
 /// One fault and its time, counted over all runs from when all workers of a run have joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// When.
     pub at: Duration,
-    /// What.
     pub action: Action,
 }
 
@@ -73,50 +71,30 @@ pub struct Fault {
 pub enum Action {
     /// SIGKILL, and a new process of the same name after a while.
     Kill {
-        /// Whom.
         worker: u32,
         /// How long it is gone.
         restart_after: Duration,
     },
     /// SIGSTOP, and SIGCONT after a while.
-    Stop {
-        /// Whom.
-        worker: u32,
-        /// For how long.
-        hold: Duration,
-    },
+    Stop { worker: u32, hold: Duration },
     /// SIGSTOP and SIGCONT in turn, so that the worker runs one part in `factor` of the time.
     Slow {
-        /// Whom.
         worker: u32,
-        /// For how long.
         hold: Duration,
         /// How many times slower.
         factor: u32,
     },
     /// Nothing is forwarded, while all connections stay open.
-    Cut {
-        /// Whom.
-        worker: u32,
-        /// For how long.
-        hold: Duration,
-        /// Which way.
-        way: Way,
-    },
+    Cut { worker: u32, hold: Duration, way: Way },
     /// Cut and healed in turn, both ways.
     Flap {
-        /// Whom.
         worker: u32,
-        /// For how long.
         hold: Duration,
         /// How long each cut and each pause between two cuts lasts.
         every: Duration,
     },
     /// All connections are closed with RST.
-    Reset {
-        /// Whom.
-        worker: u32,
-    },
+    Reset { worker: u32 },
     /// One more worker.
     Join {
         /// How long it stays; to the end of the run if absent.
@@ -124,7 +102,6 @@ pub enum Action {
     },
     /// SIGTERM.
     Leave {
-        /// Whom.
         worker: u32,
         /// How long it is gone; to the end of the run if absent.
         restart_after: Option<Duration>,
@@ -135,10 +112,7 @@ pub enum Action {
         restart_after: Duration,
     },
     /// SIGSTOP for the coordinator, and SIGCONT after a while.
-    StopCoordinator {
-        /// For how long.
-        hold: Duration,
-    },
+    StopCoordinator { hold: Duration },
 }
 
 /// Directions of a connection.
@@ -155,7 +129,6 @@ pub enum Way {
 /// The kinds of faults, as plans name them.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "described at `Action`")]
 pub enum Kind {
     Kill,
     Stop,
@@ -295,16 +268,16 @@ pub enum PlanError {
     },
 }
 
-impl Plan {
+impl FaultPlan {
     /// Reads a plan.
     ///
     /// # Errors
     ///
     /// [`PlanError`], with the line and a remedy.
-    pub fn read(path: &Path) -> Result<Self, PlanError> {
+    pub fn read(path: &Path, training_flags: &[String]) -> Result<Self, PlanError> {
         let text = fs::read_to_string(path)
             .map_err(|source| PlanError::Unreadable { path: path.to_path_buf(), source })?;
-        Self::parse(&text).map_err(|(offset, message)| PlanError::Invalid {
+        Self::parse(&text, training_flags).map_err(|(offset, message)| PlanError::Invalid {
             path: path.to_path_buf(),
             line: text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1,
             message,
@@ -312,7 +285,7 @@ impl Plan {
     }
 
     /// The faults in the order of their times; for plans with a number of faults, exactly so many.
-    pub fn schedule(&self) -> Box<dyn Iterator<Item = Fault>> {
+    pub fn faults_in_order(&self) -> Box<dyn Iterator<Item = Fault>> {
         match &self.faults {
             Faults::Listed(faults) => Box::new(faults.clone().into_iter()),
             Faults::Drawn(drawn) => Box::new(drawn.clone().faults(self.seed, self.workers)),

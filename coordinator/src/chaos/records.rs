@@ -1,9 +1,8 @@
-//! Reads what a run leaves behind: its steps, its events with their places, the end of a file.
+//! Reads what a run leaves behind: its steps, and its events with their places.
 //!
 //! The figures of recovery come from these records, not from a clock of this process, as far as they can.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -73,20 +72,6 @@ pub fn events(path: &Path) -> io::Result<Vec<PlacedEvent>> {
     Ok(events)
 }
 
-/// The last bytes of a file.
-///
-/// # Errors
-///
-/// If it cannot be read.
-pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
-    let mut tail = Vec::new();
-    file.take(bytes).read_to_end(&mut tail)?;
-    Ok(tail)
-}
-
 /// What the slowest of `these` steps cost, compared with the neighbours of them all; nothing if none of them, or no
 /// neighbour, is on record.
 ///
@@ -127,7 +112,6 @@ mod tests {
         let torn = &step(3, 1.0)[..30];
         std::fs::write(&path, [&header, &step(1, 0.25), &epoch, &step(2, 0.5), torn].concat()).unwrap();
         assert_eq!(steps(&path).unwrap(), [line(1, 0.25), line(2, 0.5)]);
-        assert_eq!(tail(&path, 5).unwrap(), &torn.as_bytes()[25..]);
         let path = folder.path().join("events.jsonl");
         std::fs::write(&path, [&*header, &event, &event].concat()).unwrap();
         let expected = |offset: usize| PlacedEvent { offset_bytes: offset as u64, event: examples::event() };

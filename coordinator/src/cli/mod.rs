@@ -174,6 +174,13 @@ pub fn command() -> ClapCommand {
     with_switches(command)
 }
 
+/// The flags of a training, without dashes, but for those that say nothing of it.
+pub fn training_flags() -> Vec<String> {
+    let command = command();
+    let flags = command.get_arguments().filter_map(|argument| argument.get_long());
+    flags.filter(|flag| !["help", "version", "config"].contains(flag)).map(str::to_string).collect()
+}
+
 /// The same switches everywhere: a variable that is on for one command is on for all.
 fn with_switches(command: ClapCommand) -> ClapCommand {
     let command = command.mut_args(|argument| match argument.get_action() {

@@ -1,4 +1,4 @@
-//! `coordinator compare`: runs side by side, and the step at which the bits of two of them part.
+//! `coordinator compare`: runs side by side, and the first step at which the bits of two of them differ.
 //!
 //! It only reads, and may run beside coordinators that train. The only file that it writes is the picture asked for.
 
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::comparison::report::Report;
+use crate::comparison::result::Comparison;
 use crate::comparison::run::Run;
 use crate::comparison::{curves, plot, table};
 use crate::exit::{EXIT_DONE, EXIT_FAILED};
@@ -53,19 +53,19 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     for damage in runs.iter().flat_map(|run| run.history.damages()) {
         tracing::warn!("{damage}; what is whole is compared");
     }
-    let report = Report::new(&runs);
+    let comparison = Comparison::new(&runs);
     if let Some(path) = svg {
-        user_file::write(path, plot::svg(&report).as_bytes(), "--svg")?;
+        user_file::write(path, plot::svg(&comparison).as_bytes(), "--svg")?;
     }
     if arguments.json {
-        print(&report.to_json().context("the comparison as JSON")?)?;
+        print(&comparison.to_json().context("the comparison as JSON")?)?;
     } else {
-        let names: Vec<String> = report.runs.iter().map(|run| run.name.clone()).collect();
+        let names: Vec<String> = comparison.runs.iter().map(|run| run.name.clone()).collect();
         let curves = curves::text(&names, &runs);
-        let text = format!("{}\n{curves}{}", table::table(&report), table::digests(&report));
+        let text = format!("{}\n{curves}{}", table::table(&comparison), table::digests(&comparison));
         user_file::voice(svg)(&text)?;
     }
-    Ok(if report.has_broken_promise() { EXIT_FAILED } else { EXIT_DONE })
+    Ok(if comparison.has_broken_promise() { EXIT_FAILED } else { EXIT_DONE })
 }
 
 fn refuse_repetition(paths: &[PathBuf]) -> Result<(), SameRun> {

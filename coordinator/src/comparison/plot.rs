@@ -1,8 +1,8 @@
 //! The curves of all runs as an SVG picture: loss and accuracy, in training and on the validation set, over the steps.
 //!
-//! Draws what `report` has, with a colour and a dash for each run that no other of sixteen has.
+//! Draws what `result` has, with a colour and a dash for each run that no other of sixteen has.
 
-use super::report::{Column, Report};
+use super::result::{Column, Comparison};
 use crate::charts::{Axis, COLOURS, Chart, PLAIN, Point, dot, escaped, finite, label, line, means, picture};
 
 /// Of one chart, with the room for its labels; there are two beside each other, and two below.
@@ -31,24 +31,24 @@ struct Panel {
 }
 
 /// An SVG document.
-pub fn svg(report: &Report<'_>) -> String {
+pub fn svg(comparison: &Comparison<'_>) -> String {
     let mut text = String::new();
-    for (number, panel) in panels(report).iter().enumerate() {
+    for (number, panel) in panels(comparison).iter().enumerate() {
         panel.draw((WIDTH * (number % 2) as f64, HEIGHT * (number / 2) as f64), &mut text);
     }
-    for (run, column) in report.runs.iter().enumerate() {
+    for (run, column) in comparison.runs.iter().enumerate() {
         let y = 2.0 * HEIGHT + LEGEND_LINE * run as f64 + 4.0;
         line(&mut text, (MARGINS.0, y), (MARGINS.0 + 60.0, y), &style(run));
         let words = format!("{}  {}  ({})", column.name, column.run_dir, column.status);
         label(&mut text, (MARGINS.0 + 70.0, y + 4.0), "text-anchor=\"start\"", &escaped(&words));
     }
-    picture(2.0 * WIDTH, 2.0 * HEIGHT + LEGEND_LINE * report.runs.len() as f64 + 10.0, &text)
+    picture(2.0 * WIDTH, 2.0 * HEIGHT + LEGEND_LINE * comparison.runs.len() as f64 + 10.0, &text)
 }
 
-fn panels(report: &Report<'_>) -> [Panel; 4] {
+fn panels(comparison: &Comparison<'_>) -> [Panel; 4] {
     let panel = |title, curve: fn(&Column<'_>) -> Vec<Point>| Panel {
         title,
-        curves: report.runs.iter().map(curve).collect(),
+        curves: comparison.runs.iter().map(curve).collect(),
     };
     [
         panel("Training loss", |run| {

@@ -12,18 +12,24 @@ use lockstep_records::{EpochRecord, RunHistory, Summary, configuration_pairs};
 
 use super::curves::CurvePoint;
 use super::differences::Fields;
-use super::parting::Logged;
-use crate::run_directory::identity::StoredIdentity;
+use super::first_difference::Logged;
 use crate::run_directory::newest_weights::summary;
 use crate::run_directory::stored_run::StoredRun;
+
+/// Keys and values in a fixed order, the same for all runs; runs in which they are equal must have the same bits.
+pub type Identity = Vec<(&'static str, String)>;
 
 /// Everything that is compared of a run.
 #[derive(Debug)]
 pub struct Run {
     /// Its folder, as it was named.
     pub directory: String,
-    /// What it is.
-    pub stored: StoredIdentity,
+    /// Its random id.
+    pub run_id: [u8; 16],
+    /// What its bits follow from: keys and values.
+    pub identity: Identity,
+    /// `mnist` or `digits`.
+    pub dataset: String,
     /// Its identity and its settings.
     pub fields: Fields,
     /// What its log says as a whole.
@@ -56,14 +62,17 @@ impl Run {
         })?;
         let summary =
             summary(&directory, &stored.run_id)?.filter(|summary| summary.steps >= history.last_step());
+        let identity = stored.identity.fields().to_vec();
         let mut records = RunHistory::default();
         records
             .restore(&[directory.metrics(), directory.events()], &RunId(stored.run_id).to_string())
             .with_context(|| format!("cannot read the records in {}", path.display()))?;
         Ok(Self {
             directory: path.display().to_string(),
-            fields: fields(&configuration, &stored, summary.as_ref()),
-            stored,
+            fields: fields(&configuration, &identity, summary.as_ref()),
+            run_id: stored.run_id,
+            identity,
+            dataset: stored.identity.dataset,
             history,
             logged,
             summary,
@@ -79,15 +88,14 @@ impl Run {
 
     /// The keys of the identity in which two runs differ; if in none, they must have the same bits.
     pub fn identity_differences(&self, other: &Self) -> Vec<&'static str> {
-        let pairs = self.stored.identity.fields().into_iter().zip(other.stored.identity.fields());
-        pairs.filter(|((_, here), (_, there))| here != there).map(|((key, _), _)| key).collect()
+        let pairs = self.identity.iter().zip(&other.identity);
+        pairs.filter(|((_, here), (_, there))| here != there).map(|((key, _), _)| *key).collect()
     }
 }
 
 /// The identity, then what else `config.toml` has; what a resumed run was told later is in its summary.
-fn fields(configuration: &str, stored: &StoredIdentity, summary: Option<&Summary>) -> Fields {
-    let mut fields: Fields =
-        stored.identity.fields().into_iter().map(|(key, value)| (key.to_string(), value)).collect();
+fn fields(configuration: &str, identity: &[(&'static str, String)], summary: Option<&Summary>) -> Fields {
+    let mut fields: Fields = identity.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
     for (key, value) in configuration_pairs(configuration) {
         if key != "id" && !fields.iter().any(|(known, _)| *known == key) {
             fields.push((key, value.trim_matches('"').to_string()));

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use lockstep_records::percent;
 
-use super::report::{Column, Report};
+use super::result::{Column, Comparison};
 
 const WIDTH: usize = 80;
 
@@ -16,19 +16,19 @@ const MOST_VALUE_WIDTH: usize = 16;
 const GAP: usize = 2;
 
 /// The runs by their letters, and the table.
-pub fn table(report: &Report<'_>) -> String {
+pub fn table(comparison: &Comparison<'_>) -> String {
     let mut text = String::new();
-    for column in &report.runs {
+    for column in &comparison.runs {
         let _ = writeln!(text, "{}  {}", column.name, column.run_dir);
     }
-    let rows = rows(report);
+    let rows = rows(comparison);
     let label_width = rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
     let width = |run: usize| rows.iter().map(|(_, values)| values[run].chars().count()).max().unwrap_or(0);
     let mut begin = 0;
-    while begin < report.runs.len() {
+    while begin < comparison.runs.len() {
         let mut end = begin;
         let mut used = label_width;
-        while end < report.runs.len() && (end == begin || used + GAP + width(end) <= WIDTH) {
+        while end < comparison.runs.len() && (end == begin || used + GAP + width(end) <= WIDTH) {
             used += GAP + width(end);
             end += 1;
         }
@@ -47,9 +47,9 @@ pub fn table(report: &Report<'_>) -> String {
 }
 
 /// A line for each pair that tells something.
-pub fn digests(report: &Report<'_>) -> String {
+pub fn digests(comparison: &Comparison<'_>) -> String {
     let mut text = "weights after every step, by the logs\n".to_string();
-    for pair in report.pairs.iter().filter(|pair| pair.is_shown) {
+    for pair in comparison.pairs.iter().filter(|pair| pair.is_shown) {
         let mark = if pair.broken_promise { "WARNING: " } else { "" };
         let _ = writeln!(text, "  {mark}{}", pair.sentence);
     }
@@ -57,23 +57,23 @@ pub fn digests(report: &Report<'_>) -> String {
 }
 
 /// Labels, and a value for each run.
-fn rows(report: &Report<'_>) -> Vec<(String, Vec<String>)> {
+fn rows(comparison: &Comparison<'_>) -> Vec<(String, Vec<String>)> {
     let mut rows = Vec::new();
     let mut add = |label: &str, show: &dyn Fn(&Column<'_>) -> Option<String>| {
-        let values = report.runs.iter().map(|column| cut(show(column)));
+        let values = comparison.runs.iter().map(|column| cut(show(column)));
         rows.push((label.to_string(), values.collect()));
     };
     add("", &|column| Some(column.name.clone()));
     add("status", &|column| Some(column.status.to_string()));
     add("data set", &|column| Some(column.dataset.to_string()));
     // It has its row, whether it differs or not.
-    for difference in report.differences.iter().filter(|difference| difference.field != "dataset") {
+    for difference in comparison.differences.iter().filter(|difference| difference.field != "dataset") {
         let mut values = difference.values.iter();
-        let values = report.runs.iter().map(|_| cut(values.next().cloned().flatten()));
+        let values = comparison.runs.iter().map(|_| cut(values.next().cloned().flatten()));
         rows.push((difference.field.clone(), values.collect()));
     }
     let mut add = |label: &str, show: &dyn Fn(&Column<'_>) -> Option<String>| {
-        let values = report.runs.iter().map(|column| cut(show(column)));
+        let values = comparison.runs.iter().map(|column| cut(show(column)));
         rows.push((label.to_string(), values.collect()));
     };
     let loss = |loss: Option<f32>| loss.map(|loss| format!("{loss:.4}"));

@@ -14,13 +14,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Phase;
-use super::patience::Patient;
+use super::idle_timeout::IdleTimeout;
 
 /// Connections at once: each page has up to six of its browser's.
 pub const MAX_CONNECTIONS: usize = 64;
 
 /// Connections beyond that: probes get their answer, everybody else hears that there is no place.
-const MAX_BEYOND: usize = 16;
+const MAX_OVERFLOW: usize = 16;
 
 /// A connection beyond the limit is over by then.
 const HASTE: Duration = Duration::from_secs(2);
@@ -38,14 +38,19 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// The pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the phase says that it is over: `routes`, and `beyond` on connections beyond the limit.
-pub async fn serve(listener: TcpListener, routes: Router, beyond: Router, mut phase: watch::Receiver<Phase>) {
+/// Serves until the phase says that it is over: `routes`, and `overflow` on connections beyond the limit.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    overflow: Router,
+    mut phase: watch::Receiver<Phase>,
+) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("the dashboard cannot be served: {error}"),
     };
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let places_beyond = Arc::new(Semaphore::new(MAX_BEYOND));
+    let overflow_places = Arc::new(Semaphore::new(MAX_OVERFLOW));
     let phases = phase.clone();
     let mut connections = JoinSet::new();
     loop {
@@ -61,10 +66,10 @@ pub async fn serve(listener: TcpListener, routes: Router, beyond: Router, mut ph
                     }
                     Err(_) => {
                         // Of a flood most hear nothing.
-                        if let Ok(place) = places_beyond.clone().try_acquire_owned() {
-                            let (beyond, phase) = (beyond.clone(), phases.clone());
+                        if let Ok(place) = overflow_places.clone().try_acquire_owned() {
+                            let (overflow, phase) = (overflow.clone(), phases.clone());
                             connections.spawn(async move {
-                                let conversation = converse(at_once(stream), beyond, phase);
+                                let conversation = converse(at_once(stream), overflow, phase);
                                 // Whoever does not even take these few bytes hears nothing.
                                 let _ = tokio::time::timeout(HASTE, conversation).await;
                                 drop(place);
@@ -106,7 +111,7 @@ async fn converse(
     routes: Router,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let stream = TokioIo::new(Patient::new(stream, IDLE));
+    let stream = TokioIo::new(IdleTimeout::new(stream, IDLE));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)

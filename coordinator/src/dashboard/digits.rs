@@ -35,10 +35,10 @@ pub struct Digits {
 /// The predictions of one state of the weights.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Predictions {
-    /// The how-manieth these are, from 1.
+    /// Revision number, from 1.
     #[serde(skip)]
     pub revision: u64,
-    /// After which step.
+    /// The step after which the weights are these.
     pub step: u64,
     /// Examples of the sample.
     pub examples: usize,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, Uri, header};
 
-use crate::settings::HostName;
+use super::host_name::HostName;
 
 /// Zones that nobody can register a name in: names there are a network's own, Kubernetes' `.cluster.local` among them.
 const PRIVATE_ZONES: [&str; 3] = ["local", "internal", "home.arpa"];

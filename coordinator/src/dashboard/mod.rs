@@ -1,17 +1,20 @@
-//! The dashboard: a page that shows the run live, and the inside of the network, served by the coordinator itself.
+//! The dashboard: a page that shows the run live, and the activations of the network, served by the coordinator itself.
 //!
 //! It runs on its own thread with its own runtime, so that no page can delay the loop; the loop only puts small records
 //! into a bounded history. It computes with copies of the weights, only while somebody looks, and changes nothing.
 
+mod activations;
 mod connections;
 mod digits;
 mod facts;
 mod files;
 mod history;
+mod host_name;
 mod hosts;
-mod inside;
+mod idle_timeout;
+
 pub mod metrics_routes;
-mod patience;
+
 mod site;
 mod stream;
 
@@ -29,19 +32,18 @@ pub use digits::Digits;
 pub use facts::Facts;
 pub use files::RunFiles;
 pub use history::SharedHistory;
+pub use host_name::HostName;
 
 use lockstep_records::Ended;
 
 use hosts::Hosts;
-
-use crate::settings::HostName;
 
 /// On a machine that is full, a thread of training comes before pages, with nine times their weight. With less of it they
 /// could not be told of the end in time.
 const NICENESS: i32 = 10;
 
 /// Lets others run before this thread and those that it starts.
-fn stand_back() {
+fn lower_priority() {
     if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
         tracing::debug!("the dashboard's thread keeps its priority: {error}");
     }
@@ -93,12 +95,12 @@ impl Dashboard {
         let (phase, phases) = watch::channel(Phase::Serves);
         let hosts = Hosts::new(bound.ip().to_canonical().is_loopback(), vouched);
         let site = Arc::new(site::Site::new(SharedHistory::default(), phases.clone(), hosts));
-        let beyond = site::beyond(Arc::clone(&site), others.clone());
+        let overflow = site::overflow(Arc::clone(&site), others.clone());
         let routes = site::router(Arc::clone(&site), others);
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("dashboard".to_string());
         let thread = thread.spawn(move || {
-            stand_back();
+            lower_priority();
             // Made here: where there is no thread for it, a runtime cannot be dropped inside of the caller's.
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
@@ -109,7 +111,7 @@ impl Dashboard {
             // Who starts the thread waits for this.
             let _ = ready.send(made);
             let Some(runtime) = runtime else { return };
-            runtime.block_on(connections::serve(listener, routes, beyond, phases));
+            runtime.block_on(connections::serve(listener, routes, overflow, phases));
             // A read of a slow disk is left alone.
             runtime.shutdown_background();
         });

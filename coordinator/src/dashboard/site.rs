@@ -12,12 +12,12 @@ use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
 
 use super::Phase;
+use super::activations::{self, RateLimit};
 use super::connections::MAX_CONNECTIONS;
 use super::digits::{Digits, Predictions};
 use super::files::{self, RunFiles};
 use super::history::SharedHistory;
 use super::hosts::Hosts;
-use super::inside::{self, Turns};
 use super::stream::{self, MAX_PAGES};
 
 const PAGE: &str = include_str!("page/index.html");
@@ -39,8 +39,8 @@ pub struct Site {
     pub phase: watch::Receiver<Phase>,
     /// Places for pages.
     pub places: Arc<Semaphore>,
-    /// For looks into the network.
-    pub turns: Turns,
+    /// Of the requests for activations.
+    pub rate_limit: RateLimit,
     /// The names that it answers to.
     hosts: Hosts,
     /// Once they are there.
@@ -59,7 +59,7 @@ impl Site {
     /// A site without a run yet.
     pub fn new(history: SharedHistory, phase: watch::Receiver<Phase>, hosts: Hosts) -> Self {
         let places = Arc::new(Semaphore::new(MAX_PAGES));
-        Self { history, phase, places, turns: Turns::default(), hosts, prepared: Mutex::default() }
+        Self { history, phase, places, rate_limit: RateLimit::default(), hosts, prepared: Mutex::default() }
     }
 
     /// Takes what there is once the data are loaded and the directory is made.
@@ -103,10 +103,10 @@ pub fn router(site: Arc<Site>, others: Router) -> Router {
         .route("/dashboard.js", get(|| async { text("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/icon.svg", get(|| async { text("image/svg+xml", ICON) }))
         .route("/api/stream", get(stream::stream))
-        .route("/api/look", post(inside::look_at_drawing))
-        .route("/api/look/{index}", get(inside::look_at_digit))
-        .route("/api/filters", get(inside::filters))
-        .route("/api/digits", get(inside::digits))
+        .route("/api/look", post(activations::of_drawing))
+        .route("/api/look/{index}", get(activations::of_digit))
+        .route("/api/filters", get(activations::filters))
+        .route("/api/digits", get(activations::digits))
         .route("/files/{*name}", get(files::file))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing of this name here\n") })
         .with_state(Arc::clone(&site))
@@ -121,7 +121,7 @@ fn guarded(site: Arc<Site>, routes: Router) -> Router {
 
 /// What a connection beyond the limit gets, and only once: the routes of `others`, so that no page keeps a probe out, and
 /// else a refusal.
-pub fn beyond(site: Arc<Site>, others: Router) -> Router {
+pub fn overflow(site: Arc<Site>, others: Router) -> Router {
     let refusal =
         format!("the dashboard has {MAX_CONNECTIONS} connections, and takes no more; close some pages\n");
     guarded(site, others.fallback(|| async { (StatusCode::SERVICE_UNAVAILABLE, refusal) })).layer(

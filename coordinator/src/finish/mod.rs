@@ -9,6 +9,7 @@ mod deadlines;
 pub(crate) mod outcome;
 
 use std::future::Future;
+use std::time::Duration;
 
 use anyhow::Result;
 use lockstep_control::Outcome;
@@ -25,12 +26,17 @@ use self::deadlines::{
 };
 use self::outcome::{EndedRun, Results};
 use crate::dashboard::Dashboard;
-use crate::exit::EXIT_FAILED;
+use crate::exit::{EXIT_FAILED, sentence};
 use crate::local_workers::LocalWorkers;
 use crate::report as html_report;
 use crate::run::{Run, Signals};
-use crate::run_directory::workers_file;
+use crate::run_directory::{RunDirectory, workers_file};
 use crate::transport::service::Incoming;
+
+/// What reading records and drawing the report may take at an end by signal, which is promised within 2 seconds, and at
+/// any other.
+const SIGNAL_LIMIT: Duration = Duration::from_millis(400);
+const NORMAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// All that is to be ended when the loop of a run is over.
 pub(crate) struct Shutdown<'a> {
@@ -125,7 +131,7 @@ impl End<'_> {
             if let Some(workers) = &workers {
                 workers_file::write(&directory, run_id, workers);
             }
-            html_report::write_at_end(&directory, digits, outcome);
+            write_report(&directory, digits, outcome);
         });
         if self.wait(REPORT, written).await.is_none() {
             tracing::warn!("the disk does not answer: workers.json and report.html are not written");
@@ -152,6 +158,18 @@ impl End<'_> {
             self.deadlines.signalled(self.signals.next().await);
         }
         self.wait(PAGE, in_background("page", move || dashboard.end(ended))).await;
+    }
+}
+
+/// Writes the report, which neither fails nor holds up the run.
+fn write_report(directory: &RunDirectory, digits: Examples, outcome: Outcome) {
+    let limit = if matches!(outcome, Outcome::Interrupted { .. }) { SIGNAL_LIMIT } else { NORMAL_LIMIT };
+    if let Err(error) = html_report::write_within(limit, directory, digits) {
+        tracing::warn!(
+            "there is no report of this run: {}; write it with `coordinator report {}`",
+            sentence(&error),
+            directory.path().display()
+        );
     }
 }
 

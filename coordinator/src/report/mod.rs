@@ -1,14 +1,15 @@
 //! `report.html`: a run on one page that needs no server, no network and no script, to keep and to send.
 //!
 //! Made of the run directory's files alone, so that `coordinator report` writes the same page again; all it is given
-//! besides are the first test digits. It never fails a run: what cannot be written is a warning.
+//! besides are the first test digits. It cannot fail or hold up a run: a separate thread
+//! builds it, and is left behind after a limit.
 
-mod again;
-mod course;
-mod learning;
+mod operations;
 mod records;
+mod reproduce;
 mod sections;
 mod svg;
+mod training;
 
 use std::fs;
 use std::path::Path;
@@ -16,14 +17,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lockstep_control::Outcome;
 use lockstep_dataset::{Examples, contact_sheet};
 use lockstep_model::{Cpu, Network, Workspace, digest};
 use lockstep_proto::RunId;
 use lockstep_records::{Ended, Summary, WorkersRecord, configuration_pairs};
 
 use crate::charts::escaped as escape;
-use crate::exit::sentence;
 use crate::observe::weight_norms::{self, COLUMNS};
 use crate::run_directory::RunDirectory;
 use crate::run_directory::newest_weights::{Latest, Stored};
@@ -31,12 +30,8 @@ use crate::run_directory::stored_run::StoredRun;
 use crate::run_directory::workers_file;
 use records::Records;
 
-/// What reading and drawing may take at an end by signal, which is promised within 2 seconds, and at any other.
-const IN_HASTE: Duration = Duration::from_millis(400);
-const AT_LEISURE: Duration = Duration::from_secs(30);
-
 /// What is known of a run from its files.
-pub struct Story {
+pub struct RunData {
     /// The last part of its path: wherever it is called from.
     name: String,
     dataset: String,
@@ -75,7 +70,7 @@ struct Predicted {
 /// # Errors
 ///
 /// If one of them is there and cannot be read.
-pub fn read(run: &StoredRun) -> Result<Story> {
+pub fn read(run: &StoredRun) -> Result<RunData> {
     let StoredRun { directory, stored, configuration } = run;
     let records = Records::read(directory, RunId(stored.run_id))
         .with_context(|| format!("cannot read the records in {}", directory.path().display()))?;
@@ -88,7 +83,7 @@ pub fn read(run: &StoredRun) -> Result<Story> {
     let weights = weights.map_err(|flaw| tracing::warn!("the report predicts no digits: {flaw}")).ok();
     let ended = Ended::of_files(summary.as_ref(), records.history.events().iter());
     let workers = workers_file::read(directory, RunId(stored.run_id), steps);
-    Ok(Story {
+    Ok(RunData {
         name: name(directory.path()),
         dataset: stored.identity.dataset.clone(),
         configuration: configuration_pairs(configuration),
@@ -106,7 +101,7 @@ fn name(path: &Path) -> String {
     whole.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-impl Story {
+impl RunData {
     /// The page. `digits` are the first of the test set, or the sentence that says why there are none.
     pub fn page(&self, digits: Result<Examples, String>) -> String {
         let predicted = digits.and_then(|digits| self.predict(&digits));
@@ -128,18 +123,14 @@ impl Story {
     }
 }
 
-/// Writes the report at the end of a run, which it neither fails nor holds up.
-pub fn write_at_end(directory: &RunDirectory, digits: Examples, outcome: Outcome) {
-    let limit = if matches!(outcome, Outcome::Interrupted { .. }) { IN_HASTE } else { AT_LEISURE };
-    let written = page_within(limit, directory, digits)
-        .and_then(|page| Ok(lockstep_checkpoint::write_atomically(&directory.report(), page.as_bytes())?));
-    if let Err(error) = written {
-        tracing::warn!(
-            "there is no report of this run: {}; write it with `coordinator report {}`",
-            sentence(&error),
-            directory.path().display()
-        );
-    }
+/// Writes the report at the end of a run, with what of its digits is known; reading and drawing may take `limit`.
+///
+/// # Errors
+///
+/// If they take longer, or the records cannot be read or the file not be written.
+pub fn write_within(limit: Duration, directory: &RunDirectory, digits: Examples) -> Result<()> {
+    let page = page_within(limit, directory, digits)?;
+    Ok(lockstep_checkpoint::write_atomically(&directory.report(), page.as_bytes())?)
 }
 
 /// Makes the page on a thread of its own, which is left alone if it takes too long: only its end writes anything.
@@ -147,9 +138,9 @@ fn page_within(limit: Duration, directory: &RunDirectory, digits: Examples) -> R
     let path = directory.path().to_path_buf();
     let (sender, receiver) = mpsc::sync_channel(1);
     let make = move || {
-        let story = StoredRun::open(&path).and_then(|run| read(&run));
+        let run = StoredRun::open(&path).and_then(|run| read(&run));
         // Nobody waits for it any longer, perhaps.
-        let _ = sender.send(story.map(|story| story.page(Ok(digits))));
+        let _ = sender.send(run.map(|run| run.page(Ok(digits))));
     };
     std::thread::Builder::new().name("report".to_string()).spawn(make)?;
     match receiver.recv_timeout(limit) {

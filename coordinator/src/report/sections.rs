@@ -6,16 +6,16 @@ use std::fmt::Write;
 
 use lockstep_records::{is_fallback, percent};
 
-use super::again::{configuration, reproduction};
-use super::course::{events, times, workers};
-use super::learning::{confusion, curves, digits};
-use super::{Predicted, Story, escape};
+use super::operations::{events, times, workers};
+use super::reproduce::{configuration, reproduction};
+use super::training::{confusion, curves, digits};
+use super::{Predicted, RunData, escape};
 
 const STYLE: &str = include_str!("report.css");
 
 /// The whole page.
-pub fn page(story: &Story, predicted: Result<Predicted, String>) -> String {
-    let Story { name, dataset, ended, .. } = story;
+pub fn page(run: &RunData, predicted: Result<Predicted, String>) -> String {
+    let RunData { name, dataset, ended, .. } = run;
     let (glyph, class) = if ended.well { ("✓", "well") } else { ("▲", "ill") };
     let (name, dataset, how) = (escape(name), escape(dataset), escape(&ended.how));
     // Nothing of it may run, and nothing be fetched, whatever is in it.
@@ -28,22 +28,22 @@ pub fn page(story: &Story, predicted: Result<Predicted, String>) -> String {
          <h1>Run {name}</h1>\n<p class=\"state {class}\"><span aria-hidden=\"true\">{glyph}</span> {how}</p>\n\
          <p class=\"sub\">trained on {dataset} by Lockstep</p>\n"
     );
-    if is_fallback(&story.configuration) {
+    if is_fallback(&run.configuration) {
         text.push_str(
             "<p class=\"state ill\"><span aria-hidden=\"true\">▲</span> trained on generated digits, not on MNIST, which could \
              not be had</p>\n",
         );
     }
     text.push_str("</header>\n<main>\n");
-    text.push_str(&figures(story));
-    section(&mut text, "Training", "", &curves(story));
+    text.push_str(&figures(run));
+    section(&mut text, "Training", "", &curves(run));
     section(&mut text, "Digits of the test set", "", &digits(predicted));
-    section(&mut text, "Confusion matrix", "", &confusion(story));
-    section(&mut text, "Where a step’s time goes", "half", &times(story));
-    section(&mut text, "The same again", "half", &reproduction(story));
-    section(&mut text, "Workers", "", &workers(story));
-    section(&mut text, "Last events", "", &events(story));
-    section(&mut text, "Configuration", "", &configuration(story));
+    section(&mut text, "Confusion matrix", "", &confusion(run));
+    section(&mut text, "Where a step’s time goes", "half", &times(run));
+    section(&mut text, "The same again", "half", &reproduction(run));
+    section(&mut text, "Workers", "", &workers(run));
+    section(&mut text, "Last events", "", &events(run));
+    section(&mut text, "Configuration", "", &configuration(run));
     let _ = write!(
         text,
         "</main>\n<footer>Written by coordinator {}. This page needs no network; <code>coordinator show</code> shows \
@@ -96,8 +96,8 @@ fn evaluated(accuracy: Option<f32>, loss: Option<f32>) -> (String, String) {
     accuracy.map_or(("–".to_string(), "not evaluated".to_string()), |accuracy| (percent(accuracy, 2), loss))
 }
 
-fn figures(story: &Story) -> String {
-    let Story { records, summary, .. } = story;
+fn figures(run: &RunData) -> String {
+    let RunData { records, summary, .. } = run;
     let summary = summary.as_ref();
     let last = records.history.epochs().last();
     let (steps, seconds) = match summary {

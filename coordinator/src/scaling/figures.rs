@@ -1,4 +1,4 @@
-//! The arithmetic of a report: medians, spreads, a straight line through points. Knows nothing of runs.
+//! The arithmetic of the figures: medians, spreads, a straight line through points.
 
 use serde::Serialize;
 

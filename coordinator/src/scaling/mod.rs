@@ -1,7 +1,7 @@
 //! `coordinator bench scaling`: trains with several numbers of workers, and compares speed and bits.
 //!
 //! Every run is a real one: this program, started again as its own child with local workers. What is run stands in
-//! `plan`, a run in `trial`, what follows from them in `report`, and how that looks in `table` and `plot`.
+//! `plan`, a run in `trial`, what follows from them in `verdict`, and how that looks in `table` and `plot`.
 
 use std::fs;
 use std::num::NonZero;
@@ -18,16 +18,16 @@ use crate::run::Signals;
 use crate::run_directory::{RunDirectory, compact_utc};
 use crate::runtime;
 pub use plan::{Arguments, PlanError};
-use plan::{Plan, Point};
-use report::{Digests, Machine, Report, Trial};
-use trial::Stage;
+use plan::{Point, ScalingPlan};
+use trial::TrialRunner;
+use verdict::{Digests, Machine, Trial, Verdict};
 
 mod figures;
 mod plan;
 mod plot;
-mod report;
 mod table;
 mod trial;
+mod verdict;
 
 /// Measures, prints the tables and writes them; the exit code is 0, or that of a signal.
 ///
@@ -35,7 +35,7 @@ mod trial;
 ///
 /// What cannot be measured ([`PlanError`]), a run that fails, weights that differ, or the system's refusals.
 pub fn run(arguments: &Arguments) -> Result<u8> {
-    let plan = Plan::new(arguments)?;
+    let plan = ScalingPlan::new(arguments)?;
     let unix_seconds =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since_1970| since_1970.as_secs());
     let machine = machine();
@@ -54,11 +54,11 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     warn_of_shared_cores(&plan, machine.cores);
     let measured = runtime.block_on(measure(&plan, &folder.runs(), arguments.keep_runs, signals));
     let (trials, digests) = measured.inspect_err(|_| folder.discard_if_empty())?;
-    let report = Report::new(&plan, compact_utc(unix_seconds), machine, trials, digests);
-    let json = report.to_json()?;
-    let markdown = table::markdown(&report);
+    let verdict = Verdict::new(&plan, compact_utc(unix_seconds), machine, trials, digests);
+    let json = verdict.to_json()?;
+    let markdown = table::markdown(&verdict);
     let with_plot = format!("{markdown}\n![Speed, and CPU time of the coordinator](scaling.svg)\n");
-    let (csv, svg) = (table::csv(&report), plot::svg(&report));
+    let (csv, svg) = (table::csv(&verdict), plot::svg(&verdict));
     for (name, content) in [("json", &json), ("csv", &csv), ("md", &with_plot), ("svg", &svg)] {
         let path = folder.path.join(format!("scaling.{name}"));
         lockstep_checkpoint::write_atomically(&path, content.as_bytes())?;
@@ -77,7 +77,7 @@ fn machine() -> Machine {
     Machine { cores, processor }
 }
 
-fn warn_of_shared_cores(plan: &Plan, cores: u32) {
+fn warn_of_shared_cores(plan: &ScalingPlan, cores: u32) {
     let mut crowded: Vec<u32> = plan.points.iter().map(|point| point.workers).collect();
     crowded.retain(|workers| workers * plan.threads_per_worker > cores);
     crowded.sort_unstable();
@@ -93,16 +93,16 @@ fn warn_of_shared_cores(plan: &Plan, cores: u32) {
 /// All rounds. A run that fails, or ends with other weights than one before, ends it at once: nothing that was measured
 /// is worth anything then.
 async fn measure(
-    plan: &Plan,
+    plan: &ScalingPlan,
     runs: &Path,
     keep_runs: bool,
     signals: Signals,
 ) -> Result<(Vec<Trial>, Digests)> {
-    let mut stage = Stage::new(runs, keep_runs, signals)?;
+    let mut runner = TrialRunner::new(runs, keep_runs, signals)?;
     let (mut trials, mut digests) = (Vec::new(), Digests::default());
     for round in 1..=plan.rounds {
         for point in plan.round(round) {
-            let trial = trial(&mut stage, plan, point, round, &mut digests).await?;
+            let trial = trial(&mut runner, plan, point, round, &mut digests).await?;
             tracing::info!(
                 "round {round} of {}: --workers {}, batch size {}: {:.0} examples/s",
                 plan.rounds,
@@ -120,8 +120,8 @@ async fn measure(
 
 /// A point in a round: the run of one step, and the one that counts, their weights held against the others'.
 async fn trial(
-    stage: &mut Stage<'_>,
-    plan: &Plan,
+    runner: &mut TrialRunner<'_>,
+    plan: &ScalingPlan,
     point: Point,
     round: u32,
     digests: &mut Digests,
@@ -129,9 +129,9 @@ async fn trial(
     let Point { workers, batch_size, .. } = point;
     let name = Trial::name(point, round);
     let short_name = format!("{name}-one-step");
-    let one_step = stage.run(&short_name, plan, point, 1).await?;
+    let one_step = runner.run(&short_name, plan, point, 1).await?;
     digests.add(&short_name, batch_size, &one_step)?;
-    let run = stage.run(&name, plan, point, plan.steps).await?;
+    let run = runner.run(&name, plan, point, plan.steps).await?;
     digests.add(&name, batch_size, &run)?;
     Ok(Trial { round, workers, batch_size, run, one_step })
 }

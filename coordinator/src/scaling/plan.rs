@@ -145,7 +145,7 @@ pub struct Point {
 
 /// What is to be measured; nothing in it can be wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Plan {
+pub struct ScalingPlan {
     /// Each measured in every round; by batch size as named, then by number of workers.
     pub points: Vec<Point>,
     /// Whether the batch grows with the workers.
@@ -162,7 +162,7 @@ pub struct Plan {
     pub examples: Option<u32>,
 }
 
-impl Plan {
+impl ScalingPlan {
     /// Checks the arguments.
     ///
     /// # Errors
@@ -278,17 +278,17 @@ mod tests {
         arguments: Arguments,
     }
 
-    fn plan(flags: &str) -> Result<Plan, PlanError> {
+    fn plan(flags: &str) -> Result<ScalingPlan, PlanError> {
         let line = std::iter::once("scaling").chain(flags.split_whitespace());
         let Line { arguments } = clap::Parser::parse_from(line);
-        Plan::new(&arguments)
+        ScalingPlan::new(&arguments)
     }
 
     fn refusal(flags: &str) -> String {
         plan(flags).unwrap_err().to_string()
     }
 
-    fn points(plan: &Plan) -> Vec<(u32, u32, u32)> {
+    fn points(plan: &ScalingPlan) -> Vec<(u32, u32, u32)> {
         plan.points.iter().map(|point| (point.workers, point.batch_size, point.named_batch_size)).collect()
     }
 

@@ -1,8 +1,8 @@
-//! The report as a picture: examples/s and the coordinator's cost over the number of workers, as SVG.
+//! The verdict as a picture: examples/s and the coordinator's cost over the number of workers, as SVG.
 
 use std::fmt::Write;
 
-use super::report::{Report, Row};
+use super::verdict::{Row, Verdict};
 use crate::charts::{Axis, COLOURS, Chart, PLAIN, Point, dot, label, line, picture};
 
 /// Of one chart, with the room for its labels; both are beside each other.
@@ -19,10 +19,10 @@ const BESIDE: f64 = 7.0;
 const LEGEND_WIDTH: f64 = 165.0;
 
 /// An SVG document.
-pub fn svg(report: &Report) -> String {
+pub fn svg(verdict: &Verdict) -> String {
     let mut text = String::new();
-    speed(report).draw(0.0, &mut text);
-    cost(report).draw(WIDTH, &mut text);
+    speed(verdict).draw(0.0, &mut text);
+    cost(verdict).draw(WIDTH, &mut text);
     picture(2.0 * WIDTH, HEIGHT, &text)
 }
 
@@ -50,7 +50,7 @@ struct Panel {
 }
 
 /// Examples/s, and what perfect scaling would give.
-fn speed(report: &Report) -> Panel {
+fn speed(verdict: &Verdict) -> Panel {
     let series = |named: u32, rows: Vec<&Row>| {
         let ideal = rows.first().zip(rows.last()).map(|(first, last)| {
             let each = first.examples_per_second.median / f64::from(first.workers);
@@ -60,27 +60,27 @@ fn speed(report: &Report) -> Panel {
             let speed = row.examples_per_second;
             Mark { workers: row.workers.into(), value: speed.median, min: speed.min, max: speed.max }
         };
-        Series { name: series_name(report, named), marks: rows.iter().map(mark).collect(), line: ideal }
+        Series { name: series_name(verdict, named), marks: rows.iter().map(mark).collect(), line: ideal }
     };
-    let kind = if report.weak { "weak" } else { "strong" };
+    let kind = if verdict.weak { "weak" } else { "strong" };
     Panel {
         title: format!("Speed, {kind} scaling (dashed: ideal)"),
         value_label: "examples/s",
-        series: by_batch_size(report, series),
+        series: by_batch_size(verdict, series),
     }
 }
 
 /// Processor time of a step of the coordinator, and the line through it.
-fn cost(report: &Report) -> Panel {
+fn cost(verdict: &Verdict) -> Panel {
     let series = |named: u32, rows: Vec<&Row>| {
-        let fitted = report.coordinator_costs.iter().find(|cost| cost.named_batch_size == named);
+        let fitted = verdict.coordinator_costs.iter().find(|cost| cost.named_batch_size == named);
         let line = fitted.and_then(|cost| cost.seconds).zip(rows.first().zip(rows.last()));
         let mark = |row: &&Row| {
             let value = row.cpu_seconds_per_step.coordinator * 1e6;
             Mark { workers: row.workers.into(), value, min: value, max: value }
         };
         Series {
-            name: series_name(report, named),
+            name: series_name(verdict, named),
             marks: rows.iter().map(mark).collect(),
             line: line.map(|(line, (first, last))| {
                 [first, last].map(|row| (f64::from(row.workers), line.at(row.workers.into()) * 1e6))
@@ -90,17 +90,17 @@ fn cost(report: &Report) -> Panel {
     Panel {
         title: "CPU time of the coordinator (dashed: least squares)".to_string(),
         value_label: "microseconds a step",
-        series: by_batch_size(report, series),
+        series: by_batch_size(verdict, series),
     }
 }
 
-fn series_name(report: &Report, named_batch_size: u32) -> String {
-    format!("batch size {named_batch_size}{}", if report.weak { " a worker" } else { "" })
+fn series_name(verdict: &Verdict, named_batch_size: u32) -> String {
+    format!("batch size {named_batch_size}{}", if verdict.weak { " a worker" } else { "" })
 }
 
-fn by_batch_size<'a>(report: &'a Report, series: impl Fn(u32, Vec<&'a Row>) -> Series) -> Vec<Series> {
-    let of = |named: u32| report.rows.iter().filter(move |row| row.named_batch_size == named).collect();
-    report
+fn by_batch_size<'a>(verdict: &'a Verdict, series: impl Fn(u32, Vec<&'a Row>) -> Series) -> Vec<Series> {
+    let of = |named: u32| verdict.rows.iter().filter(move |row| row.named_batch_size == named).collect();
+    verdict
         .coordinator_costs
         .iter()
         .map(|cost| series(cost.named_batch_size, of(cost.named_batch_size)))
@@ -192,7 +192,7 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaling::report::tests::strong;
+    use crate::scaling::verdict::tests::strong;
 
     /// The value of an attribute in each element of a name, in order.
     fn numbers(svg: &str, element: &str, attribute: &str) -> Vec<f64> {
@@ -234,12 +234,12 @@ mod tests {
 
     #[test]
     fn one_point_without_a_line_is_drawn_too() {
-        let mut report = strong();
-        report.coordinator_costs[0].seconds = None;
-        report.rows.truncate(1);
+        let mut verdict = strong();
+        verdict.coordinator_costs[0].seconds = None;
+        verdict.rows.truncate(1);
         // Of very few steps the difference may be nothing, or less.
-        report.rows[0].cpu_seconds_per_step.coordinator = -0.000_001;
-        let svg = svg(&report);
+        verdict.rows[0].cpu_seconds_per_step.coordinator = -0.000_001;
+        let svg = svg(&verdict);
         assert_eq!(numbers(&svg, "circle", "cx").len(), 4);
         assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{svg}");
     }

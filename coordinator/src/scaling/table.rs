@@ -1,12 +1,10 @@
-//! The report as text: CSV with every figure in base units, Markdown to be read, also as it is on a terminal.
-//!
-//! Formats and nothing else.
+//! The verdict as text: CSV with every figure in base units, Markdown to be read, also as it is on a terminal.
 
 use std::fmt::Write;
 
 use lockstep_records::percent;
 
-use super::report::{Report, Row};
+use super::verdict::{Row, Verdict};
 
 /// The columns of the CSV, units last.
 const CSV_COLUMNS: &str = "workers,threads,oversubscribed,batch_size,examples_per_second,examples_per_second_min,\
@@ -15,9 +13,9 @@ const CSV_COLUMNS: &str = "workers,threads,oversubscribed,batch_size,examples_pe
      coordinator_cpu_seconds_per_step,workers_cpu_seconds_per_step,weights_digest";
 
 /// A line per row, below one with the names of the columns.
-pub fn csv(report: &Report) -> String {
+pub fn csv(verdict: &Verdict) -> String {
     let mut text = format!("{CSV_COLUMNS}\n");
-    for row in &report.rows {
+    for row in &verdict.rows {
         let (speed, step) = (row.examples_per_second, row.step);
         let (cpu, cpu_step) = (row.cpu_seconds, row.cpu_seconds_per_step);
         let _ = write!(text, "{},{},{},{},", row.workers, row.threads, row.oversubscribed, row.batch_size);
@@ -40,46 +38,46 @@ pub fn csv(report: &Report) -> String {
 }
 
 /// What was measured where, two tables, the cost of the coordinator and the digests.
-pub fn markdown(report: &Report) -> String {
-    let kind = if report.weak { "Weak" } else { "Strong" };
-    let mut text = format!("# {kind} scaling on the generated digits\n\n    {}\n\n", report.command);
+pub fn markdown(verdict: &Verdict) -> String {
+    let kind = if verdict.weak { "Weak" } else { "Strong" };
+    let mut text = format!("# {kind} scaling on the generated digits\n\n    {}\n\n", verdict.command);
     let _ = writeln!(
         text,
         "Begun {}, version {}, {} cores ({}). Runs of {} steps; rounds: {}, of which medians are shown.",
-        report.began,
-        report.version,
-        report.machine.cores,
-        report.machine.processor,
-        report.steps,
-        report.rounds
+        verdict.began,
+        verdict.version,
+        verdict.machine.cores,
+        verdict.machine.processor,
+        verdict.steps,
+        verdict.rounds
     );
-    if report.weak {
+    if verdict.weak {
         text.push_str("The batch grows with the workers.\n");
     }
     text.push('\n');
-    text.push_str(&table(&SPEED_COLUMNS, &report.rows));
-    if report.rows.iter().any(|row| row.oversubscribed) {
+    text.push_str(&table(&SPEED_COLUMNS, &verdict.rows));
+    if verdict.rows.iter().any(|row| row.oversubscribed) {
         let _ = writeln!(
             text,
             "\n\\* more threads than the {} cores: these workers take turns, and their efficiency says little of a \
              machine that has a core for each.",
-            report.machine.cores
+            verdict.machine.cores
         );
     }
     text.push_str(
         "\nCPU time is that of a step alone, without start and evaluation. A step, median over steps:\n\n",
     );
-    text.push_str(&table(&STEP_COLUMNS, &report.rows));
+    text.push_str(&table(&STEP_COLUMNS, &verdict.rows));
     text.push_str(
         "\n`compute` is the median of a node, by its worker's clock; the rest is the coordinator's.\n\n",
     );
-    for cost in &report.coordinator_costs {
+    for cost in &verdict.coordinator_costs {
         let _ = match cost.seconds {
             Some(line) => writeln!(
                 text,
                 "CPU time of the coordinator, batch size {}{}: {} us a step and {} us for each worker (least squares).\n",
                 cost.named_batch_size,
-                if report.weak { " a worker" } else { "" },
+                if verdict.weak { " a worker" } else { "" },
                 microseconds(line.at_zero),
                 microseconds(line.slope)
             ),
@@ -91,7 +89,7 @@ pub fn markdown(report: &Report) -> String {
         };
     }
     // Those of the runs of one step were compared too, and are in the JSON.
-    for weights in report.weights.iter().filter(|weights| weights.steps == u64::from(report.steps)) {
+    for weights in verdict.weights.iter().filter(|weights| weights.steps == u64::from(verdict.steps)) {
         let _ = writeln!(
             text,
             "Weights after {} steps of {} examples, the same bits in all {} runs: {}\n",
@@ -156,7 +154,7 @@ fn microseconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scaling::report::tests::strong;
+    use crate::scaling::verdict::tests::strong;
 
     #[test]
     fn the_csv_has_every_figure_in_base_units() {
@@ -210,12 +208,12 @@ mod tests {
 
     #[test]
     fn the_text_says_what_was_measured_and_what_follows() {
-        let mut report = strong();
-        let text = markdown(&report);
+        let mut verdict = strong();
+        let text = markdown(&verdict);
         let digest = "ab".repeat(32);
         for part in [
             "# Strong scaling",
-            report.command.as_str(),
+            verdict.command.as_str(),
             "Begun 20261123T181530Z, version ",
             "2 cores (a processor)",
             "Runs of 101 steps; rounds: 3, of which medians are shown.",
@@ -226,8 +224,8 @@ mod tests {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(!text.contains("cdcd"), "the weights after one step are not in the text");
-        report.rows.truncate(2);
-        assert!(!markdown(&report).contains("more threads"));
+        verdict.rows.truncate(2);
+        assert!(!markdown(&verdict).contains("more threads"));
     }
 
     #[test]

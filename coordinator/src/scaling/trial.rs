@@ -19,19 +19,18 @@ use tokio::process::Child;
 use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::figures::median;
-use super::plan::{Plan, Point};
+use super::plan::{Point, ScalingPlan};
 use crate::bench::Interrupted;
-use crate::chaos::records;
+use crate::log_tail::last_lines;
 use crate::own_command::own_command;
 use crate::run::{Signals, exit_code};
 use crate::run_directory::RunDirectory;
 
 /// A coordinator promises to end within 2 seconds of a signal; one that does not is killed.
-const FAREWELL: Duration = Duration::from_secs(5);
+const EXIT_GRACE: Duration = Duration::from_secs(5);
 
 /// How much of the end of a failed run's output is shown.
-const LAST_WORDS_BYTES: u64 = 4096;
-const LAST_WORDS_LINES: usize = 10;
+const SHOWN_LINES: usize = 10;
 
 /// What one run found out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -112,14 +111,14 @@ impl StepMedians {
 }
 
 /// Where runs take place, one after the other.
-pub struct Stage<'a> {
+pub struct TrialRunner<'a> {
     folder: &'a Path,
     keep_runs: bool,
     signals: Signals,
     child_ended: unix::Signal,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> TrialRunner<'a> {
     /// Runs write below `folder`, which exists; what they leave there is removed unless it is to be kept.
     ///
     /// # Errors
@@ -134,7 +133,7 @@ impl<'a> Stage<'a> {
     /// # Errors
     ///
     /// If the run fails or leaves no records: its directory and its output stay then. [`Interrupted`] after a signal.
-    pub async fn run(&mut self, name: &str, plan: &Plan, point: Point, steps: u32) -> Result<Outcome> {
+    pub async fn run(&mut self, name: &str, plan: &ScalingPlan, point: Point, steps: u32) -> Result<Outcome> {
         let directory = self.folder.join(name);
         let log = self.folder.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("cannot write to {}", log.display()))?;
@@ -149,7 +148,7 @@ impl<'a> Stage<'a> {
         }
         let (status, cpu) = waited?;
         if !status.success() {
-            bail!("{name} failed ({status}); its output is in {}{}", log.display(), last_words(&log));
+            bail!("{name} failed ({status}); its output is in {}{}", log.display(), output_tail(&log));
         }
         let outcome = outcome(&directory, steps, cpu)?;
         self.clear(&directory, &log)?;
@@ -200,7 +199,7 @@ impl<'a> Stage<'a> {
 async fn end(child: &mut Child, pid: Pid) -> Result<()> {
     // It may have ended this instant.
     let _ = kill_process(pid, Signal::TERM);
-    if tokio::time::timeout(FAREWELL, child.wait()).await.is_err() {
+    if tokio::time::timeout(EXIT_GRACE, child.wait()).await.is_err() {
         child.kill().await?;
     }
     Ok(())
@@ -214,7 +213,7 @@ fn children_cpu_seconds() -> Result<f64> {
 }
 
 /// What a run is started with, besides its directory.
-fn flags(plan: &Plan, point: Point, steps: u32) -> Vec<String> {
+fn flags(plan: &ScalingPlan, point: Point, steps: u32) -> Vec<String> {
     let mut flags: Vec<String> =
         ["--dataset=digits", "--offline", "--json", "--no-progress", "--no-dashboard"]
             .map(String::from)
@@ -267,12 +266,9 @@ fn recorded_steps(metrics: &Path) -> io::Result<Vec<StepMedians>> {
     Ok(steps)
 }
 
-/// The last lines of a log, each on a line of its own; a log that cannot be read has none.
-fn last_words(log: &Path) -> String {
-    let text = records::tail(log, LAST_WORDS_BYTES).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LAST_WORDS_LINES)..].iter().map(|line| format!("\n  {line}")).collect()
+/// The last lines of a log, each on a line of its own.
+fn output_tail(log: &Path) -> String {
+    last_lines(log, SHOWN_LINES).iter().map(|line| format!("\n  {line}")).collect()
 }
 
 #[cfg(test)]
@@ -295,17 +291,6 @@ mod tests {
         assert_eq!(StepMedians::of(&[]), None);
     }
 
-    #[test]
-    fn last_words_are_the_last_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        let text: String = (1..=1000).map(|line| format!("line {line}\n\n")).collect();
-        fs::write(&log, text).unwrap();
-        let words = last_words(&log);
-        assert!(words.starts_with("\n  line 991\n") && words.ends_with("\n  line 1000"), "{words}");
-        assert_eq!(last_words(&folder.path().join("none")), "");
-    }
-
     /// Burns processor time in a child of a shell, and then in the shell itself.
     const SHELL: &str =
         "loop() { i=0; while [ $i -lt $1 ]; do i=$((i+1)); done; }; (loop 400000); loop 100000; exit 3";
@@ -314,10 +299,10 @@ mod tests {
     fn the_time_of_a_process_and_that_of_its_children_are_told_apart() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (status, cpu) = runtime.block_on(async {
-            let mut stage = Stage::new(Path::new(""), false, Signals::none()).unwrap();
+            let mut runner = TrialRunner::new(Path::new(""), false, Signals::none()).unwrap();
             let mut command = tokio::process::Command::new("sh");
             let mut child = command.args(["-c", SHELL]).kill_on_drop(true).spawn().unwrap();
-            stage.wait(&mut child).await.unwrap()
+            runner.wait(&mut child).await.unwrap()
         });
         assert_eq!(status.code(), Some(3));
         // Other tests of this process may collect children meanwhile, which can only add to the second.

@@ -25,6 +25,7 @@ use lockstep_control::HEARTBEATS_PER_DEADLINE;
 use lockstep_proto::{MAX_HEARTBEAT, Token};
 pub(crate) use lockstep_worker::Period;
 
+pub use crate::dashboard::HostName;
 use crate::run_directory::identity::{StoredIdentity, to_toml};
 pub use error::SettingsError;
 use flags::Flags;
@@ -34,7 +35,7 @@ pub use resume::Resume;
 use resume::{Base, stored_dataset};
 use values::MAX_MICRO_SHARDS;
 pub(crate) use values::TokenText;
-pub use values::{DatasetChoice, HostName, LearningRate, MicroShards, ValidationSplit};
+pub use values::{DatasetChoice, LearningRate, MicroShards, ValidationSplit};
 
 /// More local processes than this is a mistake, and each costs a stream, buffers and a thread pool.
 const MAX_WORKERS: u32 = 1024;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::values::{Refusal, between, digest, duration, duration_or, place, until};
-use super::{Action, Fault, Faults, Kind, MAX_FAULTS, MAX_WORKERS, Plan, Until, Way};
+use super::{Action, Fault, FaultPlan, Faults, Kind, MAX_FAULTS, MAX_WORKERS, Until, Way};
 use crate::chaos::draw::{Drawn, End};
 use crate::settings::nearest::nearest;
 
@@ -79,9 +79,9 @@ struct RandomTable {
     longest: Option<Spanned<Value>>,
 }
 
-impl Plan {
+impl FaultPlan {
     /// Understands the text of a plan.
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(text: &str, training_flags: &[String]) -> Result<Self, Refusal> {
         let table: PlanTable = toml::from_str(text).map_err(|error| {
             (error.span().map_or(0, |span| span.start), error.message().replace('\n', " "))
         })?;
@@ -108,28 +108,25 @@ impl Plan {
             digest: table.digest.as_ref().map(digest).transpose()?,
             limit,
             until,
-            training: training(&table.training)?,
+            training: training(&table.training, training_flags)?,
             faults,
         })
     }
 }
 
 /// The flags as the command line wants them; each must be one, and none the tool's own.
-fn training(table: &BTreeMap<Spanned<String>, Spanned<Value>>) -> Result<Vec<(String, String)>, Refusal> {
-    let command = crate::cli::command();
-    let known: Vec<&str> = command
-        .get_arguments()
-        .filter_map(|argument| argument.get_long())
-        .filter(|flag| !["help", "version", "config"].contains(flag))
-        .collect();
+fn training(
+    table: &BTreeMap<Spanned<String>, Spanned<Value>>,
+    known: &[String],
+) -> Result<Vec<(String, String)>, Refusal> {
     let mut flags = Vec::new();
     for (key, value) in table {
         let flag = key.get_ref().as_str();
         if let Some((_, remedy)) = OWN_FLAGS.iter().find(|(own, _)| *own == flag) {
             return Err((place(key), format!("'{flag}' is not for a plan to set: {remedy}")));
         }
-        if !known.contains(&flag) {
-            let remedy = match nearest(flag, known.iter().copied()) {
+        if !known.iter().any(|known| known == flag) {
+            let remedy = match nearest(flag, known.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean '{nearest}'?"),
                 None => "keys are the flags of `coordinator --help` without their dashes".to_string(),
             };
@@ -272,10 +269,15 @@ fn drawn(table: &RandomTable, at: usize, restart_after: Duration) -> Result<Draw
 mod tests {
     use super::*;
 
+    /// With the flags that a training really has.
+    fn parse(text: &str) -> Result<FaultPlan, Refusal> {
+        FaultPlan::parse(text, &crate::cli::training_flags())
+    }
+
     const HEAD: &str = "workers = 3\n";
 
     fn listed_faults(text: &str) -> Vec<Fault> {
-        match Plan::parse(&format!("{HEAD}{text}")).unwrap().faults {
+        match parse(&format!("{HEAD}{text}")).unwrap().faults {
             Faults::Listed(faults) => faults,
             Faults::Drawn(_) => panic!("no list"),
         }
@@ -284,16 +286,16 @@ mod tests {
     /// The line and the message of a refusal.
     fn refusal(text: &str) -> (usize, String) {
         let text = format!("{HEAD}{text}");
-        let (offset, message) = Plan::parse(&text).unwrap_err();
+        let (offset, message) = parse(&text).unwrap_err();
         assert!(!message.contains('\n'), "{message}");
         (text[..offset].matches('\n').count() + 1, message)
     }
 
     #[test]
     fn the_example_is_a_plan() {
-        let plan = Plan::parse(include_str!("../../../../docs/chaos-example.toml")).unwrap();
+        let plan = parse(include_str!("../../../../docs/chaos-example.toml")).unwrap();
         assert_eq!(plan.workers, 4);
-        let kinds: Vec<Kind> = plan.schedule().map(|fault| fault.action.kind()).collect();
+        let kinds: Vec<Kind> = plan.faults_in_order().map(|fault| fault.action.kind()).collect();
         assert!(Kind::ALL.iter().all(|kind| kinds.contains(kind)), "the example shows every kind: {kinds:?}");
         assert!(plan.training.contains(&("dataset".to_string(), "digits".to_string())));
     }
@@ -397,7 +399,7 @@ mod tests {
 
     #[test]
     fn flags_of_the_training_are_as_on_the_command_line() {
-        let plan = Plan::parse(
+        let plan = parse(
             "workers = 1\nfault = []\n[training]\nlearning-rate = 0.1\nepochs = 3\noffline = true\ndataset = 'digits'",
         )
         .unwrap();
@@ -408,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_random_plan_has_defaults() {
-        let plan = Plan::parse(
+        let plan = parse(
             "workers = 2\nseed = 9\nuntil = 'done'\n[random]\nevery = '2s'\nkinds = ['kill', 'cut-up']\nfor = '2m'",
         )
         .unwrap();

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use lockstep_records::{WorkerRecord, WorkerState, WorkersRecord};
 
 use super::sections::{counted, grouped, sentence};
-use super::{Story, escape};
+use super::{RunData, escape};
 
 /// Of the events that the history keeps, the ones that are shown.
 const SHOWN_EVENTS: usize = 40;
@@ -14,8 +14,8 @@ const SHOWN_EVENTS: usize = 40;
 const SHOWN_WORKERS: usize = 64;
 
 /// Where a step's time goes.
-pub fn times(story: &Story) -> String {
-    let totals = story.records.totals;
+pub fn times(run: &RunData) -> String {
+    let totals = run.records.totals;
     if totals.steps == 0 || totals.seconds <= 0.0 {
         return sentence("This is not known: metrics.jsonl has no steps.");
     }
@@ -53,8 +53,8 @@ pub fn times(story: &Story) -> String {
 }
 
 /// Who took part.
-pub fn workers(story: &Story) -> String {
-    let records = &story.records;
+pub fn workers(run: &RunData) -> String {
+    let records = &run.records;
     let mut text = match records.totals.workers {
         Some((least, most)) if least == most => {
             sentence(&format!("{} at the end of every step.", counted(most.into(), "worker", "workers")))
@@ -62,7 +62,7 @@ pub fn workers(story: &Story) -> String {
         Some((least, most)) => sentence(&format!("From {least} to {most} workers at the end of a step.")),
         None => String::new(),
     };
-    if let Some(record) = &story.workers {
+    if let Some(record) = &run.workers {
         text.push_str(&done(record));
     }
     if records.members.is_empty() {
@@ -104,7 +104,7 @@ pub fn workers(story: &Story) -> String {
             counted(records.joined_besides, "time", "times")
         )));
     }
-    if let Some(faults) = story.summary.as_ref().and_then(|summary| summary.faults.to_text()) {
+    if let Some(faults) = run.summary.as_ref().and_then(|summary| summary.faults.to_text()) {
         text.push_str(&sentence(&format!("What went wrong and was made good: {faults}.")));
     }
     text
@@ -153,8 +153,8 @@ fn done(record: &WorkersRecord) -> String {
 }
 
 /// The last events in words.
-pub fn events(story: &Story) -> String {
-    let history = &story.records.history;
+pub fn events(run: &RunData) -> String {
+    let history = &run.records.history;
     let events = history.events();
     if events.is_empty() {
         return sentence("There are none: events.jsonl is empty, or the run had --no-metrics.");

@@ -1,4 +1,4 @@
-//! Where two runs' bits part: their step logs, held against each other step by step.
+//! The first step at which two runs' bits differ, by their step logs.
 //!
 //! Compares digests only; whether they had to be equal is for others to say.
 
@@ -9,10 +9,10 @@ pub type Logged = (u64, [u8; 32]);
 
 /// What two logs say about the steps that both have on record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Parting {
+pub struct FirstDifference {
     /// Steps that both have on record.
     pub steps_compared: u64,
-    /// The last step before they part, or the last of all; 0 if there is none.
+    /// The last step before the first difference, or the last of all; 0 if there is none.
     pub last_same_step: u64,
     /// The first step after which their weights differ.
     pub first_different_step: Option<u64>,
@@ -22,25 +22,25 @@ pub struct Parting {
     steps_after: u64,
 }
 
-impl Parting {
+impl FirstDifference {
     /// Holds one log against the other, over all their steps.
     pub fn of(first: &[Logged], second: &[Logged]) -> Self {
-        let mut parting = Self::default();
+        let mut found = Self::default();
         let mut others = second.iter().peekable();
         for (step, digest) in first {
             // Either log may leave steps out.
             while others.next_if(|(other, _)| other < step).is_some() {}
             let Some((_, other)) = others.next_if(|(other, _)| other == step) else { continue };
-            parting.steps_compared += 1;
+            found.steps_compared += 1;
             let different = other != digest;
-            parting.different_steps += u64::from(different);
-            match parting.first_different_step {
-                Some(_) => parting.steps_after += 1,
-                None if different => parting.first_different_step = Some(*step),
-                None => parting.last_same_step = *step,
+            found.different_steps += u64::from(different);
+            match found.first_different_step {
+                Some(_) => found.steps_after += 1,
+                None if different => found.first_different_step = Some(*step),
+                None => found.last_same_step = *step,
             }
         }
-        parting
+        found
     }
 
     /// The same as a part of a sentence.
@@ -75,7 +75,7 @@ pub(super) mod tests {
     }
 
     fn text(first: &[Logged], second: &[Logged]) -> String {
-        let [here, there] = [Parting::of(first, second), Parting::of(second, first)];
+        let [here, there] = [FirstDifference::of(first, second), FirstDifference::of(second, first)];
         assert_eq!(here, there, "whichever is first");
         here.to_text()
     }
@@ -102,7 +102,7 @@ pub(super) mod tests {
         let whole = logged(0, &[1, 2, 3, 4]);
         let late = logged(2, &[3, 9]);
         assert_eq!(text(&whole, &late), "the same bits up to step 3, different from step 4 on");
-        assert_eq!(Parting::of(&whole, &late).steps_compared, 2);
+        assert_eq!(FirstDifference::of(&whole, &late).steps_compared, 2);
         assert_eq!(text(&whole, &logged(4, &[5])), "no step that both have on record");
     }
 }

@@ -1,14 +1,14 @@
 //! Does the faults: what happens at once, and what is to be done about it later.
 //!
-//! Nothing here waits: what comes later is a cue on the agenda, and a cue for a process that has ended since is void.
+//! Nothing here waits: what comes later is scheduled, and what was scheduled for a process that has ended since is void.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::Director;
+use super::FaultRunner;
 use crate::chaos::plan::{Action, Fault, Way};
-use crate::chaos::report::Injected;
+use crate::chaos::verdict::Injected;
 
 /// A slowed process runs and stops once in this time: well below any deadline, well above a step's messages.
 const BEAT: Duration = Duration::from_millis(100);
@@ -18,105 +18,108 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// What is to be done at a later time. A process is meant only as long as it was started `started` times.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cue {
+pub(super) enum Scheduled {
     /// Start a worker again.
-    Restart { player: usize },
+    Restart { index: usize },
     /// Resume the run.
     Resume,
     /// A stop is over.
-    GoOn { player: usize, started: u32 },
+    GoOn { index: usize, started: u32 },
     /// The coordinator's stop is over.
     CoordinatorGoesOn { started: u32 },
     /// One half of a slowed worker's beat is over.
-    Beat { player: usize, started: u32, until: Instant, factor: u32, stopped: bool },
+    Beat { index: usize, started: u32, until: Instant, factor: u32, stopped: bool },
     /// A cut is over.
-    Heal { player: usize, way: Way },
+    Heal { index: usize, way: Way },
     /// One half of a flapping connection's beat is over.
-    Flap { player: usize, until: Instant, every: Duration, cut: bool },
+    Flap { index: usize, until: Instant, every: Duration, cut: bool },
     /// A worker that came leaves again.
-    Leave { player: usize, started: u32 },
+    Leave { index: usize, started: u32 },
 }
 
-impl Director<'_> {
-    pub(super) fn cue(&mut self, at: Instant, cue: Cue) {
-        self.cues += 1;
-        self.agenda.insert((at, self.cues), cue);
+impl FaultRunner<'_> {
+    pub(super) fn schedule(&mut self, at: Instant, what: Scheduled) {
+        self.scheduled += 1;
+        self.schedule.insert((at, self.scheduled), what);
     }
 
     /// Does what is due.
-    pub(super) fn do_cues(&mut self) -> Result<()> {
+    pub(super) fn do_scheduled(&mut self) -> Result<()> {
         let now = Instant::now();
-        while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= now) {
-            let cue = entry.remove();
-            self.do_cue(cue, now)?;
+        while let Some(entry) = self.schedule.first_entry().filter(|entry| entry.key().0 <= now) {
+            let what = entry.remove();
+            self.do_one(what, now)?;
         }
         Ok(())
     }
 
-    fn do_cue(&mut self, cue: Cue, now: Instant) -> Result<()> {
-        match cue {
-            Cue::Restart { player } => {
-                let place = &mut self.players[player];
-                if place.actor.pid().is_some() {
+    fn do_one(&mut self, what: Scheduled, now: Instant) -> Result<()> {
+        match what {
+            Scheduled::Restart { index } => {
+                let place = &mut self.workers[index];
+                if place.process.pid().is_some() {
                     // It was asked to end and has not: stopped, perhaps.
-                    place.actor.kill();
-                    self.cue(now + RETRY, cue);
+                    place.process.kill();
+                    self.schedule(now + RETRY, what);
                 } else {
-                    self.cast.start_worker(place).context("cannot start a worker again")?;
+                    self.processes.start_worker(place).context("cannot start a worker again")?;
                 }
             }
-            Cue::Resume => {
+            Scheduled::Resume => {
                 if self.coordinator.pid().is_some() {
-                    self.cue(now + RETRY, cue);
+                    self.schedule(now + RETRY, what);
                 } else {
-                    self.cast
+                    self.processes
                         .start_coordinator(&mut self.coordinator)
                         .context("cannot resume the coordinator")?;
                 }
             }
-            Cue::GoOn { player, started } if self.is_same(player, started) => {
-                self.players[player].actor.go_on();
+            Scheduled::GoOn { index, started } if self.is_same(index, started) => {
+                self.workers[index].process.go_on();
             }
-            Cue::CoordinatorGoesOn { started } if self.coordinator.started == started => {
+            Scheduled::CoordinatorGoesOn { started } if self.coordinator.started == started => {
                 self.coordinator.go_on();
             }
-            Cue::Beat { player, started, until, factor, stopped } if self.is_same(player, started) => {
-                self.beat(player, until, factor, stopped, now);
+            Scheduled::Beat { index, started, until, factor, stopped } if self.is_same(index, started) => {
+                self.beat(index, until, factor, stopped, now);
             }
-            Cue::Heal { player, way } => self.players[player].proxy.heal(way),
-            Cue::Flap { player, until, every, cut } => self.flap(player, until, every, cut, now),
-            Cue::Leave { player, started } if self.is_same(player, started) => {
-                self.players[player].actor.terminate();
+            Scheduled::Heal { index, way } => self.workers[index].proxy.heal(way),
+            Scheduled::Flap { index, until, every, cut } => self.flap(index, until, every, cut, now),
+            Scheduled::Leave { index, started } if self.is_same(index, started) => {
+                self.workers[index].process.terminate();
             }
-            Cue::GoOn { .. } | Cue::CoordinatorGoesOn { .. } | Cue::Beat { .. } | Cue::Leave { .. } => {}
+            Scheduled::GoOn { .. }
+            | Scheduled::CoordinatorGoesOn { .. }
+            | Scheduled::Beat { .. }
+            | Scheduled::Leave { .. } => {}
         }
         Ok(())
     }
 
-    fn is_same(&self, player: usize, started: u32) -> bool {
-        self.players[player].actor.started == started
+    fn is_same(&self, index: usize, started: u32) -> bool {
+        self.workers[index].process.started == started
     }
 
     /// Turns a slowed worker from stopped to running or back; at the end it runs.
-    fn beat(&mut self, player: usize, until: Instant, factor: u32, stopped: bool, now: Instant) {
-        let actor = &mut self.players[player].actor;
+    fn beat(&mut self, index: usize, until: Instant, factor: u32, stopped: bool, now: Instant) {
+        let process = &mut self.workers[index].process;
         let running = BEAT / factor;
         let lasts = if stopped {
-            actor.go_on();
+            process.go_on();
             running
         } else if now < until {
-            actor.stop();
+            process.stop();
             BEAT - running
         } else {
             return;
         };
-        let started = actor.started;
-        self.cue(now + lasts, Cue::Beat { player, started, until, factor, stopped: !stopped });
+        let started = process.started;
+        self.schedule(now + lasts, Scheduled::Beat { index, started, until, factor, stopped: !stopped });
     }
 
     /// Turns a flapping connection from cut to open or back; at the end it is open.
-    fn flap(&mut self, player: usize, until: Instant, every: Duration, cut: bool, now: Instant) {
-        let proxy = &self.players[player].proxy;
+    fn flap(&mut self, index: usize, until: Instant, every: Duration, cut: bool, now: Instant) {
+        let proxy = &self.workers[index].proxy;
         if cut {
             proxy.heal(Way::Both);
         } else if now < until {
@@ -124,14 +127,14 @@ impl Director<'_> {
         } else {
             return;
         }
-        self.cue(now + every, Cue::Flap { player, until, every, cut: !cut });
+        self.schedule(now + every, Scheduled::Flap { index, until, every, cut: !cut });
     }
 
     /// Injects what is due. A fault waits, and those after it, until its target is back from an earlier one.
-    pub(super) async fn do_faults(&mut self, curtain: Instant) -> Result<()> {
-        while let Some(fault) = self.schedule.peek() {
+    pub(super) async fn do_faults(&mut self, all_joined_at: Instant) -> Result<()> {
+        while let Some(fault) = self.pending.peek() {
             let fault = fault.clone();
-            let now = self.progress.time + curtain.elapsed();
+            let now = self.progress.time + all_joined_at.elapsed();
             if fault.at > now {
                 return Ok(());
             }
@@ -140,26 +143,26 @@ impl Director<'_> {
                 Target::Away => return Ok(()),
                 Target::Gone => Some("it has left for the rest of the run".to_string()),
             };
-            self.schedule.next();
+            self.pending.next();
             self.inject(&fault, now, skipped).await?;
         }
         Ok(())
     }
 
     fn target(&self, action: Action) -> Target {
-        let actor = match (action, action.worker()) {
+        let process = match (action, action.worker()) {
             (Action::Join { .. }, _) => return Target::Ready,
-            (_, Some(worker)) => &self.players[worker as usize - 1].actor,
+            (_, Some(worker)) => &self.workers[worker as usize - 1].process,
             (_, None) => &self.coordinator,
         };
-        let returns = |cue: &Cue| match cue {
-            Cue::Restart { player } => action.worker() == Some(*player as u32 + 1),
-            Cue::Resume => action.worker().is_none(),
+        let returns = |later: &Scheduled| match later {
+            Scheduled::Restart { index } => action.worker() == Some(*index as u32 + 1),
+            Scheduled::Resume => action.worker().is_none(),
             _ => false,
         };
-        if actor.is_up() {
+        if process.is_up() {
             Target::Ready
-        } else if self.agenda.values().any(returns) {
+        } else if self.schedule.values().any(returns) {
             Target::Away
         } else {
             Target::Gone
@@ -171,7 +174,7 @@ impl Director<'_> {
         let action = fault.action;
         let target = match (action, action.worker()) {
             (Action::Join { .. }, _) => {
-                format!("extra{}", self.players.len() + 1 - self.plan.workers as usize)
+                format!("extra{}", self.workers.len() + 1 - self.plan.workers as usize)
             }
             (_, Some(worker)) => format!("w{worker}"),
             (_, None) => "coordinator".to_string(),
@@ -204,45 +207,45 @@ impl Director<'_> {
     async fn act(&mut self, action: Action) -> Result<()> {
         let now = Instant::now();
         // For faults without a worker it is not used.
-        let player = action.worker().map_or(0, |worker| worker as usize - 1);
-        let started = self.players[player].actor.started;
+        let index = action.worker().map_or(0, |worker| worker as usize - 1);
+        let started = self.workers[index].process.started;
         match action {
             Action::Kill { restart_after, .. } => {
-                self.players[player].actor.kill();
-                self.cue(now + restart_after, Cue::Restart { player });
+                self.workers[index].process.kill();
+                self.schedule(now + restart_after, Scheduled::Restart { index });
             }
             Action::Stop { hold, .. } => {
-                self.players[player].actor.stop();
-                self.cue(now + hold, Cue::GoOn { player, started });
+                self.workers[index].process.stop();
+                self.schedule(now + hold, Scheduled::GoOn { index, started });
             }
-            Action::Slow { hold, factor, .. } => self.beat(player, now + hold, factor, false, now),
+            Action::Slow { hold, factor, .. } => self.beat(index, now + hold, factor, false, now),
             Action::Cut { hold, way, .. } => {
-                self.players[player].proxy.cut(way);
-                self.cue(now + hold, Cue::Heal { player, way });
+                self.workers[index].proxy.cut(way);
+                self.schedule(now + hold, Scheduled::Heal { index, way });
             }
-            Action::Flap { hold, every, .. } => self.flap(player, now + hold, every, false, now),
-            Action::Reset { .. } => self.players[player].proxy.reset(),
+            Action::Flap { hold, every, .. } => self.flap(index, now + hold, every, false, now),
+            Action::Reset { .. } => self.workers[index].proxy.reset(),
             Action::Join { hold } => {
-                let extra = self.players.len() + 1 - self.plan.workers as usize;
-                let player = self.enter(format!("extra{extra}")).await?;
+                let extra = self.workers.len() + 1 - self.plan.workers as usize;
+                let index = self.enter(format!("extra{extra}")).await?;
                 if let Some(hold) = hold {
-                    self.cue(now + hold, Cue::Leave { player, started: 1 });
+                    self.schedule(now + hold, Scheduled::Leave { index, started: 1 });
                 }
             }
             Action::Leave { restart_after, .. } => {
-                self.players[player].actor.terminate();
+                self.workers[index].process.terminate();
                 if let Some(restart_after) = restart_after {
-                    self.cue(now + restart_after, Cue::Restart { player });
+                    self.schedule(now + restart_after, Scheduled::Restart { index });
                 }
             }
             Action::KillCoordinator { restart_after } => {
                 self.coordinator.kill();
-                self.cue(now + restart_after, Cue::Resume);
+                self.schedule(now + restart_after, Scheduled::Resume);
             }
             Action::StopCoordinator { hold } => {
                 self.coordinator.stop();
                 let started = self.coordinator.started;
-                self.cue(now + hold, Cue::CoordinatorGoesOn { started });
+                self.schedule(now + hold, Scheduled::CoordinatorGoesOn { started });
             }
         }
         Ok(())

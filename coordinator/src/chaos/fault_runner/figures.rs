@@ -12,7 +12,7 @@ use lockstep_records::EventRecord;
 
 use crate::chaos::plan::Kind;
 use crate::chaos::records::{self, Cost, PlacedEvent, Step};
-use crate::chaos::report::{Injected, Recovery};
+use crate::chaos::verdict::{Injected, Recovery};
 
 /// The records of one run, and the faults that have no figure yet.
 pub(super) struct Figures {

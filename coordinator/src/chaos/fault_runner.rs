@@ -1,4 +1,4 @@
-//! Directs one run: starts the cast, does what is due, sees who ended, and waits for the end.
+//! Runs one training with its faults: starts the processes, does what is due, sees which ended, waits for the end.
 //!
 //! One loop looks at everything every few milliseconds; nothing else waits. How a fault is done is in `inject`, what
 //! it cost in `figures`; nothing here knows how a process is started.
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use lockstep_records::{Status, Summary};
 
-use super::cast::{Actor, Cast, Ended, Player};
-use super::plan::{Fault, Plan};
-use super::report::{Injected, Run};
-use super::watch::Watch;
+use super::plan::{Fault, FaultPlan};
+use super::process_usage::ProcessUsages;
+use super::processes::{Ended, Process, Processes, WorkerProcess};
+use super::verdict::{Injected, Run};
 use figures::Figures;
-use inject::Cue;
+use inject::Scheduled;
 
 mod figures;
 mod inject;
@@ -25,13 +25,13 @@ mod inject;
 const TICK: Duration = Duration::from_millis(20);
 
 /// How often memory and descriptors are looked at.
-const WATCH_EVERY: Duration = Duration::from_secs(2);
+const SAMPLE_EVERY: Duration = Duration::from_secs(2);
 
 /// Processes younger than this are not looked at: what a start takes is no leak.
 const START_UP: Duration = Duration::from_secs(5);
 
 /// How long workers may take to end after the coordinator; then they are killed.
-const LAST_RESPECTS: Duration = Duration::from_secs(2);
+const EXIT_GRACE: Duration = Duration::from_secs(2);
 
 /// When a worker that ended although nobody asked it to is started again.
 const RESTART_AFTER_OWN_END: Duration = Duration::from_millis(500);
@@ -47,32 +47,32 @@ pub struct Progress {
     /// The faults, injected or skipped.
     pub faults: Vec<Injected>,
     /// The processes seen.
-    pub watch: Watch,
+    pub usages: ProcessUsages,
     /// Time that faults could be injected in, over all runs.
     pub time: Duration,
 }
 
-/// What the plan still holds.
-pub type Schedule = Peekable<Box<dyn Iterator<Item = Fault>>>;
+/// The faults that the plan still holds.
+pub type PendingFaults = Peekable<Box<dyn Iterator<Item = Fault>>>;
 
 /// One run.
-pub struct Director<'a> {
-    plan: &'a Plan,
-    cast: Cast,
+pub struct FaultRunner<'a> {
+    plan: &'a FaultPlan,
+    processes: Processes,
     directory: PathBuf,
-    schedule: &'a mut Schedule,
+    pending: &'a mut PendingFaults,
     progress: &'a mut Progress,
-    coordinator: Actor,
+    coordinator: Process,
     /// The plan's workers in their order, and then those that joined.
-    players: Vec<Player>,
+    workers: Vec<WorkerProcess>,
     /// What is to be done later; the second number keeps two of the same instant apart, in their order.
-    agenda: BTreeMap<(Instant, u64), Cue>,
-    cues: u64,
+    schedule: BTreeMap<(Instant, u64), Scheduled>,
+    scheduled: u64,
     figures: Figures,
     start: Instant,
     /// When all workers had joined.
-    curtain: Option<Instant>,
-    next_watch: Instant,
+    all_joined_at: Option<Instant>,
+    next_sample: Instant,
     run: Run,
 }
 
@@ -84,31 +84,31 @@ enum End {
     TooLong,
 }
 
-impl<'a> Director<'a> {
+impl<'a> FaultRunner<'a> {
     /// A run that writes to `directory`, and the output of its processes to `logs`, which exists.
     ///
     /// # Errors
     ///
     /// If there is no free port.
     pub fn begin(
-        plan: &'a Plan,
+        plan: &'a FaultPlan,
         number: u32,
         directory: PathBuf,
         logs: PathBuf,
-        schedule: &'a mut Schedule,
+        pending: &'a mut PendingFaults,
         progress: &'a mut Progress,
     ) -> Result<Self> {
-        let cast = Cast::new(plan, directory.clone(), logs)?;
+        let processes = Processes::new(plan, directory.clone(), logs)?;
         let start = Instant::now();
         Ok(Self {
-            coordinator: cast.coordinator(),
+            coordinator: processes.coordinator(),
             figures: Figures::new(&directory),
-            players: Vec::new(),
-            agenda: BTreeMap::new(),
-            cues: 0,
+            workers: Vec::new(),
+            schedule: BTreeMap::new(),
+            scheduled: 0,
             start,
-            curtain: None,
-            next_watch: start,
+            all_joined_at: None,
+            next_sample: start,
             run: Run {
                 run: number,
                 directory: directory.display().to_string(),
@@ -121,9 +121,9 @@ impl<'a> Director<'a> {
                 unexpected_ends: Vec::new(),
             },
             plan,
-            cast,
+            processes,
             directory,
-            schedule,
+            pending,
             progress,
         })
     }
@@ -133,8 +133,8 @@ impl<'a> Director<'a> {
     /// # Errors
     ///
     /// If the system refuses a process, a port or a signal. A run that fails is no error: it is a finding.
-    pub async fn direct(mut self) -> Result<()> {
-        self.cast.start_coordinator(&mut self.coordinator).context("cannot start the coordinator")?;
+    pub async fn run(mut self) -> Result<()> {
+        self.processes.start_coordinator(&mut self.coordinator).context("cannot start the coordinator")?;
         for number in 1..=self.plan.workers {
             self.enter(format!("w{number}")).await?;
         }
@@ -142,29 +142,29 @@ impl<'a> Director<'a> {
             if let Some(end) = self.look().await? {
                 break end;
             }
-            let due = self.agenda.first_key_value().map(|((due, _), _)| *due);
+            let due = self.schedule.first_key_value().map(|((due, _), _)| *due);
             let tick = Instant::now() + TICK;
             tokio::time::sleep_until(due.map_or(tick, |due| due.min(tick)).into()).await;
         };
-        if let Some(curtain) = self.curtain {
-            self.progress.time += curtain.elapsed();
+        if let Some(all_joined_at) = self.all_joined_at {
+            self.progress.time += all_joined_at.elapsed();
         }
         self.run.seconds = self.start.elapsed().as_secs_f64();
         self.settle();
         self.judge(end);
         self.dismiss().await?;
         self.run.coordinators = self.coordinator.started;
-        self.run.workers = self.players.iter().map(|player| player.actor.started).sum();
+        self.run.workers = self.workers.iter().map(|worker| worker.process.started).sum();
         self.progress.runs.push(self.run);
         Ok(())
     }
 
     /// Has one more worker come.
     async fn enter(&mut self, name: String) -> Result<usize> {
-        let mut player = self.cast.player(name).await.context("no port for a proxy")?;
-        self.cast.start_worker(&mut player).context("cannot start a worker")?;
-        self.players.push(player);
-        Ok(self.players.len() - 1)
+        let mut worker = self.processes.worker(name).await.context("no port for a proxy")?;
+        self.processes.start_worker(&mut worker).context("cannot start a worker")?;
+        self.workers.push(worker);
+        Ok(self.workers.len() - 1)
     }
 
     /// Everything that there is to see and to do now; the end of the run, if this is it.
@@ -175,28 +175,28 @@ impl<'a> Director<'a> {
         if self.start.elapsed() > self.plan.limit {
             return Ok(Some(End::TooLong));
         }
-        match self.curtain {
-            None => self.curtain = self.figures.all_joined(self.plan.workers).then(Instant::now),
-            Some(curtain) => {
-                self.do_cues()?;
-                self.do_faults(curtain).await?;
+        match self.all_joined_at {
+            None => self.all_joined_at = self.figures.all_joined(self.plan.workers).then(Instant::now),
+            Some(all_joined_at) => {
+                self.do_scheduled()?;
+                self.do_faults(all_joined_at).await?;
             }
         }
         self.figures.look_for_resumption(&mut self.progress.faults);
         let now = Instant::now();
-        if now >= self.next_watch {
-            self.next_watch = now + WATCH_EVERY;
-            self.watch();
+        if now >= self.next_sample {
+            self.next_sample = now + SAMPLE_EVERY;
+            self.sample_usages();
         }
         Ok(None)
     }
 
-    fn watch(&mut self) {
+    fn sample_usages(&mut self) {
         let now_seconds = self.progress.time.as_secs_f64() + self.start.elapsed().as_secs_f64();
-        let actors = self.players.iter().map(|player| &player.actor).chain([&self.coordinator]);
-        let grown_up = actors.filter(|actor| actor.age() > START_UP);
-        for (actor, pid) in grown_up.filter_map(|actor| Some((actor, actor.pid()?))) {
-            self.progress.watch.look(&actor.name, pid, now_seconds);
+        let all = self.workers.iter().map(|worker| &worker.process).chain([&self.coordinator]);
+        let grown_up = all.filter(|process| process.age() > START_UP);
+        for (process, pid) in grown_up.filter_map(|process| Some((process, process.pid()?))) {
+            self.progress.usages.sample(&process.name, pid, now_seconds);
         }
     }
 
@@ -209,15 +209,15 @@ impl<'a> Director<'a> {
             self.settle();
             self.figures.coordinator_is_gone();
         }
-        for number in 0..self.players.len() {
+        for index in 0..self.workers.len() {
             // One that ends well was told that the run is over.
-            let Some((false, ended)) = self.players[number].actor.ended()? else { continue };
+            let Some((false, ended)) = self.workers[index].process.ended()? else { continue };
             if !ended.status.success() {
                 tracing::warn!("nobody asked for it: {ended}");
                 if self.run.unexpected_ends.len() < MAX_UNEXPECTED_ENDS {
                     self.run.unexpected_ends.push(ended.to_string());
                 }
-                self.cue(Instant::now() + RESTART_AFTER_OWN_END, Cue::Restart { player: number });
+                self.schedule(Instant::now() + RESTART_AFTER_OWN_END, Scheduled::Restart { index });
             }
         }
         Ok(None)
@@ -251,20 +251,20 @@ impl<'a> Director<'a> {
     /// Lets the workers end, and ends those that do not.
     async fn dismiss(&mut self) -> Result<()> {
         self.coordinator.kill();
-        self.players.iter_mut().for_each(|player| player.actor.go_on_for_good());
-        let end = Instant::now() + LAST_RESPECTS;
+        self.workers.iter_mut().for_each(|worker| worker.process.go_on_for_good());
+        let end = Instant::now() + EXIT_GRACE;
         loop {
             let mut left = false;
-            for player in &mut self.players {
-                player.actor.ended()?;
-                left |= player.actor.pid().is_some();
+            for worker in &mut self.workers {
+                worker.process.ended()?;
+                left |= worker.process.pid().is_some();
             }
             if !left {
                 return Ok(());
             }
             if Instant::now() > end {
                 // Their last output tells no more than that the coordinator is gone; dropping them collects them.
-                self.players.iter_mut().for_each(|player| player.actor.kill());
+                self.workers.iter_mut().for_each(|worker| worker.process.kill());
                 return Ok(());
             }
             tokio::time::sleep(TICK).await;

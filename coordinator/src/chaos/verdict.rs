@@ -1,20 +1,20 @@
 //! What a chaos run found out: a table for people, one JSON object for programs, and the verdict.
 //!
-//! Computes medians and nothing else; the figures come from `director`.
+//! Computes medians and nothing else; the figures come from `fault_runner`.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
 use super::plan::Kind;
-use super::watch::Usage;
+use super::process_usage::ProcessUsage;
 
 /// Version of the shape of the JSON object.
 const SCHEMA_VERSION: u32 = 1;
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct Verdict {
     schema_version: u32,
     /// Whether every run ended with the expected digest.
     pub same_bits: bool,
@@ -29,7 +29,7 @@ pub struct Report {
     /// The faults, in the order of injection.
     pub faults: Vec<Injected>,
     /// Memory and descriptors of every process seen.
-    pub processes: Vec<Usage>,
+    pub processes: Vec<ProcessUsage>,
 }
 
 /// One training.
@@ -60,7 +60,6 @@ pub struct Run {
 pub struct Injected {
     /// The run it happened to.
     pub run: u32,
-    /// What.
     pub kind: Kind,
     /// To whom.
     pub target: String,
@@ -91,16 +90,12 @@ pub enum Recovery {
     },
     /// A worker joined: from there to when its first node was counted.
     Join {
-        /// So long.
         seconds: f64,
         /// In steps; 1 if that was in the step under way.
         steps: u64,
     },
     /// The coordinator was killed: from the signal to the first step beyond the last one in the log before.
-    Resume {
-        /// So long.
-        seconds: f64,
-    },
+    Resume { seconds: f64 },
 }
 
 impl Recovery {
@@ -119,7 +114,7 @@ impl Recovery {
     }
 }
 
-impl Report {
+impl Verdict {
     /// Compares the digests.
     pub fn new(
         digest: String,
@@ -127,7 +122,7 @@ impl Report {
         faults_left: u64,
         runs: Vec<Run>,
         faults: Vec<Injected>,
-        processes: Vec<Usage>,
+        processes: Vec<ProcessUsage>,
     ) -> Self {
         let same_bits = !runs.is_empty() && runs.iter().all(|run| run.digest.as_ref() == Some(&digest));
         Self { schema_version: SCHEMA_VERSION, same_bits, digest, seed, faults_left, runs, faults, processes }
@@ -137,7 +132,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// None that a report of finite numbers has.
+    /// None that finite numbers have.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self).map(|json| json + "\n")
     }
@@ -216,7 +211,7 @@ impl Report {
         for (role, is_coordinator) in [("coordinator", true), ("worker", false)] {
             let of_role =
                 self.processes.iter().filter(|usage| (usage.name == "coordinator") == is_coordinator);
-            let life = |usage: &&Usage| usage.last_seconds - usage.first_seconds;
+            let life = |usage: &&ProcessUsage| usage.last_seconds - usage.first_seconds;
             let Some(longest) = of_role.clone().max_by(|a, b| life(a).total_cmp(&life(b))) else { continue };
             let max_memory = of_role.clone().map(|usage| usage.memory_bytes.max).max().unwrap_or_default();
             let max_descriptors =
@@ -284,13 +279,13 @@ mod tests {
         }
     }
 
-    fn report(runs: Vec<Run>, faults: Vec<Injected>) -> Report {
-        Report::new("ab".repeat(32), 7, 0, runs, faults, Vec::new())
+    fn verdict_of(runs: Vec<Run>, faults: Vec<Injected>) -> Verdict {
+        Verdict::new("ab".repeat(32), 7, 0, runs, faults, Vec::new())
     }
 
     fn verdict(runs: Vec<Run>) -> (bool, String) {
-        let report = report(runs, Vec::new());
-        (report.same_bits, report.to_text().lines().last().unwrap().to_string())
+        let verdict = verdict_of(runs, Vec::new());
+        (verdict.same_bits, verdict.to_text().lines().last().unwrap().to_string())
     }
 
     #[test]
@@ -312,7 +307,7 @@ mod tests {
         faults.push(fault(Kind::KillCoordinator, Some(Recovery::Resume { seconds: 1.25 })));
         faults.push(fault(Kind::Slow, None));
         faults.push(Injected { skipped: Some("it has left".to_string()), ..fault(Kind::Stop, None) });
-        let text = report(vec![run(Some("ef"))], faults).to_text();
+        let text = verdict_of(vec![run(Some("ef"))], faults).to_text();
         let line = |name: &str| {
             let line = text
                 .lines()
@@ -330,7 +325,8 @@ mod tests {
     #[test]
     fn the_json_has_every_fault() {
         let recovery = Recovery::Step { step: 11, seconds: 0.25, normal_seconds: 0.125 };
-        let json = report(vec![run(Some("ef"))], vec![fault(Kind::CutUp, Some(recovery))]).to_json().unwrap();
+        let json =
+            verdict_of(vec![run(Some("ef"))], vec![fault(Kind::CutUp, Some(recovery))]).to_json().unwrap();
         let expected = concat!(
             r#""faults":[{"run":1,"kind":"cut-up","target":"w1","at_seconds":1.5,"lasts_seconds":0.5,"step":10,"#,
             r#""skipped":null,"recovery":{"step":11,"seconds":0.25,"normal_seconds":0.125}}]"#

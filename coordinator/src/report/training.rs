@@ -6,18 +6,18 @@ use lockstep_records::{EpochRecord, percent};
 
 use super::sections::{counted, sentence};
 use super::svg::{Curves, Line};
-use super::{Predicted, Story, escape};
+use super::{Predicted, RunData, escape};
 use crate::charts::{Point, smooth};
 
 /// Loss and accuracy over the steps.
-pub fn curves(story: &Story) -> String {
-    let points = story.records.history.curve();
+pub fn curves(run: &RunData) -> String {
+    let points = run.records.history.curve();
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return sentence(
             "There are no curves: metrics.jsonl has no steps, because none was trained or the run had --no-metrics.",
         );
     };
-    let epochs = story.records.history.epochs();
+    let epochs = run.records.history.epochs();
     let width = points.get(1).map_or(1, |second| second.step() - first.step());
     let mut text = String::from("<div class=\"charts\">\n");
     let loss = |of: &EpochRecord| of.val_loss.map(f64::from);
@@ -156,8 +156,8 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// The test set, true digits by predictions.
-pub fn confusion(story: &Story) -> String {
-    let Some(matrix) = story.summary.as_ref().and_then(|summary| summary.confusion_matrix.as_ref()) else {
+pub fn confusion(run: &RunData) -> String {
+    let Some(matrix) = run.summary.as_ref().and_then(|summary| summary.confusion_matrix.as_ref()) else {
         return sentence("There is none: the run has not come to its evaluation on the test set.");
     };
     let mistakes = matrix.iter().enumerate().flat_map(|(label, row)| {

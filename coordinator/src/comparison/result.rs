@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::curves::CurvePoint;
 use super::differences::{Difference, differences};
-use super::parting::Parting;
+use super::first_difference::FirstDifference;
 use super::run::Run;
 
 /// Version of the shape of the JSON object.
@@ -17,7 +17,7 @@ const SCHEMA_VERSION: u32 = 1;
 
 /// Everything; absent values are null.
 #[derive(Debug, Serialize)]
-pub struct Report<'a> {
+pub struct Comparison<'a> {
     schema_version: u32,
     /// In the order in which they were named.
     pub runs: Vec<Column<'a>>,
@@ -81,7 +81,7 @@ pub struct Pair {
     pub identity_differences: Vec<&'static str>,
     /// What their logs say.
     #[serde(flatten)]
-    pub parting: Parting,
+    pub difference: FirstDifference,
     /// Whether they had to have the same bits, and have not.
     pub broken_promise: bool,
     /// All of it for people.
@@ -91,7 +91,7 @@ pub struct Pair {
     pub is_shown: bool,
 }
 
-impl<'a> Report<'a> {
+impl<'a> Comparison<'a> {
     /// Holds `runs` against each other.
     pub fn new(runs: &'a [Run]) -> Self {
         let fields: Vec<_> = runs.iter().map(|run| &run.fields).collect();
@@ -135,16 +135,16 @@ fn name(index: usize) -> String {
 
 fn pair([(first, one), (second, other)]: [(String, &Run); 2]) -> Pair {
     let identity_differences = one.identity_differences(other);
-    let parting = Parting::of(&one.logged, &other.logged);
-    let broken_promise = identity_differences.is_empty() && parting.first_different_step.is_some();
-    let mut sentence = format!("{first} and {second}: {}", parting.to_text());
+    let difference = FirstDifference::of(&one.logged, &other.logged);
+    let broken_promise = identity_differences.is_empty() && difference.first_different_step.is_some();
+    let mut sentence = format!("{first} and {second}: {}", difference.to_text());
     if !identity_differences.is_empty() {
-        let conjunction = match parting.first_different_step {
-            None if parting.steps_compared > 0 => ", though they",
+        let conjunction = match difference.first_different_step {
+            None if difference.steps_compared > 0 => ", though they",
             _ => "; they",
         };
         sentence.push_str(&format!("{conjunction} differ in {}", identity_differences.join(", ")));
-    } else if let Some(step) = parting.first_different_step {
+    } else if let Some(step) = difference.first_different_step {
         let verify =
             [one, other].map(|run| format!("coordinator verify {} --from {step} --to {step}", run.directory));
         sentence.push_str(&format!(
@@ -153,7 +153,7 @@ fn pair([(first, one), (second, other)]: [(String, &Run); 2]) -> Pair {
             verify[0], verify[1]
         ));
     }
-    Pair { first, second, identity_differences, parting, broken_promise, sentence, is_shown: true }
+    Pair { first, second, identity_differences, difference, broken_promise, sentence, is_shown: true }
 }
 
 impl<'a> Column<'a> {
@@ -163,9 +163,9 @@ impl<'a> Column<'a> {
         Self {
             name,
             run_dir: &run.directory,
-            run_id: RunId(run.stored.run_id).to_string(),
+            run_id: RunId(run.run_id).to_string(),
             status: summary.map_or("unfinished", |summary| summary.status.name()),
-            dataset: &run.stored.identity.dataset,
+            dataset: &run.dataset,
             epochs: summary.map_or(last_epoch.map_or(0, |epoch| epoch.epoch), |summary| summary.epochs),
             steps: summary.map_or(run.last_logged(), |summary| summary.steps),
             examples_per_second: summary.and_then(|summary| summary.examples_per_second),
@@ -190,29 +190,18 @@ impl<'a> Column<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parting::tests::logged;
+    use super::super::first_difference::tests::logged;
     use lockstep_checkpoint::History;
 
     use super::*;
-    use crate::run_directory::identity::{RunIdentity, StoredIdentity};
 
     /// A run that has only a log.
     fn run(directory: &str, seed: u64, digests: &[u8]) -> Run {
-        let identity = RunIdentity {
-            seed,
-            dataset: "digits".to_string(),
-            dataset_sha256: "cd".repeat(32),
-            examples: 500,
-            validation_split: 0.15,
-            batch_size: 32,
-            micro_shards: 16,
-            learning_rate: 0.01,
-            numerics_version: 1,
-            initial_weights: None,
-        };
         Run {
             directory: directory.to_string(),
-            stored: StoredIdentity { run_id: [1; 16], identity, fallback: None },
+            run_id: [1; 16],
+            identity: vec![("seed", seed.to_string()), ("dataset", "digits".to_string())],
+            dataset: "digits".to_string(),
             fields: Vec::new(),
             history: History::default(),
             logged: logged(0, digests),
@@ -225,10 +214,10 @@ mod tests {
     #[test]
     fn other_bits_of_the_same_identity_are_a_broken_promise() {
         let runs = [run("runs/x", 1, &[1, 2, 3]), run("runs/y", 1, &[1, 2, 9, 9])];
-        let report = Report::new(&runs);
-        assert!(report.has_broken_promise());
+        let comparison = Comparison::new(&runs);
+        assert!(comparison.has_broken_promise());
         assert_eq!(
-            report.pairs[0].sentence,
+            comparison.pairs[0].sentence,
             "A and B: the same bits up to step 2, different from step 3 on; a broken promise: their identity is the \
              same, and so must be every bit. One of them computed or recorded step 3 wrong: `coordinator verify \
              runs/x --from 3 --to 3` and `coordinator verify runs/y --from 3 --to 3` tell which"
@@ -236,7 +225,7 @@ mod tests {
         for others in
             [[run("x", 1, &[1, 2]), run("y", 2, &[8, 9])], [run("x", 1, &[1, 2]), run("y", 1, &[1])]]
         {
-            assert!(!Report::new(&others).has_broken_promise());
+            assert!(!Comparison::new(&others).has_broken_promise());
         }
     }
 
@@ -244,22 +233,22 @@ mod tests {
     fn pairs_without_the_first_run_are_shown_where_they_must_be_equal() {
         let runs =
             [run("a", 1, &[1, 2]), run("b", 2, &[5, 6]), run("c", 2, &[5, 6, 7]), run("d", 2, &[5, 6, 8])];
-        let report = Report::new(&runs);
-        let shown = report.pairs.iter().filter(|pair| pair.is_shown);
+        let comparison = Comparison::new(&runs);
+        let shown = comparison.pairs.iter().filter(|pair| pair.is_shown);
         let shown: Vec<_> = shown.map(|pair| format!("{}{}", pair.first, pair.second)).collect();
-        // C and D agree with all that B has, and part behind it.
+        // C and D agree with all that B has, and differ behind it.
         assert_eq!(shown, ["AB", "AC", "BC", "AD", "BD", "CD"]);
-        assert_eq!(report.pairs.iter().filter(|pair| pair.broken_promise).count(), 1);
+        assert_eq!(comparison.pairs.iter().filter(|pair| pair.broken_promise).count(), 1);
         let three = [run("a", 1, &[1]), run("b", 2, &[5]), run("c", 3, &[6])];
-        let report = Report::new(&three);
-        assert_eq!(report.pairs.iter().filter(|pair| pair.is_shown).count(), 2, "B and C tell nothing");
+        let comparison = Comparison::new(&three);
+        assert_eq!(comparison.pairs.iter().filter(|pair| pair.is_shown).count(), 2, "B and C tell nothing");
     }
 
     #[test]
     fn a_run_without_an_end_shows_what_its_log_has() {
         let runs = [run("a", 1, &[1, 2]), run("b", 1, &[])];
-        let report = Report::new(&runs);
-        let [first, second] = &report.runs[..] else { panic!("two runs") };
+        let comparison = Comparison::new(&runs);
+        let [first, second] = &comparison.runs[..] else { panic!("two runs") };
         assert_eq!((first.status, first.steps, second.steps), ("unfinished", 2, 0));
         assert_eq!(first.weights_digest.as_deref(), Some(&*"02".repeat(32)));
         assert_eq!(second.weights_digest, None);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::sections::{grouped, sentence};
-use super::{Story, Weights, escape};
+use super::{RunData, Weights, escape};
 
 /// The settings that decide the bits, and the number of workers, in the order of the command.
 const REPRODUCED: [&str; 11] = [
@@ -21,9 +21,9 @@ const REPRODUCED: [&str; 11] = [
 ];
 
 /// The digest and the commands.
-pub fn reproduction(story: &Story) -> String {
+pub fn reproduction(run: &RunData) -> String {
     let mut text = String::new();
-    match &story.weights {
+    match &run.weights {
         Some(Weights { step, digest, .. }) => {
             let _ = write!(
                 text,
@@ -37,29 +37,29 @@ pub fn reproduction(story: &Story) -> String {
     text.push_str(&sentence(
         "This command trains the same again, to the same bits, whatever the number of workers:",
     ));
-    let _ = writeln!(text, "<pre>{}</pre>", unbroken(&command(story)));
-    if !story.ended.well {
-        if let Some(Weights { step: step @ 1.., .. }) = &story.weights {
+    let _ = writeln!(text, "<pre>{}</pre>", unbroken(&command(run)));
+    if !run.ended.well {
+        if let Some(Weights { step: step @ 1.., .. }) = &run.weights {
             text.push_str(&sentence(&format!("With --max-steps {step} it ends with the weights above.")));
         }
         text.push_str(&sentence("And this one goes on with the run, in the folder where its directory is:"));
-        let _ = writeln!(text, "<pre>coordinator --resume {}</pre>", escape(&quoted(&story.name)));
+        let _ = writeln!(text, "<pre>coordinator --resume {}</pre>", escape(&quoted(&run.name)));
     }
     text
 }
 
 /// The command that trains the same again: the program, then each flag with its value.
-fn command(story: &Story) -> Vec<String> {
+fn command(run: &RunData) -> Vec<String> {
     let mut parts = vec!["coordinator".to_string()];
     // What comes behind are not settings but what the run is.
-    let settings = || story.configuration.iter().take_while(|(key, _)| key != "id");
+    let settings = || run.configuration.iter().take_while(|(key, _)| key != "id");
     for key in REPRODUCED {
         if let Some((_, value)) = settings().find(|(known, _)| known == key) {
             parts.push(format!("--{key} {}", quoted(&plain(value))));
         }
     }
-    if story.initialised {
-        parts.push(format!("--init {}", quoted(&format!("{}/initial.safetensors", story.name))));
+    if run.initialised {
+        parts.push(format!("--init {}", quoted(&format!("{}/initial.safetensors", run.name))));
     }
     parts
 }
@@ -87,11 +87,11 @@ fn quoted(word: &str) -> String {
 }
 
 /// The file of settings.
-pub fn configuration(story: &Story) -> String {
+pub fn configuration(run: &RunData) -> String {
     let mut text = String::from(
         "<details><summary>config.toml, as the run wrote it</summary>\n<table class=\"pairs\"><tbody>\n",
     );
-    for (key, value) in &story.configuration {
+    for (key, value) in &run.configuration {
         let _ = writeln!(text, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escape(key), escape(value));
     }
     text.push_str("</tbody></table></details>\n");

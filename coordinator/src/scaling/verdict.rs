@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::figures::{Line, Spread, median};
-use super::plan::{Plan, Point};
+use super::plan::{Point, ScalingPlan};
 use super::trial::{CpuSeconds, Outcome, StepMedians};
 
 /// Version of the shape of the JSON object.
@@ -159,7 +159,7 @@ pub struct Machine {
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct Verdict {
     schema_version: u32,
     /// The command that measures the same again.
     pub command: String,
@@ -185,9 +185,15 @@ pub struct Report {
     pub trials: Vec<Trial>,
 }
 
-impl Report {
+impl Verdict {
     /// Puts it together; `trials` has at least one for each point of the plan.
-    pub fn new(plan: &Plan, began: String, machine: Machine, trials: Vec<Trial>, digests: Digests) -> Self {
+    pub fn new(
+        plan: &ScalingPlan,
+        began: String,
+        machine: Machine,
+        trials: Vec<Trial>,
+        digests: Digests,
+    ) -> Self {
         let mut rows: Vec<Row> = Vec::new();
         for &point in &plan.points {
             let first = rows.iter().find(|row| row.named_batch_size == point.named_batch_size);
@@ -219,14 +225,14 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// None that a report of finite numbers has.
+    /// None that finite numbers have.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self).map(|json| json + "\n")
     }
 }
 
 /// The row of a point; `first` is the one with the fewest workers that it is held against, if there is one before it.
-fn row(plan: &Plan, point: Point, first: Option<&Row>, cores: u32, trials: &[Trial]) -> Option<Row> {
+fn row(plan: &ScalingPlan, point: Point, first: Option<&Row>, cores: u32, trials: &[Trial]) -> Option<Row> {
     let Point { workers, batch_size, named_batch_size } = point;
     let of_point = trials.iter().filter(|trial| (trial.workers, trial.batch_size) == (workers, batch_size));
     let over = |figure: fn(&Trial) -> f64| median(of_point.clone().map(figure));
@@ -289,16 +295,24 @@ pub(super) mod tests {
         }
     }
 
-    fn plan(points: &[(u32, u32, u32)], weak: bool) -> Plan {
+    fn plan(points: &[(u32, u32, u32)], weak: bool) -> ScalingPlan {
         let point =
             |&(workers, batch_size, named_batch_size)| Point { workers, batch_size, named_batch_size };
         let points = points.iter().map(point).collect();
-        Plan { points, weak, rounds: 3, steps: 101, threads_per_worker: 1, micro_shards: 16, examples: None }
+        ScalingPlan {
+            points,
+            weak,
+            rounds: 3,
+            steps: 101,
+            threads_per_worker: 1,
+            micro_shards: 16,
+            examples: None,
+        }
     }
 
     /// Of each point three trials with about the speed given; a step costs the coordinator 100 us, and 50 us for each
     /// worker.
-    fn report_of(plan: &Plan, speeds: &[f64]) -> Report {
+    fn verdict_of(plan: &ScalingPlan, speeds: &[f64]) -> Verdict {
         let (mut trials, mut digests) = (Vec::new(), Digests::default());
         for round in 1..=3 {
             for (point, speed) in plan.points.iter().zip(speeds) {
@@ -315,35 +329,35 @@ pub(super) mod tests {
             }
         }
         let machine = Machine { cores: 2, processor: "a processor".to_string() };
-        Report::new(plan, "20261123T181530Z".to_string(), machine, trials, digests)
+        Verdict::new(plan, "20261123T181530Z".to_string(), machine, trials, digests)
     }
 
     /// Strong scaling of batches of 64 with 1, 2 and 4 workers on 2 cores.
-    pub(crate) fn strong() -> Report {
-        report_of(&plan(&[(1, 64, 64), (2, 64, 64), (4, 64, 64)], false), &[20_000.0, 30_000.0, 32_000.0])
+    pub(crate) fn strong() -> Verdict {
+        verdict_of(&plan(&[(1, 64, 64), (2, 64, 64), (4, 64, 64)], false), &[20_000.0, 30_000.0, 32_000.0])
     }
 
     #[test]
     fn efficiency_is_held_against_the_fewest_workers() {
-        let report = strong();
-        let efficiencies: Vec<f64> = report.rows.iter().map(|row| row.efficiency).collect();
+        let verdict = strong();
+        let efficiencies: Vec<f64> = verdict.rows.iter().map(|row| row.efficiency).collect();
         assert_eq!(efficiencies, [1.0, 0.75, 0.4]);
         assert_eq!(
-            report.rows[1].examples_per_second,
+            verdict.rows[1].examples_per_second,
             Spread { median: 30_000.0, min: 29_000.0, max: 31_000.0 }
         );
         // Two workers are the fewest here, and a second batch size has its own.
         let points = [(2, 64, 64), (4, 64, 64), (2, 320, 320), (4, 320, 320)];
-        let report = report_of(&plan(&points, false), &[30_000.0, 45_000.0, 40_000.0, 80_000.0]);
-        let efficiencies: Vec<f64> = report.rows.iter().map(|row| row.efficiency).collect();
+        let verdict = verdict_of(&plan(&points, false), &[30_000.0, 45_000.0, 40_000.0, 80_000.0]);
+        let efficiencies: Vec<f64> = verdict.rows.iter().map(|row| row.efficiency).collect();
         assert_eq!(efficiencies, [1.0, 0.75, 1.0, 1.0]);
     }
 
     #[test]
     fn weak_rows_are_held_against_each_other_though_their_batches_differ() {
-        let report = report_of(&plan(&[(1, 64, 64), (4, 256, 64)], true), &[20_000.0, 40_000.0]);
-        assert_eq!(report.rows[1].efficiency, 0.5);
-        assert_eq!((report.rows[1].batch_size, report.coordinator_costs.len()), (256, 1));
+        let verdict = verdict_of(&plan(&[(1, 64, 64), (4, 256, 64)], true), &[20_000.0, 40_000.0]);
+        assert_eq!(verdict.rows[1].efficiency, 0.5);
+        assert_eq!((verdict.rows[1].batch_size, verdict.coordinator_costs.len()), (256, 1));
     }
 
     #[test]
@@ -354,15 +368,15 @@ pub(super) mod tests {
 
     #[test]
     fn a_step_costs_what_more_steps_cost_more() {
-        let report = strong();
-        for (row, expected) in report.rows.iter().zip([1.5e-4, 2e-4, 3e-4]) {
+        let verdict = strong();
+        for (row, expected) in verdict.rows.iter().zip([1.5e-4, 2e-4, 3e-4]) {
             let cost = row.cpu_seconds_per_step;
             assert!((cost.coordinator - expected).abs() < 1e-9, "{row:?}");
             assert!((cost.workers - 10.0 * expected).abs() < 1e-8, "{row:?}");
         }
-        let line = report.coordinator_costs[0].seconds.unwrap();
+        let line = verdict.coordinator_costs[0].seconds.unwrap();
         assert!((line.slope - 5e-5).abs() < 1e-9 && (line.at_zero - 1e-4).abs() < 1e-9, "{line:?}");
-        let alone = report_of(&plan(&[(2, 64, 64)], false), &[20_000.0]);
+        let alone = verdict_of(&plan(&[(2, 64, 64)], false), &[20_000.0]);
         assert_eq!(alone.coordinator_costs[0].seconds, None);
     }
 
@@ -388,10 +402,10 @@ pub(super) mod tests {
 
     #[test]
     fn the_weights_are_counted() {
-        let report = strong();
+        let verdict = strong();
         let weights: Vec<(u32, u64, u32)> =
-            report.weights.iter().map(|weights| (weights.batch_size, weights.steps, weights.runs)).collect();
+            verdict.weights.iter().map(|weights| (weights.batch_size, weights.steps, weights.runs)).collect();
         assert_eq!(weights, [(64, 1, 9), (64, 101, 9)]);
-        assert_eq!(report.rows[0].weights_digest, "ab".repeat(32));
+        assert_eq!(verdict.rows[0].weights_digest, "ab".repeat(32));
     }
 }

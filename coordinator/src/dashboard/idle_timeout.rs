@@ -9,19 +9,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// A stream that fails once nothing has been read or written for `limit`, though somebody waits for it.
-pub struct Patient<S> {
+pub struct IdleTimeout<S> {
     stream: S,
     limit: Duration,
     end: Pin<Box<Sleep>>,
 }
 
-impl<S> Patient<S> {
+impl<S> IdleTimeout<S> {
     /// The time begins now, and again with all that moves.
     pub fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, end: Box::pin(tokio::time::sleep(limit)) }
     }
 
-    fn judge<T>(&mut self, context: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn or_timeout<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        moved: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if moved.is_ready() {
             self.end.as_mut().reset(Instant::now() + self.limit);
             return moved;
@@ -31,25 +35,25 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for IdleTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.judge(context, read)
+        self.or_timeout(context, read)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for IdleTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.judge(context, written)
+        self.or_timeout(context, written)
     }
 
     fn poll_write_vectored(
@@ -58,7 +62,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.judge(context, written)
+        self.or_timeout(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

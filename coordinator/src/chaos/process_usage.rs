@@ -1,4 +1,4 @@
-//! Watches the memory and the file descriptors of processes, to show that faults leak neither.
+//! The memory and the file descriptors of processes over their lives, to show that faults leak neither.
 //!
 //! Reads `/proc`; where there is none, it sees nothing and says so by staying empty.
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// What one process used over its life, as far as it was seen.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Usage {
+pub struct ProcessUsage {
     /// Its name.
     pub name: String,
     /// Its process.
@@ -46,13 +46,13 @@ impl Series {
 
 /// All processes seen.
 #[derive(Debug, Default)]
-pub struct Watch {
-    usages: Vec<Usage>,
+pub struct ProcessUsages {
+    usages: Vec<ProcessUsage>,
 }
 
-impl Watch {
+impl ProcessUsages {
     /// Looks at a process; one that is gone, or not readable, is left as it was.
-    pub fn look(&mut self, name: &str, pid: u32, now_seconds: f64) {
+    pub fn sample(&mut self, name: &str, pid: u32, now_seconds: f64) {
         let Some((memory, descriptors)) = usage(pid) else { return };
         // The newest are at the end, and a number may come again after a long time.
         let known = self.usages.iter_mut().rev().find(|usage| usage.pid == pid && usage.name == name);
@@ -62,7 +62,7 @@ impl Watch {
                 usage.memory_bytes.add(memory);
                 usage.descriptors.add(descriptors);
             }
-            None => self.usages.push(Usage {
+            None => self.usages.push(ProcessUsage {
                 name: name.to_string(),
                 pid,
                 first_seconds: now_seconds,
@@ -74,7 +74,7 @@ impl Watch {
     }
 
     /// What was seen, in the order of first sight.
-    pub fn usages(&self) -> &[Usage] {
+    pub fn all(&self) -> &[ProcessUsage] {
         &self.usages
     }
 }
@@ -95,16 +95,16 @@ mod tests {
     #[test]
     fn growth_of_this_process_is_seen() {
         let pid = std::process::id();
-        let mut watch = Watch::default();
-        watch.look("test", pid, 1.0);
+        let mut usages = ProcessUsages::default();
+        usages.sample("test", pid, 1.0);
         // Other tests of this process open and close files meanwhile, but not so many.
         let files: Vec<_> = (0..500).map(|_| fs::File::open("/dev/null").unwrap()).collect();
         let memory = vec![1u8; 64 << 20];
-        watch.look("test", pid, 2.0);
+        usages.sample("test", pid, 2.0);
         drop((files, std::hint::black_box(memory)));
-        watch.look("test", pid, 3.0);
-        watch.look("another", pid, 3.0);
-        let [usage, another] = watch.usages() else { panic!("{watch:?}") };
+        usages.sample("test", pid, 3.0);
+        usages.sample("another", pid, 3.0);
+        let [usage, another] = usages.all() else { panic!("{usages:?}") };
         assert_eq!((usage.first_seconds, usage.last_seconds), (1.0, 3.0));
         let descriptors = usage.descriptors;
         assert!(descriptors.max >= descriptors.first + 400 && descriptors.last + 400 <= descriptors.max);
@@ -116,8 +116,8 @@ mod tests {
     fn a_process_that_is_gone_is_not_seen() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let mut watch = Watch::default();
-        watch.look("gone", child.id(), 1.0);
-        assert!(watch.usages().is_empty());
+        let mut usages = ProcessUsages::default();
+        usages.sample("gone", child.id(), 1.0);
+        assert!(usages.all().is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! The processes of a chaos run: one coordinator and its workers, each in its own process group, none left behind.
 //!
-//! Starts, signals, restarts and reaps them. When and to whom a fault happens is decided in `director`.
+//! Starts, signals, restarts and reaps them. When and to whom a fault happens is decided in `fault_runner`.
 
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
@@ -12,8 +12,9 @@ use std::{fmt, io};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use super::plan::Plan;
+use super::plan::FaultPlan;
 use super::proxy::Proxy;
+use crate::log_tail::last_lines;
 use crate::own_command::own_command;
 
 /// Variables that children inherit although they are flags: where the data are. All else is in the plan.
@@ -22,8 +23,8 @@ const INHERITED: [&str; 2] = ["LOCKSTEP_DATA_DIR", "LOCKSTEP_OFFLINE"];
 /// A worker goes on trying for so long, which is longer than any coordinator is away.
 const CONNECT_TIMEOUT_SECONDS: &str = "600";
 
-/// A process of the cast, or the place of one that is away.
-pub struct Actor {
+/// A process of the run, or the place of one that is away.
+pub struct Process {
     /// Its name in plans, logs and reports.
     pub name: String,
     /// Where its output goes; every process of the name appends.
@@ -47,16 +48,16 @@ pub struct Ended {
     /// How it ended.
     pub status: ExitStatus,
     /// The last line of its output.
-    pub last_words: String,
+    pub last_output: String,
 }
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ended ({}); its last output: {}", self.name, self.status, self.last_words)
+        write!(f, "{} ended ({}); its last output: {}", self.name, self.status, self.last_output)
     }
 }
 
-impl Actor {
+impl Process {
     /// The place of a process that is not started yet.
     pub fn new(name: String, logs: &Path) -> Self {
         let log = logs.join(format!("{name}.log"));
@@ -143,27 +144,21 @@ impl Actor {
         let Some(child) = &mut self.child else { return Ok(None) };
         let Some(status) = child.try_wait()? else { return Ok(None) };
         self.child = None;
-        Ok(Some((self.ending, Ended { name: self.name.clone(), status, last_words: last_line(&self.log) })))
+        let last_output = last_lines(&self.log, 1).pop().unwrap_or_default().trim().to_string();
+        Ok(Some((self.ending, Ended { name: self.name.clone(), status, last_output })))
     }
 }
 
-/// The last line that says something; a log that cannot be read has none.
-fn last_line(log: &Path) -> String {
-    let text = crate::chaos::records::tail(log, 4096).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("").trim().to_string()
-}
-
 /// A worker and the proxy it dials through.
-pub struct Player {
+pub struct WorkerProcess {
     /// The worker's process.
-    pub actor: Actor,
+    pub process: Process,
     /// Its way to the coordinator.
     pub proxy: Proxy,
 }
 
 /// How the processes of one run are started.
-pub struct Cast {
+pub struct Processes {
     /// Where the coordinator listens, over all its processes.
     address: SocketAddr,
     token: String,
@@ -174,13 +169,13 @@ pub struct Cast {
     training: Vec<String>,
 }
 
-impl Cast {
+impl Processes {
     /// For a run of `plan` that writes to `run_directory`, and its output to `logs`, which exists.
     ///
     /// # Errors
     ///
     /// If there is no free port or no random number.
-    pub fn new(plan: &Plan, run_directory: PathBuf, logs: PathBuf) -> io::Result<Self> {
+    pub fn new(plan: &FaultPlan, run_directory: PathBuf, logs: PathBuf) -> io::Result<Self> {
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(|error| io::Error::other(error.to_string()))?;
         // A port that is free now; a coordinator that finds it taken says so.
@@ -197,8 +192,8 @@ impl Cast {
     }
 
     /// The place of the coordinator.
-    pub fn coordinator(&self) -> Actor {
-        Actor::new("coordinator".to_string(), &self.logs)
+    pub fn coordinator(&self) -> Process {
+        Process::new("coordinator".to_string(), &self.logs)
     }
 
     /// Starts the coordinator: the first time with a new run, later by resuming it.
@@ -206,17 +201,17 @@ impl Cast {
     /// # Errors
     ///
     /// If the process or its log cannot be made.
-    pub fn start_coordinator(&self, actor: &mut Actor) -> io::Result<()> {
+    pub fn start_coordinator(&self, process: &mut Process) -> io::Result<()> {
         let mut command = own_command(&INHERITED)?;
-        command.arg(if actor.started == 0 { "--run-dir" } else { "--resume" }).arg(&self.run_directory);
+        command.arg(if process.started == 0 { "--run-dir" } else { "--resume" }).arg(&self.run_directory);
         command.args(["--external", "--json", "--no-progress", "--no-dashboard"]);
         command.args(["--workers", &self.workers.to_string(), "--listen", &self.address.to_string()]);
         // A resumed run has its settings from its own config.toml.
-        if actor.started == 0 {
+        if process.started == 0 {
             command.args(&self.training);
         }
         command.env("LOCKSTEP_TOKEN", &self.token);
-        actor.start(command)
+        process.start(command)
     }
 
     /// The place of a worker, and its proxy.
@@ -224,8 +219,8 @@ impl Cast {
     /// # Errors
     ///
     /// If the proxy finds no port.
-    pub async fn player(&self, name: String) -> io::Result<Player> {
-        Ok(Player { actor: Actor::new(name, &self.logs), proxy: Proxy::open(self.address).await? })
+    pub async fn worker(&self, name: String) -> io::Result<WorkerProcess> {
+        Ok(WorkerProcess { process: Process::new(name, &self.logs), proxy: Proxy::open(self.address).await? })
     }
 
     /// Starts a worker.
@@ -233,13 +228,13 @@ impl Cast {
     /// # Errors
     ///
     /// If the process or its log cannot be made.
-    pub fn start_worker(&self, player: &mut Player) -> io::Result<()> {
+    pub fn start_worker(&self, worker: &mut WorkerProcess) -> io::Result<()> {
         let mut command = own_command(&INHERITED)?;
-        command.args(["worker", "--coordinator", &format!("http://{}", player.proxy.address())]);
-        command.args(["--name", &player.actor.name, "--threads", &self.threads.to_string()]);
+        command.args(["worker", "--coordinator", &format!("http://{}", worker.proxy.address())]);
+        command.args(["--name", &worker.process.name, "--threads", &self.threads.to_string()]);
         command.args(["--connect-timeout", CONNECT_TIMEOUT_SECONDS]);
         command.env("LOCKSTEP_TOKEN", &self.token);
-        player.actor.start(command)
+        worker.process.start(command)
     }
 }
 
@@ -248,8 +243,8 @@ impl Cast {
 /// # Errors
 ///
 /// If the process or its log cannot be made.
-pub fn start_undisturbed(plan: &Plan, run_directory: &Path, logs: &Path) -> io::Result<Actor> {
-    let mut actor = Actor::new("undisturbed".to_string(), logs);
+pub fn start_undisturbed(plan: &FaultPlan, run_directory: &Path, logs: &Path) -> io::Result<Process> {
+    let mut process = Process::new("undisturbed".to_string(), logs);
     let mut command = own_command(&INHERITED)?;
     command.arg("--run-dir").arg(run_directory).args([
         "--workers",
@@ -259,10 +254,10 @@ pub fn start_undisturbed(plan: &Plan, run_directory: &Path, logs: &Path) -> io::
         "--no-dashboard",
     ]);
     command.args(flags(plan));
-    actor.start(command)?;
-    Ok(actor)
+    process.start(command)?;
+    Ok(process)
 }
 
-fn flags(plan: &Plan) -> Vec<String> {
+fn flags(plan: &FaultPlan) -> Vec<String> {
     plan.training.iter().map(|(flag, value)| format!("--{flag}={value}")).collect()
 }

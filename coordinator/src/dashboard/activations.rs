@@ -1,6 +1,6 @@
-//! The inside of the network: what each layer makes of one image, and the filters of the first.
+//! The activations of the network for one image, layer by layer, and the filters of the first layer.
 //!
-//! The reference program computes it, layer by layer as it is written; some milliseconds, only when a page asks, and at
+//! The reference program computes them, layer by layer as it is written; some milliseconds, only when a page asks, and at
 //! most a few times a second whoever asks.
 
 use std::sync::Arc;
@@ -30,22 +30,22 @@ const GREATEST_SIDE: usize = 280;
 /// A drawing has to come within.
 const DRAWING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Pages that may wait for a look.
+/// Requests that may wait for their turn.
 const MAX_WAITING: usize = 8;
 
-/// The pause after a look: so they take a small part of one processor at most.
+/// The pause after each: so they take a small part of one processor at most.
 const PAUSE: Duration = Duration::from_millis(80);
 
 /// Weights of a filter of the first layer.
 const FILTER_WEIGHTS: usize = 9;
 
-/// Takes turns.
-pub struct Turns {
+/// One request at a time, a pause after each, and a bound on those that wait.
+pub struct RateLimit {
     waiting: Semaphore,
     one: Mutex<()>,
 }
 
-impl Default for Turns {
+impl Default for RateLimit {
     fn default() -> Self {
         Self { waiting: Semaphore::new(MAX_WAITING), one: Mutex::new(()) }
     }
@@ -71,7 +71,7 @@ struct Head {
 }
 
 /// `POST /api/look`: the body is a square of grey values, bright ink on black.
-pub async fn look_at_drawing(State(site): State<Arc<Site>>, request: Request) -> Response {
+pub async fn of_drawing(State(site): State<Arc<Site>>, request: Request) -> Response {
     let body = to_bytes(request.into_body(), GREATEST_SIDE * GREATEST_SIDE);
     let pixels = match timeout(DRAWING_PATIENCE, body).await {
         Ok(Ok(pixels)) => pixels,
@@ -87,14 +87,14 @@ pub async fn look_at_drawing(State(site): State<Arc<Site>>, request: Request) ->
     }
     // Nothing drawn is black.
     let drawing = Picture::grey(side, side, pixels.to_vec()).and_then(|drawing| as_mnist(&drawing));
-    look(&site, drawing.unwrap_or([0; IMAGE_PIXELS])).await
+    of_image(&site, drawing.unwrap_or([0; IMAGE_PIXELS])).await
 }
 
 /// `GET /api/look/INDEX`: an image of the sample of test digits.
-pub async fn look_at_digit(State(site): State<Arc<Site>>, Path(index): Path<usize>) -> Response {
+pub async fn of_digit(State(site): State<Arc<Site>>, Path(index): Path<usize>) -> Response {
     let image = site.with_digits(|digits| digits.image(index).map(<[u8; IMAGE_PIXELS]>::try_from)).flatten();
     match image {
-        Some(Ok(image)) => look(&site, image).await,
+        Some(Ok(image)) => of_image(&site, image).await,
         _ => (StatusCode::NOT_FOUND, "there is no such test digit here\n").into_response(),
     }
 }
@@ -138,11 +138,11 @@ fn bytes(body: Body) -> Response {
     ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
 }
 
-async fn look(site: &Site, image: [u8; IMAGE_PIXELS]) -> Response {
-    let Ok(_waiting) = site.turns.waiting.try_acquire() else {
+async fn of_image(site: &Site, image: [u8; IMAGE_PIXELS]) -> Response {
+    let Ok(_waiting) = site.rate_limit.waiting.try_acquire() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many look at once; try again\n").into_response();
     };
-    let _turn = site.turns.one.lock().await;
+    let _turn = site.rate_limit.one.lock().await;
     let Some((step, weights)) = site.history.newest_weights() else { return no_weights() };
     let mut values = vec![0.0; PARAMETERS];
     copy_from_le_bytes(&weights, &mut values);
