@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::{
-    Disk, LastTask, LogHeader, Places, RunLock, StoredModel, sweep_temporaries, write_atomically,
+    Disk, LastTask, LogHeader, Opened, Places, RunLock, StoredModel, sweep_temporaries, write_atomically,
 };
 use lockstep_control::{Plan, Task, TaskKind};
 use lockstep_model::{PARAMETERS, TENSORS, digest};
@@ -236,19 +236,7 @@ impl OpenRun {
         plan: &Plan,
         initial: Box<[f32]>,
     ) -> Result<ResumePoint> {
-        let identity = serde_json::to_string(identity).context("the identity as JSON")?;
-        let places = Places {
-            log: self.directory.steps_log(),
-            checkpoints: self.directory.checkpoints(),
-            term: self.directory.term(),
-        };
-        let opened = lockstep_checkpoint::Journal::open(
-            Arc::new(CrashingDisk::of_journal()),
-            &places,
-            &LogHeader::new(self.run_id.0, &identity),
-            digest(&initial).0,
-            &|model| Ok(digest(&weights_of(model)?).0),
-        )?;
+        let opened = self.open_journal(identity, &initial)?;
         for note in &opened.notes {
             tracing::warn!("{note}");
         }
@@ -286,6 +274,23 @@ impl OpenRun {
             );
         }
         Ok(point)
+    }
+
+    fn open_journal(&self, identity: &RunIdentity, initial: &[f32]) -> Result<Opened> {
+        let identity = serde_json::to_string(identity).context("the identity as JSON")?;
+        let places = Places {
+            log: self.directory.steps_log(),
+            checkpoints: self.directory.checkpoints(),
+            term: self.directory.term(),
+        };
+        let opened = lockstep_checkpoint::Journal::open(
+            Arc::new(CrashingDisk::of_journal()),
+            &places,
+            &LogHeader::new(self.run_id.0, &identity),
+            digest(initial).0,
+            &|model| Ok(digest(&weights_of(model)?).0),
+        )?;
+        Ok(opened)
     }
 }
 
