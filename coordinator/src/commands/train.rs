@@ -55,7 +55,7 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     if settings.resume.is_some() {
         open.write_config(settings, &identity)?;
     }
-    // A process that was told to end by now has not begun anything, and leaves nothing.
+    // A process that is to end by now has not begun anything, and leaves nothing.
     if let Some(signal) = pending_signal(&mut signals).await {
         return Ok(exit_code(signal));
     }

@@ -109,17 +109,17 @@ mod tests {
     #[tokio::test]
     async fn each_file_is_tried_and_each_failure_is_named() {
         let (hang, hung) = std::sync::mpsc::channel::<()>();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, tried) = std::sync::mpsc::channel();
         let mut writing = FileWrites::begin(vec![
             file("a", || bail!("a: no space")),
-            file("b", move || Ok(tell.send("b is tried")?)),
+            file("b", move || Ok(sender.send("b is tried")?)),
             file("c", move || Ok(hung.recv()?)),
             file("d", || Ok(())),
         ]);
         // A signal, say, takes the waiting away in between.
         let waited = tokio::time::timeout(std::time::Duration::from_millis(50), writing.finished()).await;
         assert!(waited.is_err());
-        assert_eq!(told.recv().unwrap(), "b is tried");
+        assert_eq!(tried.recv().unwrap(), "b is tried");
         while writing.left.len() > 2 {
             let _ = tokio::time::timeout(std::time::Duration::from_millis(5), writing.finished()).await;
         }

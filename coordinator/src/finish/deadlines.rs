@@ -44,7 +44,7 @@ pub(super) const EARLIER_LINES: EndPhase = phase(1300, Duration::from_secs(2));
 pub(super) const PRINT: EndPhase = phase(1400, UNLIMITED);
 /// The pages to keep; drawing has a limit of its own.
 pub(super) const REPORT: EndPhase = phase(1550, Duration::from_secs(60));
-/// Open pages are told.
+/// Open pages are sent the end.
 pub(super) const PAGE: EndPhase = phase(1650, Duration::from_secs(5));
 /// The lines that are left: somebody who pages through the output has some time to read on.
 pub(super) const LAST_LINES: EndPhase = phase(1700, Duration::from_secs(2));

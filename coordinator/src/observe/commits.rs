@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use lockstep_control::{Task, TaskKind, WorkerId};
+use lockstep_failpoints::crash;
 use lockstep_model::digest_of_bytes;
 use lockstep_records::{EpochRecord, EvaluationKind, EvaluationRecord};
-use lockstep_failpoints::crash;
 
 use super::Observers;
 use super::step_times::StepPhase;

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use lockstep_control::{AssignReason, Command, DropReason, Recipient, Task, TaskKind, WorkerId};
-use lockstep_model::PARAMETER_BYTES;
 use lockstep_failpoints::crash;
+use lockstep_model::PARAMETER_BYTES;
 
 use super::step_times::StepPhase;
 use super::totals::count_rejected;

@@ -187,7 +187,13 @@ impl Observers {
         let worker = worker.and_then(|worker| self.workers.member_name(worker)).map(str::to_string);
         let seconds = self.seconds(Instant::now());
         self.times.decided(&reason);
-        self.recorder.event(&EventRecord { seconds, step: self.totals.steps, kind: kind.into(), worker, reason });
+        self.recorder.event(&EventRecord {
+            seconds,
+            step: self.totals.steps,
+            kind: kind.into(),
+            worker,
+            reason,
+        });
     }
 
     /// Seconds since the run began, those of earlier processes included.

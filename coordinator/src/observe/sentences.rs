@@ -1,4 +1,4 @@
-//! Decisions of the control plane as sentences for people, with the names of workers and without the numbers that only the
+//! Decisions of the control plane as sentences for people: with the names of workers, without the numbers that only the
 //! machine needs. Pure functions.
 
 use std::fmt::Display;
@@ -11,24 +11,8 @@ use lockstep_control::{
 /// What a command does, and why; `name` puts a worker into words.
 pub fn of_command(command: &Command, name: impl Fn(WorkerId) -> String) -> String {
     match command {
-        Command::Assign { worker: id, task, leaves, reason, .. } => {
-            let (worker, part) = (name(*id), part(leaves, *task));
-            match reason {
-                // It had been told to leave them.
-                AssignReason::Reassigned { from } if from == id => {
-                    format!("{worker} gets {part} again, which it had left")
-                }
-                AssignReason::Reassigned { from } => {
-                    format!("{worker} gets {part}: {} left {} unfinished", name(*from), it(leaves))
-                }
-                AssignReason::Copy { holder, waited_ms, expected_ms, .. } => format!(
-                    "{worker} computes {part}, too: {} has had {} for {waited_ms} ms, and {expected_ms} ms were expected; \
-                     the first answer counts",
-                    name(*holder),
-                    it(leaves)
-                ),
-                AssignReason::Share { .. } => format!("{worker} gets {part}: {reason}"),
-            }
+        Command::Assign { worker, task, leaves, reason, .. } => {
+            of_assignment(*worker, *task, leaves, reason, &name)
         }
         Command::Revoke { worker, reason, .. } => {
             let why = match reason {
@@ -38,22 +22,7 @@ pub fn of_command(command: &Command, name: impl Fn(WorkerId) -> String) -> Strin
             };
             format!("{} is told to leave some of its micro-shards: {why}", name(*worker))
         }
-        Command::Reject { worker, reason, .. } => {
-            let (what, kept) = match reason {
-                RejectReason::UnknownAssignment => {
-                    ("for work that was complete already or had been given to others".to_string(), "")
-                }
-                RejectReason::TaskOver => ("after its step was complete".to_string(), UNCHECKED),
-                RejectReason::Overlaps => ("that others had sent a part of before".to_string(), UNCHECKED),
-                RejectReason::TooEarly => ("for a step that cannot have begun yet".to_string(), ""),
-                RejectReason::NotTheHolder { holder } => (format!("for work of {}", name(*holder)), ""),
-                RejectReason::WrongTask { expected } => {
-                    (format!("for another step than its work is of, {expected}"), "")
-                }
-                RejectReason::NotExpected => ("that is no part of its work".to_string(), ""),
-            };
-            format!("{} sent a result {what}: it is ignored{kept}", name(*worker))
-        }
+        Command::Reject { worker, reason, .. } => of_rejection(*worker, reason, &name),
         Command::RollBack { task, reason } => {
             format!("{task} is computed anew: {}", of_drop(reason, &name))
         }
@@ -73,9 +42,52 @@ pub fn of_command(command: &Command, name: impl Fn(WorkerId) -> String) -> Strin
             of_drop(reason, &name)
         ),
         Command::Finish { outcome } => format!("{END}{outcome}"),
-        // The others are not told to people.
+        // The others are not recorded for people.
         other => other.to_string(),
     }
+}
+
+fn of_assignment(
+    worker: WorkerId,
+    task: Task,
+    leaves: &Range<u32>,
+    reason: &AssignReason,
+    name: impl Fn(WorkerId) -> String,
+) -> String {
+    let (who, part) = (name(worker), part(leaves, task));
+    match reason {
+        // It was asked to leave them before.
+        AssignReason::Reassigned { from } if *from == worker => {
+            format!("{who} gets {part} again, which it had left")
+        }
+        AssignReason::Reassigned { from } => {
+            format!("{who} gets {part}: {} left {} unfinished", name(*from), it(leaves))
+        }
+        AssignReason::Copy { holder, waited_ms, expected_ms, .. } => format!(
+            "{who} computes {part}, too: {} has had {} for {waited_ms} ms, and {expected_ms} ms were expected; the first \
+             answer counts",
+            name(*holder),
+            it(leaves)
+        ),
+        AssignReason::Share { .. } => format!("{who} gets {part}: {reason}"),
+    }
+}
+
+fn of_rejection(worker: WorkerId, reason: &RejectReason, name: impl Fn(WorkerId) -> String) -> String {
+    let (what, kept) = match reason {
+        RejectReason::UnknownAssignment => {
+            ("for work that was complete already or had been given to others".to_string(), "")
+        }
+        RejectReason::TaskOver => ("after its step was complete".to_string(), UNCHECKED),
+        RejectReason::Overlaps => ("that others had sent a part of before".to_string(), UNCHECKED),
+        RejectReason::TooEarly => ("for a step that cannot have begun yet".to_string(), ""),
+        RejectReason::NotTheHolder { holder } => (format!("for work of {}", name(*holder)), ""),
+        RejectReason::WrongTask { expected } => {
+            (format!("for another step than its work is of, {expected}"), "")
+        }
+        RejectReason::NotExpected => ("that is no part of its work".to_string(), ""),
+    };
+    format!("{} sent a result {what}: it is ignored{kept}", name(worker))
 }
 
 /// What the last sentence of a run begins with.
@@ -132,7 +144,7 @@ mod tests {
     const TEST: Task = Task { kind: TaskKind::Test, step: 20 };
     const WORK: AssignmentId = AssignmentId(19133);
 
-    fn told(command: &Command) -> String {
+    fn sentence(command: &Command) -> String {
         of_command(command, |id| worker(id, (id == ONE).then_some("local-1")))
     }
 
@@ -252,12 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn every_decision_that_is_told_has_a_sentence_for_people() {
-        for (command, sentence) in commands() {
-            let told = told(&command);
-            assert_eq!(told, sentence);
+    fn every_decision_that_is_recorded_has_a_sentence_for_people() {
+        for (command, expected) in commands() {
+            let sentence = sentence(&command);
+            assert_eq!(sentence, expected);
             // Neither nodes of the tree nor numbers of assignments.
-            assert!(!told.contains("(2,0)") && !told.contains("19133") && !told.contains('#'), "{told}");
+            let has_numbers = ["(2,0)", "19133", "#"].iter().any(|number| sentence.contains(number));
+            assert!(!has_numbers, "{sentence}");
         }
     }
 }

@@ -83,7 +83,7 @@ impl WeightProbe {
         // Bounded by what goes in: a record a job.
         let (sender, measured) = unbounded_channel();
         let (end, ended) = oneshot::channel();
-        std::thread::Builder::new().name("gauge".to_string()).spawn(move || {
+        std::thread::Builder::new().name("weight-probe".to_string()).spawn(move || {
             measure(&waiting, &sender, learning_rate, &sample);
             // Nobody may wait for it any more.
             let _ = end.send(());

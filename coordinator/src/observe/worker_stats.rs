@@ -140,7 +140,7 @@ impl WorkerStats {
         }
         entry.begun.get_or_insert(now);
         let ready = (task.weights() <= weights).then_some(now);
-        // Two tasks are under way at most: what is older will not be answered any more, whoever forgot to say so.
+        // Two tasks are under way at most: older assignments will not be answered any more.
         entry.held.retain(|held| held.task.weights() + 1 >= task.weights());
         entry.held.push(Held { assignment, task, leaves, leaves_left, ready });
     }

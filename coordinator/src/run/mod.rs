@@ -44,9 +44,9 @@ pub struct Run {
     /// Writes what a later process of the run needs.
     journal: JournalThread,
     observers: Observers,
-    /// When the control plane wants to be told of the time.
+    /// When the control plane gets its next `Timer` event.
     timer: Option<Time>,
-    /// What has been handled since the timer was due.
+    /// Messages handled since the timer was due.
     handled_before_timer: usize,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Each is checked once, when it is made; rules between settings are for `Settings`.
 
+use std::str::FromStr;
 use std::{fmt, num::NonZeroU32};
 
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::{
-    Disk, JournalPaths, LastTask, LogHeader, RunLock, StoredModel, sweep_temporaries, write_atomically,
+    Disk, JournalPaths, LastTask, LogHeader, Opened, RunLock, StoredModel, sweep_temporaries,
+    write_atomically,
 };
 use lockstep_control::{Task, TaskKind, TaskOrder};
 use lockstep_model::{PARAMETERS, TENSORS, digest};
@@ -238,19 +239,7 @@ impl OpenRun {
         tasks: &TaskOrder,
         initial: Box<[f32]>,
     ) -> Result<ResumePoint> {
-        let identity = serde_json::to_string(identity).context("the identity as JSON")?;
-        let paths = JournalPaths {
-            log: self.directory.steps_log(),
-            checkpoints: self.directory.checkpoints(),
-            term: self.directory.term(),
-        };
-        let opened = lockstep_checkpoint::Journal::open(
-            Arc::new(CrashingDisk::of_journal()),
-            &paths,
-            &LogHeader::new(self.run_id.0, &identity),
-            digest(&initial).0,
-            &|model| Ok(digest(&weights_of(model)?).0),
-        )?;
+        let opened = self.open_journal(identity, &initial)?;
         for note in &opened.notes {
             tracing::warn!("{note}");
         }
@@ -288,6 +277,23 @@ impl OpenRun {
             );
         }
         Ok(point)
+    }
+
+    fn open_journal(&self, identity: &RunIdentity, initial: &[f32]) -> Result<Opened> {
+        let identity = serde_json::to_string(identity).context("the identity as JSON")?;
+        let paths = JournalPaths {
+            log: self.directory.steps_log(),
+            checkpoints: self.directory.checkpoints(),
+            term: self.directory.term(),
+        };
+        let opened = lockstep_checkpoint::Journal::open(
+            Arc::new(CrashingDisk::of_journal()),
+            &paths,
+            &LogHeader::new(self.run_id.0, &identity),
+            digest(initial).0,
+            &|model| Ok(digest(&weights_of(model)?).0),
+        )?;
+        Ok(opened)
     }
 }
 

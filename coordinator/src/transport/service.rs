@@ -114,12 +114,12 @@ pub struct Service {
 pub struct KeepAlive {
     /// The time between two heartbeats of either side.
     pub heartbeat: Duration,
-    /// After so long without a message a worker takes the coordinator for gone.
+    /// A worker gives up the coordinator after so long without a message.
     pub silence: Duration,
 }
 
 impl Service {
-    /// A service that lets in whoever shows `token`, computes alike, and speaks this version.
+    /// A service that lets in workers that show `token`, compute the same bits, and speak this version.
     pub fn new(
         fence: Fence,
         token: Token,
@@ -138,8 +138,8 @@ impl Service {
         }
     }
 
-    /// After so long without a message a worker takes the coordinator for gone.
-    pub fn silence(&self) -> Duration {
+    /// A worker gives up the coordinator after so long without a message.
+    pub(super) fn silence(&self) -> Duration {
         self.keep_alive.silence
     }
 

@@ -1,4 +1,4 @@
-//! How a worker's clock stands to this process', from messages that went either way.
+//! Estimates by how much a worker's clock is ahead of this process', from messages in both directions.
 //!
 //! A message cannot arrive before it is sent: one that goes out bounds the difference from above, one that comes back
 //! from below. The estimate is the middle between the tightest two, which is the middle of the fastest round trip, and

@@ -325,8 +325,8 @@ mod tests {
         let trace = timeline.assign(step(1), ONE, FIRST).unwrap();
         let at = Instant::now();
         let took = Duration::from_millis(4);
-        let told = spans(&timeline, 1, trace, at, took);
-        timeline.add_spans(ONE, told, at + took);
+        let sent = spans(&timeline, 1, trace, at, took);
+        timeline.add_spans(ONE, sent, at + took);
         let end = begin + Duration::from_millis(5);
         let slices = vec![(StepPhase::Wait, begin, end)];
         timeline.step_ended(1, Sliced { begin, end, slices });
@@ -357,16 +357,16 @@ mod tests {
         let (mut timeline, path, _folder) = timeline(1);
         let trace = timeline.assign(step(1), ONE, FIRST).unwrap();
         let now = Instant::now();
-        let told = spans(&timeline, 1, trace, now, Duration::from_millis(1));
+        let sent = spans(&timeline, 1, trace, now, Duration::from_millis(1));
         let other = TraceId([1; 16]);
-        timeline.add_spans(WorkerId(2), told.clone(), now);
-        timeline.add_spans(ONE, Spans { assignment_id: 99, ..told.clone() }, now);
-        timeline.add_spans(ONE, Spans { step: 2, ..told.clone() }, now);
-        timeline.add_spans(ONE, Spans { trace: other, ..told.clone() }, now);
+        timeline.add_spans(WorkerId(2), sent.clone(), now);
+        timeline.add_spans(ONE, Spans { assignment_id: 99, ..sent.clone() }, now);
+        timeline.add_spans(ONE, Spans { step: 2, ..sent.clone() }, now);
+        timeline.add_spans(ONE, Spans { trace: other, ..sent.clone() }, now);
         assert!(timeline.open[0].worker_spans.is_empty());
         // It is taken once, however often it is sent.
-        timeline.add_spans(ONE, told.clone(), now);
-        timeline.add_spans(ONE, told, now);
+        timeline.add_spans(ONE, sent.clone(), now);
+        timeline.add_spans(ONE, sent, now);
         assert_eq!(timeline.open[0].worker_spans.len(), 1);
         // A step that never ends is not kept for ever, and not written.
         for number in 2..100 {
@@ -384,9 +384,9 @@ mod tests {
         for number in 0..100 {
             let id = AssignmentId(number);
             let trace = timeline.assign(step(1), ONE, id).unwrap();
-            let told = spans(&timeline, 1, trace, now, Duration::ZERO);
-            let many = vec![told.spans[0]; MAX_SPANS];
-            timeline.add_spans(ONE, Spans { assignment_id: number, spans: many, ..told }, now);
+            let sent = spans(&timeline, 1, trace, now, Duration::ZERO);
+            let many = vec![sent.spans[0]; MAX_SPANS];
+            timeline.add_spans(ONE, Spans { assignment_id: number, spans: many, ..sent }, now);
         }
         let kept: usize = timeline.open[0].worker_spans.iter().map(|(_, spans)| spans.spans.len()).sum();
         assert_eq!(kept, MAX_STEP_SPANS);

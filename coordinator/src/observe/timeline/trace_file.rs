@@ -1,7 +1,7 @@
 //! A file of Chrome's trace events, which Perfetto opens: one JSON array, an event a line, written as they come.
 //!
-//! A viewer takes an array that lacks its end, so the file of a run that is killed is of use. Its size is bounded. It
-//! makes the pieces; somebody else writes them.
+//! Viewers accept an array that lacks its end, so the file of a run that is killed is of use. Its size is bounded. The
+//! pieces are handed to the journal's thread, which writes them.
 
 use std::path::{Path, PathBuf};
 

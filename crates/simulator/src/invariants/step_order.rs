@@ -113,7 +113,7 @@ mod tests {
         let refuted = |counted| told(Event::Refuted { worker, task, node, counted });
         let reason = DropReason::WrongNode { worker, task, node };
         let back = decided(Command::RollBack { task, reason });
-        let judged = |facts: &[Fact]| judge(&mut StepOrder::default(), facts);
+        let judged = |facts: &[Observed]| judge(&mut StepOrder::default(), facts);
         assert_eq!(judged(&[started(1), refuted(true), back.clone()]), Ok(()));
         let error = judged(&[started(1), refuted(false), back.clone()]).unwrap_err();
         assert_eq!(error, "step 1 is rolled back, and no node of it was wrong");
