@@ -7,7 +7,7 @@ pub struct Axis {
     tick: f64,
     /// The values at both ends, in ticks.
     ends: (f64, f64),
-    /// The pixels there.
+    /// The pixels at both ends.
     pixels: (f64, f64),
 }
 
@@ -36,7 +36,7 @@ impl Axis {
     }
 
     /// The pixels at both ends.
-    pub fn ends(&self) -> (f64, f64) {
+    pub fn pixels(&self) -> (f64, f64) {
         self.pixels
     }
 

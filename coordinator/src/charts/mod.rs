@@ -60,7 +60,7 @@ impl Chart<'_> {
 
     /// A line across for each tick of the values, with its label left of it.
     pub fn grid(&self, text: &mut String, show: impl Fn(f64) -> String) {
-        let ((left, right), (bottom, _)) = (self.x.ends(), self.y.ends());
+        let ((left, right), (bottom, _)) = (self.x.pixels(), self.y.pixels());
         for value in self.y.ticks() {
             let y = self.y.place(value);
             let style = if y >= bottom { self.theme.base } else { self.theme.grid };
@@ -71,12 +71,12 @@ impl Chart<'_> {
 
     /// The labels below, in order of their places; one that would touch the one before is left out.
     pub fn x_labels(&self, text: &mut String, labels: impl Iterator<Item = (f64, String)>) {
-        let (bottom, right) = (self.y.ends().0, self.x.ends().1);
+        let (bottom, right) = (self.y.pixels().0, self.x.pixels().1);
         let mut free_from = f64::NEG_INFINITY;
         for (value, shown) in labels {
             let x = self.x.place(value);
             if x >= free_from {
-                let is_last = x > right - 0.03 * (right - self.x.ends().0);
+                let is_last = x > right - 0.03 * (right - self.x.pixels().0);
                 let style = if is_last { self.theme.last_x_label } else { self.theme.x_label };
                 label(text, (x, bottom + 18.0), style, &shown);
                 free_from = x + MIN_LABEL_DISTANCE;
@@ -86,7 +86,7 @@ impl Chart<'_> {
 
     /// A title in bold above, and what the axis below counts.
     pub fn titles(&self, text: &mut String, title: &str, x_title: &str) {
-        let ((left, right), (bottom, top)) = (self.x.ends(), self.y.ends());
+        let ((left, right), (bottom, top)) = (self.x.pixels(), self.y.pixels());
         let middle = (left + right) / 2.0;
         let title = format!("<tspan font-weight=\"bold\">{title}</tspan>");
         label(text, (middle, top - 18.0), MIDDLE, &title);
