@@ -12,7 +12,7 @@ use crate::dashboard::metrics_routes::{self, MetricsState};
 use crate::dashboard::{Dashboard, DashboardError, Digits, Facts, RunFiles, restore};
 use crate::settings::{HostName, RunIdentity, Settings};
 
-/// The page, served already, and its sinks, which get nothing before [`Page::follow`].
+/// The page, served already, and its sinks, which get nothing before `follow`.
 pub(crate) struct Page {
     dashboard: Dashboard,
     prometheus: PrometheusSink,
