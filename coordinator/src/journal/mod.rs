@@ -1,5 +1,5 @@
 //! Writes the step log, checkpoints and records on a thread of its own, so that a slow disk never delays a step; reports
-//! back to the loop as [`News`].
+//! back to the loop as `News`.
 //!
 //! The loop hands over the weights of each step as they are sent, without a copy, states to be saved, and the records of
 //! `metrics.jsonl` and of the other files. The thread hashes, writes and syncs them in order, so a checkpoint follows
@@ -42,41 +42,21 @@ const STALLED_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) enum News {
     /// A checkpoint is durable.
-    Saved {
-        /// For people.
-        sentence: String,
-    },
+    Saved { sentence: String },
     /// A checkpoint could not be written.
-    NotSaved {
-        /// For people.
-        sentence: String,
-    },
+    NotSaved { sentence: String },
     /// Something else went wrong, or is well again, and the run goes on.
     Event {
         /// The kind of the event.
         kind: &'static str,
-        /// For people.
         sentence: String,
     },
     /// A file is written no more.
-    FileFailed {
-        /// For people.
-        sentence: String,
-    },
+    FileFailed { sentence: String },
     /// Another coordinator has taken the run over.
-    Superseded {
-        /// Its term.
-        term: u64,
-        /// For people.
-        sentence: String,
-    },
+    Superseded { term: u64, sentence: String },
     /// A replayed step gave other weights than the log has.
-    Contradicted {
-        /// The step.
-        step: u64,
-        /// For people.
-        sentence: String,
-    },
+    Contradicted { step: u64, sentence: String },
 }
 
 /// The loop's handle of the thread.

@@ -1,4 +1,4 @@
-//! What is noted of all that comes in from workers, their processes and the journal.
+//! Observes arrivals: from workers, from their processes, and from the journal.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What is noted of the results of tasks: steps, evaluations, epochs, and nodes that were computed twice.
+//! Observes results: of steps, of evaluations, of epochs, and of comparisons between two answers.
 
 use bytes::Bytes;
 use lockstep_control::{Task, TaskKind, WorkerId};

@@ -1,4 +1,4 @@
-//! What is noted of each decision: before it is carried out, and after.
+//! Observes decisions: counts, events and statistics before one is carried out, its time after.
 
 use std::time::Instant;
 

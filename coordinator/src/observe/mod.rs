@@ -1,8 +1,8 @@
 //! Everything that watches a run while it trains: step times, worker statistics, totals, events, the timeline, the
 //! norms of the weights, and the points at which a test has the process die.
 //!
-//! The loop tells [`Observers`] of each decision and of each thing that arrives, in one line each. The weights are the
-//! same with and without them.
+//! The loop tells [`Observers`] of each decision and of each arrival, in one line each. The weights are the same with and
+//! without them; the one thing that the loop asks them is which leaves a worker holds.
 
 mod arrivals;
 mod commits;

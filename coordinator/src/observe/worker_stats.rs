@@ -1,6 +1,6 @@
 //! Statistics of each worker: what it holds, its rate, its latency, and whether it is late.
 //!
-//! Each event costs a few integers; four times a second they give a [`WorkersRecord`]. The time is always an argument.
+//! Each event costs a few integers; four times a second they give a `WorkersRecord`. The time is always an argument.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! Finds the worker that computes wrongly, where two answers differ or a result is not finite: computes nodes again
-//! here.
+//! Finds the worker that computes wrongly: where two answers differ, or a result is not finite, nodes are computed again
+//! in this process.
 
 use std::collections::VecDeque;
 

@@ -13,7 +13,7 @@ use crate::dashboard::{Dashboard, DashboardError, Digits, Facts, RunFiles};
 use crate::run_directory::identity::RunIdentity;
 use crate::settings::{HostName, Settings};
 
-/// The page, served already, and its sinks, which get nothing before [`Page::follow`].
+/// The page, served already, and its sinks, which get nothing before `follow`.
 pub(crate) struct Page {
     dashboard: Dashboard,
     prometheus: PrometheusSink,

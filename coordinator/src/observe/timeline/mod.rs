@@ -1,7 +1,7 @@
 //! The timeline of some steps, of all processes together, on the coordinator's clock: what `--timeline` writes.
 //!
 //! It asks workers for their times by naming a trace in their assignments, and merges these with the phases that
-//! [`StepTimes`](super::step_times::StepTimes) measured. A step that is not timed costs one comparison.
+//! `StepTimes` measured. A step that is not timed costs one comparison.
 
 mod clock;
 mod trace_file;
