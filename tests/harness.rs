@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lockstep_worker::signals::is_ignored;
+use lockstep_command_line::signals::is_ignored;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;

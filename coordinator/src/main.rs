@@ -3,17 +3,20 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use lockstep_chaos as chaos;
+use lockstep_command_line::exit::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, sentence};
+use lockstep_command_line::signals;
+use lockstep_command_line::variables::Variables;
+use lockstep_coordinator::bench;
 use lockstep_coordinator::cli::{self, Command, Invocation, Parsed, UsageError};
 use lockstep_coordinator::commands::{compare, data, evaluate, export, predict, report, show, train, verify};
-use lockstep_coordinator::exit::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, sentence};
-use lockstep_coordinator::run_directory::identity::OtherIdentity;
-use lockstep_coordinator::run_directory::user_file::TwoResults;
 use lockstep_coordinator::settings::SettingsError;
-use lockstep_coordinator::{bench, chaos, scaling};
+use lockstep_run_directory::identity::OtherIdentity;
+use lockstep_run_directory::user_file::TwoResults;
+use lockstep_scaling as scaling;
 use lockstep_telemetry::Terminal;
 use lockstep_worker::cli::log_filter;
-use lockstep_worker::variables::Variables;
-use lockstep_worker::{instruction_set, signals};
+use lockstep_worker::instruction_set;
 
 /// So long somebody who pages through the output of a command has at its end, to read on.
 const LAST_WORDS: Duration = Duration::from_secs(2);

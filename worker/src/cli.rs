@@ -11,10 +11,10 @@ use lockstep_model::Cpu;
 use lockstep_proto::Token;
 use tracing_subscriber::EnvFilter;
 
-use crate::period::Period;
 use crate::process::{self, Parent};
-use crate::variables::{self, Variables};
 use crate::{Config, WorkerError, instruction_set, run};
+use lockstep_command_line::Period;
+use lockstep_command_line::variables::{self, Variables};
 
 /// What `--help` says of the exit codes and of the variable that is no flag.
 pub const EXIT_CODES: &str = "Exit codes: 0 the run ended, 1 refused by the coordinator, 2 usage, 75 the coordinator \
@@ -67,7 +67,7 @@ pub struct Arguments {
 }
 
 fn connect_timeout(text: &str) -> Result<Duration, String> {
-    let Period(time) = text.parse().map_err(|error: crate::PeriodError| error.to_string())?;
+    let Period(time) = text.parse().map_err(|error: lockstep_command_line::PeriodError| error.to_string())?;
     if time > LONGEST_CONNECT_TIMEOUT {
         return Err(format!("it must be {} at most", Period(LONGEST_CONNECT_TIMEOUT)));
     }

@@ -3,7 +3,7 @@
 use lockstep_proto::{MalformedMessage, TokenError};
 
 use crate::instruction_set::ForcedCpuError;
-use crate::period::Period;
+use lockstep_command_line::Period;
 
 /// Why a worker ended before its run.
 #[derive(Debug, thiserror::Error)]

@@ -14,23 +14,19 @@ mod inbox;
 pub mod instruction_set;
 mod join;
 mod look_up;
-mod period;
 mod process;
 mod recompute;
 mod retry;
 mod run;
 mod session;
-pub mod signals;
 mod tasks;
 #[cfg(test)]
 mod test_messages;
 mod tracer;
-pub mod variables;
 
 pub use engine::LeafInputs;
 pub use environment::{Dial, Environment, Inboxes, System};
 pub use error::WorkerError;
 pub use join::LOCAL_SOCKET;
-pub use period::{Period, PeriodError};
 pub use recompute::{Recomputer, recompute};
 pub use run::{Config, run, run_in};

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use lockstep_worker::{cli, signals};
+use lockstep_command_line::signals;
+use lockstep_worker::cli;
 
 fn main() -> ExitCode {
     if let Err(error) = signals::take_over() {

@@ -11,10 +11,10 @@ use crate::compute::{self, SessionJob};
 use crate::environment::{Dial, Environment};
 use crate::error::WorkerError;
 use crate::join::{Broken, endpoint, join};
-use crate::period::Period;
 use crate::retry::Retry;
 use crate::session::session;
 use crate::tasks::Tasks;
+use lockstep_command_line::Period;
 
 /// What a worker has to know.
 #[derive(Clone, Debug)]

@@ -19,8 +19,8 @@ use ndarray::{ArrayView1, ArrayView3};
 use serde_json::{Map, Value, json};
 
 use super::threads::together;
-use crate::exit::EXIT_DONE;
-use crate::output::print;
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::output::print;
 
 /// Multiply-adds of one example, forward and backward, if every term of every layer is computed.
 const DENSE_MULTIPLY_ADDS: u64 = 2_173_440;

@@ -1,6 +1,7 @@
 //! `coordinator bench`: measurements that anybody can repeat, a file each. Nothing here measures.
 
-use crate::scaling;
+use lockstep_command_line::exit::Interrupted;
+use lockstep_scaling as scaling;
 
 pub mod kernels;
 pub mod step;
@@ -15,14 +16,6 @@ pub enum Bench {
     Scaling(scaling::Arguments),
     /// Compare a step over gRPC with one over bare sockets, one without a network, and the kernels alone
     Step(step::Arguments),
-}
-
-/// A signal came, and a training was ended for it; not an error, but the way out of everything.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("interrupted")]
-pub struct Interrupted {
-    /// The exit code that follows.
-    pub exit_code: u8,
 }
 
 /// Measures and prints; returns the exit code.

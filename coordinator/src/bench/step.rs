@@ -22,16 +22,16 @@ use lockstep_reduction::Node;
 use lockstep_worker::Recomputer;
 use serde::{Deserialize, Serialize};
 
-use super::Interrupted;
 use super::threads::together;
 use crate::batches::{Batches, LeafData};
-use crate::exit::EXIT_DONE;
-use crate::output::print;
-use crate::own_command::own_command;
-use crate::run::{Signals, exit_code};
-use crate::runtime;
 use crate::single_process::SingleProcess;
 use crate::trainer::Trainer;
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::exit::Interrupted;
+use lockstep_command_line::output::print;
+use lockstep_command_line::own_command::own_command;
+use lockstep_command_line::runtime;
+use lockstep_command_line::{Signals, exit_code};
 
 const SEED: u64 = 42;
 const LEARNING_RATE: f32 = 0.01;

@@ -12,13 +12,14 @@ use clap::builder::BoolishValueParser;
 use clap::{
     ArgAction, ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand,
 };
+use lockstep_command_line::nearest;
+use lockstep_command_line::variables::{self, PREFIX, Variables};
 use lockstep_worker::instruction_set::{self, ForcedCpuError};
-use lockstep_worker::variables::{self, PREFIX, Variables};
 
 use crate::bench::Bench;
 use crate::commands::{compare, data, evaluate, export, predict, report, show, verify};
-use crate::exit::EXIT_USAGE;
-use crate::settings::{Settings, SettingsError, nearest::nearest, processors};
+use crate::settings::{Settings, SettingsError, processors};
+use lockstep_command_line::exit::EXIT_USAGE;
 use train_arguments::TrainArguments;
 
 /// Variables of that prefix that are no flag: the instruction set that is forced, where the test-suite finds MNIST,
@@ -84,7 +85,7 @@ pub enum Command {
     /// Write the report of a run that is over, or was interrupted, again: one page without a server
     Report(report::Arguments),
     /// Train while processes are killed, stopped, slowed and cut off, and compare the bits
-    Chaos(crate::chaos::Arguments),
+    Chaos(lockstep_chaos::Arguments),
     /// Measure how fast this program is on this machine
     #[command(subcommand)]
     Bench(Bench),

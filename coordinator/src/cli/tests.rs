@@ -5,7 +5,7 @@ mod variables;
 
 use super::*;
 use crate::commands::data::{DataCommand, PictureDataset};
-use crate::exit::EXIT_DONE;
+use lockstep_command_line::exit::EXIT_DONE;
 
 fn parsed(arguments: &[&str]) -> Result<Invocation, UsageError> {
     parse(["coordinator"].iter().chain(arguments).map(OsString::from)).map(|parsed| parsed.invocation)

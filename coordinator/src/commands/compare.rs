@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::comparison::result::Comparison;
-use crate::comparison::run::Run;
-use crate::comparison::{curves, plot, table};
-use crate::exit::{EXIT_DONE, EXIT_FAILED};
-use crate::output::print;
-use crate::run_directory::user_file;
+use lockstep_command_line::exit::{EXIT_DONE, EXIT_FAILED};
+use lockstep_command_line::output::print;
+use lockstep_comparison::result::Comparison;
+use lockstep_comparison::run::Run;
+use lockstep_comparison::{curves, plot, table};
+use lockstep_run_directory::user_file;
 
 /// Which runs, and how to show them.
 #[derive(clap::Args, Clone, Debug, PartialEq)]

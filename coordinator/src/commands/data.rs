@@ -8,9 +8,9 @@ use lockstep_dataset::{Choice, Source, contact_sheet};
 use lockstep_model::Digest;
 use lockstep_telemetry::Terminal;
 
-use crate::output::print;
-use crate::run_directory::user_file;
 use crate::start::DownloadDisplay;
+use lockstep_command_line::output::print;
+use lockstep_run_directory::user_file;
 
 /// Work on the training data.
 #[derive(Args)]

@@ -17,15 +17,15 @@ use serde::Serialize;
 
 use super::dataset_parser;
 use super::model_source::{Model, ModelOfRun};
-use crate::exit::EXIT_DONE;
-use crate::output::print;
-use crate::run_directory::RunDirectory;
-use crate::run_directory::model_file::one_line;
-use crate::run_directory::user_file;
 use crate::settings::{DatasetChoice, data_of_run};
 use crate::single_process::SingleProcess;
 use crate::start::dataset;
 use crate::trainer::Confusion;
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::output::print;
+use lockstep_run_directory::RunDirectory;
+use lockstep_run_directory::model_file::one_line;
+use lockstep_run_directory::user_file;
 
 /// What to evaluate, and on what.
 #[derive(clap::Args, Clone, Debug, PartialEq)]

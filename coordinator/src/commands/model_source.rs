@@ -11,11 +11,11 @@ use lockstep_model::{Digest, NUMERICS_VERSION, digest};
 use lockstep_records::{Status, Summary};
 use serde::Serialize;
 
-use crate::run_directory::RunDirectory;
-use crate::run_directory::identity::{RunIdentity, StoredIdentity};
-use crate::run_directory::model_file;
-use crate::run_directory::newest_weights::{Latest, Stored};
-use crate::run_directory::stored_run::StoredRun;
+use lockstep_run_directory::RunDirectory;
+use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
+use lockstep_run_directory::model_file;
+use lockstep_run_directory::newest_weights::{Latest, Stored};
+use lockstep_run_directory::stored_run::StoredRun;
 
 /// Where runs lie that were given no directory.
 const RUNS: &str = "runs";

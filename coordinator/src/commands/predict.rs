@@ -14,10 +14,10 @@ use ndarray::ArrayView2;
 use serde::Serialize;
 
 use super::model_source::Model;
-use crate::exit::EXIT_DONE;
-use crate::output::print;
-use crate::run_directory::model_file::one_line;
-use crate::run_directory::path_error::reason;
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::output::print;
+use lockstep_run_directory::model_file::one_line;
+use lockstep_run_directory::path_error::reason;
 
 /// An image of the greatest size that is read has less than this, unless it was never compressed.
 const MAX_IMAGE_BYTES: u64 = 64 << 20;

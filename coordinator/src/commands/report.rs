@@ -10,11 +10,10 @@ use lockstep_telemetry::Terminal;
 
 use crate::commands::settings_of;
 use crate::commands::show::data_of;
-use crate::exit::{EXIT_DONE, sentence};
-use crate::observe::weight_norms;
-use crate::report;
-use crate::run_directory::stored_run::StoredRun;
-use crate::run_directory::user_file;
+use lockstep_command_line::exit::{EXIT_DONE, sentence};
+use lockstep_html_report as html_report;
+use lockstep_run_directory::stored_run::StoredRun;
+use lockstep_run_directory::user_file;
 
 /// Which run to report on, and where to.
 #[derive(Args)]
@@ -41,8 +40,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
     settings.offline = true;
     settings.data_dir = arguments.data_dir.clone().or(settings.data_dir);
     // Before the data, which take longer.
-    let facts = report::read(&run)?;
-    let digits = data_of(&settings, terminal).map(|dataset| weight_norms::sample(&dataset.test));
+    let facts = html_report::read(&run)?;
+    let digits = data_of(&settings, terminal).map(|dataset| dataset.test.sample());
     let digits = digits.map_err(|error| {
         tracing::warn!("the report has no test digits: {}", sentence(&error));
         "The data of the run were not there when this was written: `coordinator report` takes their folder with --data-dir."

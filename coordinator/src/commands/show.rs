@@ -20,16 +20,16 @@ use lockstep_telemetry::{Sink, Terminal};
 
 use crate::batches;
 use crate::commands::settings_of;
-use crate::dashboard::{Dashboard, Digits, Facts, RunFiles};
-use crate::exit::{EXIT_DONE, sentence};
-use crate::run::Signals;
-use crate::run_directory::newest_weights::Latest;
-use crate::run_directory::stored_run::StoredRun;
-use crate::run_directory::workers_file;
-use crate::runtime;
 use crate::settings::{HostName, Settings, address};
 use crate::start::dataset;
 use crate::start::initial_weights::Initial;
+use lockstep_command_line::Signals;
+use lockstep_command_line::exit::{EXIT_DONE, sentence};
+use lockstep_command_line::runtime;
+use lockstep_dashboard::{Dashboard, Digits, Facts, RunFiles};
+use lockstep_run_directory::newest_weights::Latest;
+use lockstep_run_directory::stored_run::StoredRun;
+use lockstep_run_directory::workers_file;
 
 /// Which run to show, and where.
 #[derive(Args)]

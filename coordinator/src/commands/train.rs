@@ -11,14 +11,14 @@ use lockstep_control::Signal;
 use lockstep_telemetry::Terminal;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::exit::EXIT_DONE;
 use crate::finish::Shutdown;
 use crate::finish::outcome::{self, EndedRun};
-use crate::run::{Signals, exit_code};
-use crate::runtime;
 use crate::settings::Settings;
 use crate::start::open_run::OpenRun;
 use crate::start::{Inputs, ReadyRun};
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::runtime;
+use lockstep_command_line::{Signals, exit_code};
 
 /// Trains as the settings say and reports on standard output; returns the exit code.
 ///

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_control::{Outcome, Signal};
 
-use crate::run::{Signals, exit_code};
+use lockstep_command_line::{Signals, exit_code};
 
 /// How long workers have to take in that the run is over, before local ones are killed.
 pub(super) const WORKER_EXIT_GRACE: Duration = Duration::from_millis(500);

@@ -4,9 +4,9 @@
 //! a deadline: an end by signal is promised within 2 seconds. A phase that fails does not keep the next one from being
 //! tried.
 
-mod background;
 mod deadlines;
 pub(crate) mod outcome;
+mod result_files;
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,20 +18,22 @@ use lockstep_records::{Ended, Summary, WorkersRecord};
 use lockstep_telemetry::{Sink, Terminal};
 use tokio::sync::mpsc;
 
-use self::background::FileWrites;
-pub(crate) use self::background::{ResultFile, in_background};
+use lockstep_command_line::background::in_background;
+
 use self::deadlines::{
     Deadlines, EARLIER_LINES, EndPhase, FILES, LAST_LINES, LAST_SAVE, MEASURING, PAGE, PRINT, REPORT,
     WORKER_EXIT_GRACE, WORKERS_LEAVE,
 };
 use self::outcome::{EndedRun, Results};
-use crate::dashboard::Dashboard;
-use crate::exit::{EXIT_FAILED, sentence};
+use self::result_files::{FileWrites, ResultFile};
 use crate::local_workers::LocalWorkers;
-use crate::report as html_report;
-use crate::run::{Run, Signals};
-use crate::run_directory::{RunDirectory, workers_file};
+use crate::run::Run;
 use crate::transport::service::Incoming;
+use lockstep_command_line::Signals;
+use lockstep_command_line::exit::{EXIT_FAILED, sentence};
+use lockstep_dashboard::Dashboard;
+use lockstep_html_report as html_report;
+use lockstep_run_directory::{RunDirectory, workers_file};
 
 /// What reading records and drawing the report may take at an end by signal, which is promised within 2 seconds, and at
 /// any other.

@@ -10,15 +10,15 @@ use lockstep_records::{SchemaVersion, Status, Summary};
 
 use super::ResultFile;
 use crate::crashing_disk::CrashingDisk;
-use crate::exit::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
 use crate::observe::RunTotals;
-use crate::output;
-use crate::run::exit_code;
-use crate::run_directory::RunDirectory;
-use crate::run_directory::identity::RunIdentity;
-use crate::run_directory::model_file;
 use crate::settings::Settings;
 use crate::trainer::Trainer;
+use lockstep_command_line::exit::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
+use lockstep_command_line::exit_code;
+use lockstep_command_line::output;
+use lockstep_run_directory::RunDirectory;
+use lockstep_run_directory::identity::RunIdentity;
+use lockstep_run_directory::model_file;
 
 /// A run that ended, and all that its results say besides its totals.
 pub(crate) struct EndedRun<'a> {

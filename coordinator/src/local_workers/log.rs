@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::finish::in_background;
+use lockstep_command_line::background::in_background;
 
 /// How much of the end of a dead worker's output is shown.
 const OUTPUT_TAIL_BYTES: u64 = 2048;

@@ -8,7 +8,7 @@ use lockstep_reduction::Node;
 
 use super::Observers;
 use crate::journal::News;
-use crate::local_workers::{Exit, Restart};
+use crate::transport::process_exit::{Exit, Restart};
 
 impl Observers {
     /// A worker joined.

@@ -6,8 +6,8 @@ use lockstep_checkpoint::{Manifest, Progress};
 use lockstep_control::RejectReason;
 use lockstep_records::{FaultCounts, WorkersRecord};
 
-use crate::local_workers::Exit;
 use crate::trainer::{Confusion, Means};
+use crate::transport::process_exit::Exit;
 
 /// Ends of local workers that are kept, for the errors of a run that lost all of them.
 const MAX_EXITS: usize = 64;

@@ -9,18 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_control::TaskOrder;
-use lockstep_dataset::{Examples, prediction_sheet};
-use lockstep_model::{
-    Cpu, IMAGE_SIDE, Network, PARAMETERS, TENSORS, TensorSpec, Workspace, copy_from_le_bytes,
-};
+use lockstep_dataset::{Examples, SHEET_COLUMNS, prediction_sheet};
+use lockstep_model::{Cpu, Network, PARAMETERS, TENSORS, TensorSpec, Workspace, copy_from_le_bytes};
 use lockstep_records::{NormsRecord, PictureRecord, TensorNorms};
-use ndarray::ArrayView2;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-
-/// Test images in the picture, and in a row of it.
-const SAMPLE: usize = 100;
-pub(crate) const COLUMNS: usize = 10;
 
 /// Steps of a run whose norms are taken: enough for a curve, and too few to cost a training anything.
 const MAX_NORMS: u64 = 500;
@@ -58,13 +51,6 @@ struct Running {
 enum Job {
     Norms { step: u64, before: Bytes, after: Bytes },
     Picture { step: u64, weights: Bytes },
-}
-
-/// The first test images, as many as a picture shows.
-pub(crate) fn sample(test: &Examples) -> Examples {
-    let shown = test.len().min(SAMPLE);
-    let pixels = IMAGE_SIDE * IMAGE_SIDE;
-    Examples { images: test.images[..shown * pixels].to_vec(), labels: test.labels[..shown].to_vec() }
 }
 
 impl WeightProbe {
@@ -171,8 +157,8 @@ fn measure(
                 let (network, workspace) =
                     network.get_or_insert_with(|| (Network::new(Cpu::detect()), Workspace::new()));
                 network.load(&weights);
-                let predicted = predictions(network, workspace, sample);
-                let picture = prediction_sheet(sample, &predicted, COLUMNS);
+                let predicted = network.classes(&sample.images, workspace);
+                let picture = prediction_sheet(sample, &predicted, SHEET_COLUMNS);
                 let (width, height, png) = (picture.width, picture.height, picture.png);
                 Measured::Picture(PictureRecord { step, width, height, png })
             }
@@ -206,20 +192,10 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|value| value * value).sum::<f64>().sqrt()
 }
 
-/// The class that the network takes each example for.
-pub(crate) fn predictions(network: &Network, workspace: &mut Workspace, examples: &Examples) -> Vec<u8> {
-    let one = |i: usize| {
-        let image = ArrayView2::from_shape((IMAGE_SIDE, IMAGE_SIDE), examples.image(i));
-        // Below the number of classes, which fits a byte.
-        network.predict(image.expect("the shape of an image"), workspace).class as u8
-    };
-    (0..examples.len()).map(one).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use lockstep_control::Leaves;
-    use lockstep_model::{CLASSES, copy_to_le_bytes, initial_weights};
+    use lockstep_model::{CLASSES, IMAGE_SIDE, copy_to_le_bytes, initial_weights};
     use ndarray::{ArrayView1, ArrayView3};
 
     use super::*;
@@ -284,11 +260,11 @@ mod tests {
     fn the_picture_shows_what_an_evaluation_counts() {
         let weights = initial_weights(42);
         let test = lockstep_dataset::digits_test(200);
-        let sample = sample(&test);
+        let sample = test.sample();
         assert_eq!((sample.len(), sample.image(99)), (100, test.image(99)));
         let mut network = Network::new(Cpu::detect());
         network.load(&weights);
-        let predicted = predictions(&network, &mut Workspace::new(), &sample);
+        let predicted = network.classes(&sample.images, &mut Workspace::new());
         let mut confusion = [0; CLASSES * CLASSES];
         let images = ArrayView3::from_shape((100, IMAGE_SIDE, IMAGE_SIDE), &sample.images).unwrap();
         let labels = ArrayView1::from(&sample.labels);
@@ -300,7 +276,7 @@ mod tests {
 
         let probe = WeightProbe::start(&plan(100), 0.01, sample.clone()).unwrap();
         probe.epoch_ended(1, 50, &bytes(&weights));
-        let expected = prediction_sheet(&sample, &predicted, COLUMNS).png;
+        let expected = prediction_sheet(&sample, &predicted, SHEET_COLUMNS).png;
         match &all_measured(probe)[..] {
             [Measured::Picture(PictureRecord { step: 50, width: 604, height: 604, png })] => {
                 assert_eq!(*png, expected);

@@ -8,8 +8,8 @@ use lockstep_reduction::Node;
 
 use super::{Member, Run};
 use crate::journal::News;
-use crate::local_workers::{Exit, Restart};
 use crate::transport::arrived::Arrived;
+use crate::transport::process_exit::{Exit, Restart};
 use crate::transport::service::{Incoming, Outbound};
 
 impl Run {

@@ -8,7 +8,6 @@ mod commit;
 mod incoming;
 mod outgoing;
 mod shutdown;
-mod signals;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
@@ -26,7 +25,7 @@ use crate::trainer::Trainer;
 use crate::transport::arrived::Arrived;
 use crate::transport::encode;
 use crate::transport::service::{Incoming, MAX_QUEUED_INCOMING, Outbound};
-pub use signals::{Signals, exit_code};
+use lockstep_command_line::Signals;
 
 /// A run under way.
 pub struct Run {

@@ -6,8 +6,10 @@ use std::path::Path;
 use serde::de::IgnoredAny;
 
 use super::flags::Flags;
-use super::{SettingsError, nearest::nearest};
-use crate::run_directory::identity::read_configuration;
+use lockstep_command_line::nearest;
+
+use super::SettingsError;
+use lockstep_run_directory::identity::read_configuration;
 
 /// The tables that `config.toml` has besides the keys: what a run wrote about itself. They are accepted, so that it can
 /// be read back, and ignored: a new run has another id, and its identity follows from its own settings and data.
@@ -56,7 +58,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 mod tests {
     use std::time::Duration;
 
-    use lockstep_worker::Period;
+    use lockstep_command_line::Period;
 
     use super::*;
     use crate::settings::{DatasetChoice, TokenText};

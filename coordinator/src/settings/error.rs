@@ -5,10 +5,12 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lockstep_proto::TokenError;
 
+use lockstep_run_directory::micro_shards::MicroShardsError;
+
 use super::{Origin, Period};
-use crate::run_directory::RunDirectoryError;
-use crate::run_directory::identity::OtherIdentity;
-use crate::run_directory::path_error::reason;
+use lockstep_run_directory::RunDirectoryError;
+use lockstep_run_directory::identity::OtherIdentity;
+use lockstep_run_directory::path_error::reason;
 
 /// A setting, or several together, that no run can have.
 #[derive(Debug, thiserror::Error)]
@@ -56,13 +58,8 @@ pub enum SettingsError {
         value: f64,
     },
     /// A number of micro-shards that cannot be the leaves of the reduction tree.
-    #[error("--micro-shards is {value}; it must be a power of two from 1 to 65536, for example {example}")]
-    MicroShards {
-        /// What was given.
-        value: u32,
-        /// A value near it that is allowed.
-        example: u32,
-    },
+    #[error(transparent)]
+    MicroShards(#[from] MicroShardsError),
     /// An address that other machines reach, without the consent that this takes.
     #[error(
         "--listen {address} can be reached from other machines and nothing on the wire is encrypted; \

@@ -7,7 +7,6 @@ pub(crate) mod address;
 mod config_file;
 mod error;
 pub(crate) mod flags;
-pub(crate) mod nearest;
 mod origin;
 mod resume;
 mod values;
@@ -21,21 +20,22 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use lockstep_command_line::Period;
 use lockstep_control::HEARTBEATS_PER_DEADLINE;
 use lockstep_proto::{MAX_HEARTBEAT, Token};
-pub(crate) use lockstep_worker::Period;
 
-pub use crate::dashboard::HostName;
-use crate::run_directory::identity::{StoredIdentity, to_toml};
+pub use lockstep_dashboard::HostName;
+use lockstep_run_directory::identity::{StoredIdentity, to_toml};
+use lockstep_run_directory::micro_shards::{MAX_MICRO_SHARDS, MicroShards};
+
 pub use error::SettingsError;
 use flags::Flags;
 pub use origin::Origin;
 pub(crate) use origin::{Source, Sources};
 pub use resume::Resume;
 use resume::{Base, stored_dataset};
-use values::MAX_MICRO_SHARDS;
 pub(crate) use values::TokenText;
-pub use values::{DatasetChoice, LearningRate, MicroShards, ValidationSplit};
+pub use values::{DatasetChoice, LearningRate, ValidationSplit};
 
 /// More local processes than this is a mistake, and each costs a stream, buffers and a thread pool.
 const MAX_WORKERS: u32 = 1024;

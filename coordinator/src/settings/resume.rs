@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::flags::Flags;
 use super::origin::{Origin, Sources};
 use super::{Asked, DatasetChoice, Settings, SettingsError, config_file};
-use crate::run_directory::identity::{RunIdentity, StoredIdentity};
-use crate::run_directory::{RunDirectory, RunDirectoryError};
+use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
+use lockstep_run_directory::{RunDirectory, RunDirectoryError};
 
 /// What does not go with `--resume` and `--resume-or-start`, and why.
 const CONFLICTS: [(&str, &str); 2] = [

@@ -2,15 +2,12 @@
 //!
 //! Each is checked once, when it is made; rules between settings are for `Settings`.
 
+use std::fmt;
 use std::str::FromStr;
-use std::{fmt, num::NonZeroU32};
 
 use serde::{Deserialize, Serialize};
 
 use super::SettingsError;
-
-/// The reduction tree has at most this many leaves.
-pub(super) const MAX_MICRO_SHARDS: u32 = 65_536;
 
 /// At least a tenth of the examples are trained on.
 const MAX_VALIDATION_SPLIT: f64 = 0.9;
@@ -107,17 +104,6 @@ impl ValidationSplit {
     }
 }
 
-/// The number of micro-shards of a batch: a power of two from 1 to 65,536.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct MicroShards(NonZeroU32);
-
-impl MicroShards {
-    /// The number.
-    pub fn get(self) -> u32 {
-        self.0.get()
-    }
-}
-
 impl TryFrom<f32> for LearningRate {
     type Error = SettingsError;
 
@@ -139,20 +125,6 @@ impl TryFrom<f64> for ValidationSplit {
             Ok(Self(value + 0.0))
         } else {
             Err(SettingsError::ValidationSplit { value })
-        }
-    }
-}
-
-impl TryFrom<u32> for MicroShards {
-    type Error = SettingsError;
-
-    fn try_from(value: u32) -> Result<Self, SettingsError> {
-        match NonZeroU32::new(value) {
-            Some(count) if count.is_power_of_two() && value <= MAX_MICRO_SHARDS => Ok(Self(count)),
-            _ => {
-                let example = value.min(MAX_MICRO_SHARDS).next_power_of_two();
-                Err(SettingsError::MicroShards { value, example })
-            }
         }
     }
 }

@@ -15,15 +15,15 @@ use super::sinks::Sinks;
 use super::workers::{WorkerService, warn_of_spares};
 use super::{Inputs, page::Page};
 use crate::batches::Batches;
-use crate::dashboard::{Dashboard, Digits, RunFiles};
 use crate::journal::{JournalThread, SideFile};
-use crate::observe::weight_norms::{self, WeightProbe};
+use crate::observe::weight_norms::WeightProbe;
 use crate::observe::{Observers, RunTotals};
 use crate::run::Run;
-use crate::run_directory::identity::RunIdentity;
 use crate::settings::Settings;
 use crate::trainer::Trainer;
 use crate::transport::service::Incoming;
+use lockstep_dashboard::{Dashboard, Digits, RunFiles};
+use lockstep_run_directory::identity::RunIdentity;
 
 /// Local workers start within a moment; one that hangs there is not waited for longer.
 const LOCAL_JOIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -69,7 +69,7 @@ impl ReadyRun {
     ) -> Result<Self> {
         let Inputs { page, listener, initial, dataset, identity, .. } = inputs;
         let start = Start { settings, terminal, open, identity: &identity, at };
-        let (digits, fallback) = (weight_norms::sample(&dataset.test), dataset.fallback.is_some());
+        let (digits, fallback) = (dataset.test.sample(), dataset.fallback.is_some());
         let page_digits = page.as_ref().map(|_| Digits::of(&dataset.test));
         let batches = Batches::new(
             dataset,

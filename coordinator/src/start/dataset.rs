@@ -9,8 +9,8 @@ use lockstep_telemetry::Terminal;
 
 use super::DownloadDisplay;
 use super::initial_weights::Initial;
-use crate::run_directory::identity::RunIdentity;
 use crate::settings::{DatasetChoice, Settings, SettingsError};
+use lockstep_run_directory::identity::RunIdentity;
 
 impl From<DatasetChoice> for Choice {
     fn from(choice: DatasetChoice) -> Self {

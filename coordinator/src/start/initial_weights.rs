@@ -6,9 +6,9 @@
 use anyhow::{Context, Result};
 use lockstep_model::{Digest, digest, initial_weights};
 
-use crate::run_directory::RunDirectory;
-use crate::run_directory::model_file;
 use crate::settings::{Resume, Settings};
+use lockstep_run_directory::RunDirectory;
+use lockstep_run_directory::model_file;
 
 /// The weights that a run begins with.
 #[derive(Clone, Debug, PartialEq)]

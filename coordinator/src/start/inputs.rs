@@ -12,10 +12,10 @@ use super::dataset;
 use super::initial_weights::Initial;
 use super::page::Page;
 use crate::local_workers::socket::LocalSocket;
-use crate::run_directory::identity::RunIdentity;
-use crate::run_directory::path_error;
-use crate::run_directory::user_file;
 use crate::settings::Settings;
+use lockstep_run_directory::identity::RunIdentity;
+use lockstep_run_directory::path_error;
+use lockstep_run_directory::user_file;
 
 /// What a run takes from outside of its directory.
 pub(crate) struct Inputs {

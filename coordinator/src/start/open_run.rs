@@ -11,22 +11,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::{
-    Disk, JournalPaths, LastTask, LogHeader, Opened, RunLock, StoredModel, sweep_temporaries,
-    write_atomically,
+    Disk, JournalPaths, LastTask, LogHeader, Opened, RunLock, sweep_temporaries, write_atomically,
 };
 use lockstep_control::{Task, TaskKind, TaskOrder};
-use lockstep_model::{PARAMETERS, TENSORS, digest};
+use lockstep_model::digest;
 use lockstep_proto::{RunId, Token};
 use lockstep_records::{Status, Summary};
 use lockstep_telemetry::Restored;
 
 use crate::crashing_disk::CrashingDisk;
 use crate::observe::RunTotals;
-use crate::run_directory::identity::{RunIdentity, StoredIdentity};
-use crate::run_directory::newest_weights::final_model;
-use crate::run_directory::{Created, INITIAL_WEIGHTS, RunDirectory, RunDirectoryError};
 use crate::settings::Settings;
 use crate::start::initial_weights::Initial;
+use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
+use lockstep_run_directory::model_file::weights_of;
+use lockstep_run_directory::newest_weights::final_model;
+use lockstep_run_directory::{Created, INITIAL_WEIGHTS, RunDirectory, RunDirectoryError};
 
 /// A run's directory, held by this process.
 pub(crate) struct OpenRun {
@@ -304,25 +304,6 @@ impl ResumePoint {
             tasks.validate.is_none() || self.done.is_some_and(|done| done.kind == TaskKind::Validate);
         Restored { step: self.totals.steps, validated }
     }
-}
-
-/// Stored tensors as the network's weights.
-pub fn weights_of(model: &StoredModel) -> Result<Box<[f32]>, String> {
-    let mut weights = vec![0.0; PARAMETERS].into_boxed_slice();
-    for tensor in &TENSORS {
-        let stored = model.tensor(tensor.name).ok_or_else(|| format!("tensor {} is missing", tensor.name))?;
-        if stored.shape != tensor.shape {
-            return Err(format!(
-                "tensor {} has shape {:?} instead of {:?}",
-                tensor.name, stored.shape, tensor.shape
-            ));
-        }
-        weights[tensor.offset..tensor.offset + tensor.len()].copy_from_slice(&stored.values);
-    }
-    if model.tensors.len() != TENSORS.len() {
-        return Err(format!("it has {} tensors instead of {}", model.tensors.len(), TENSORS.len()));
-    }
-    Ok(weights)
 }
 
 fn warn_of(lock: &RunLock) {

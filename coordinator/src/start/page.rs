@@ -8,10 +8,10 @@ use lockstep_telemetry::{PrometheusSink, Readiness, Recorder, RunFacts};
 
 use super::open_run::{OpenRun, ResumePoint};
 use crate::batches::Batches;
-use crate::dashboard::metrics_routes::{self, MetricsState};
-use crate::dashboard::{Dashboard, DashboardError, Digits, Facts, RunFiles};
-use crate::run_directory::identity::RunIdentity;
 use crate::settings::{HostName, Settings};
+use lockstep_dashboard::metrics_routes::{self, MetricsState};
+use lockstep_dashboard::{Dashboard, DashboardError, Digits, Facts, RunFiles};
+use lockstep_run_directory::identity::RunIdentity;
 
 /// The page, served already, and its sinks, which get nothing before `follow`.
 pub(crate) struct Page {

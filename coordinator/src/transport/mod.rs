@@ -2,5 +2,6 @@
 
 pub(crate) mod arrived;
 pub mod encode;
+pub mod process_exit;
 pub mod server;
 pub mod service;

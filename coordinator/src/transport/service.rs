@@ -18,7 +18,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
-use crate::local_workers::Exit;
+use crate::transport::process_exit::Exit;
 
 /// Messages from all workers that wait for the loop; more make the workers wait.
 pub const MAX_QUEUED_INCOMING: usize = 64;

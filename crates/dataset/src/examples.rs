@@ -1,5 +1,6 @@
 //! Owns images and labels in memory, their digest and the validation split; never reads a file.
 
+use crate::sheet::SHEET_COLUMNS;
 use std::fmt;
 
 use rayon::prelude::*;
@@ -40,6 +41,13 @@ impl Examples {
     /// If `i` is not below [`Self::len`].
     pub fn image(&self, i: usize) -> &[u8] {
         &self.images[i * IMAGE_PIXELS..(i + 1) * IMAGE_PIXELS]
+    }
+
+    /// The first examples, as many as a sheet of [`SHEET_COLUMNS`] rows shows.
+    pub fn sample(&self) -> Self {
+        let shown = self.len().min(SHEET_COLUMNS * SHEET_COLUMNS);
+        let images = self.images[..shown * IMAGE_PIXELS].to_vec();
+        Self { images, labels: self.labels[..shown].to_vec() }
     }
 
     /// Keeps the first `n` examples.

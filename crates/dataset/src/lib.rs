@@ -50,5 +50,5 @@ pub use examples::{CLASSES, Dataset, Examples, IMAGE_PIXELS, IMAGE_SIDE, Kind, v
 pub use folder::{FileReport, verify};
 pub use missing::why_not;
 pub use order::{epoch_order, epoch_order_into};
-pub use sheet::{Picture, contact_sheet, prediction_sheet};
+pub use sheet::{Picture, SHEET_COLUMNS, contact_sheet, prediction_sheet};
 pub use source::{Choice, Source, load};

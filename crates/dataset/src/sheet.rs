@@ -30,6 +30,9 @@ const DOT: usize = 2;
 const RIGHT: [u8; 3] = [64, 224, 96];
 const WRONG: [u8; 3] = [255, 72, 56];
 
+/// Digits in a row of a sheet of test digits.
+pub const SHEET_COLUMNS: usize = 10;
+
 /// The first `columns * rows` examples as a grey PNG, row by row; places beyond the last example stay black.
 ///
 /// # Panics

@@ -9,9 +9,9 @@ use std::{env, ffi::OsString, fs, process};
 use clap::FromArgMatches;
 
 use crate::cli::{Cli, Command, Invocation, UsageError, command, parse};
-use crate::run_directory::identity::{RunIdentity, StoredIdentity};
 use crate::settings::flags::Flags;
 use crate::settings::{DatasetChoice, Settings};
+use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
 
 fn settings(arguments: &[&str]) -> Result<Settings, UsageError> {
     let arguments = ["coordinator"].iter().chain(arguments).map(OsString::from);

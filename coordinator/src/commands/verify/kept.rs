@@ -9,9 +9,9 @@ use lockstep_model::{Digest, digest};
 use lockstep_proto::RunId;
 use lockstep_records::{Record, each_record};
 
-use crate::run_directory::RunDirectory;
-use crate::run_directory::newest_weights;
-use crate::start::open_run::weights_of;
+use lockstep_run_directory::RunDirectory;
+use lockstep_run_directory::model_file::weights_of;
+use lockstep_run_directory::newest_weights;
 
 /// Kinds of events that tell of steps without a record.
 const NOT_RECORDED: [&str; 2] = ["disk_behind", "log_failed"];

@@ -19,15 +19,15 @@ use lockstep_telemetry::Terminal;
 use self::findings::{Findings, Log, Verdict};
 use self::kept::Kept;
 use crate::commands::settings_of;
-use crate::exit::{EXIT_DONE, EXIT_FAILED};
-use crate::output::print;
-use crate::run_directory::RunDirectory;
-use crate::run_directory::stored_run::StoredRun;
 use crate::settings::{SettingsError, processors};
 use crate::single_process::SingleProcess;
 use crate::start::dataset;
 use crate::start::initial_weights::Initial;
-use crate::start::open_run::weights_of;
+use lockstep_command_line::exit::{EXIT_DONE, EXIT_FAILED};
+use lockstep_command_line::output::print;
+use lockstep_run_directory::RunDirectory;
+use lockstep_run_directory::model_file::weights_of;
+use lockstep_run_directory::stored_run::StoredRun;
 
 /// Which steps of which run to recompute.
 #[derive(Args)]

@@ -6,6 +6,7 @@ use ndarray::{ArrayView1, ArrayView2, Axis, s};
 use super::views::rows;
 use super::{GROUP, Network, Part, ShardResult, Workspace};
 use crate::parameters::CLASSES;
+use crate::{IMAGE_SIDE, PIXELS};
 
 /// What the network makes of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +36,20 @@ impl Network {
             *logit = *z;
         }
         Prediction::of(logits)
+    }
+
+    /// The class that the network takes each of the images for, `[n, 28, 28]`, row-major.
+    ///
+    /// # Panics
+    ///
+    /// If the pixels are not those of whole images.
+    pub fn classes(&self, pixels: &[u8], ws: &mut Workspace) -> Vec<u8> {
+        let one = |image: &[u8]| {
+            let image = ArrayView2::from_shape((IMAGE_SIDE, IMAGE_SIDE), image);
+            // Below the number of classes, which fits a byte.
+            self.predict(image.expect("the shape of an image"), ws).class as u8
+        };
+        pixels.chunks(PIXELS).map(one).collect()
     }
 }
 
