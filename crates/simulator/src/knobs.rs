@@ -10,7 +10,7 @@ use lockstep_control::{Leaves, Task, TaskKind, TaskOrder, heartbeat};
 use lockstep_model::PARAMETER_BYTES;
 use lockstep_reduction::Cut;
 
-use crate::faults::FaultKind;
+use crate::fault_kind::FaultKind;
 use crate::rng::{Rng, Subject};
 
 /// Machines that workers may run on, those that join later included.

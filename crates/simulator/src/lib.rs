@@ -6,24 +6,17 @@
 
 mod arithmetic;
 mod cluster;
-mod computing;
-mod coordinator;
-mod crash;
 mod disk;
-mod faults;
-mod held;
+mod fault_kind;
 mod invariants;
 pub mod knobs;
 mod message;
-mod network;
 mod observed;
 mod oracle;
-mod pause;
 pub mod report;
 mod rng;
 mod storage;
 pub mod trace;
-mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -6,6 +6,9 @@ use lockstep_reduction::{Cut, Node};
 
 use crate::arithmetic::Value;
 
+/// Messages that wait for a worker that does not read, weights aside: then it has left.
+pub const MAX_WAITING: usize = lockstep_proto::MAX_QUEUED_MESSAGES;
+
 /// The run of every cluster.
 pub const RUN: RunId = RunId([0x5a; 16]);
 

@@ -9,7 +9,7 @@ use lockstep_proto::MAX_HELD_ASSIGNMENTS;
 use lockstep_reduction::Node;
 
 use super::{Invariant, View};
-use crate::network::MAX_WAITING;
+use crate::message::MAX_WAITING;
 use crate::observed::{CoordinatorId, Observed};
 
 /// Tasks handed out at once.

@@ -9,10 +9,10 @@ use lockstep_reduction::TaskSums;
 
 use super::Coordinator;
 use super::journal::Journal;
+use crate::cluster::crash::Crash;
+use crate::cluster::held::{HeldThread, Progress};
 use crate::cluster::{Cluster, SimEvent};
-use crate::crash::Crash;
-use crate::faults::FaultKind;
-use crate::held::{HeldThread, Progress};
+use crate::fault_kind::FaultKind;
 use crate::knobs::MAX_WORKERS;
 use crate::message::{Down, RUN};
 use crate::observed::{CoordinatorId, Observed};

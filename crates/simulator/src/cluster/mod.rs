@@ -2,6 +2,15 @@
 //!
 //! All of it is a function of the knobs: the same seed gives the same trace, event for event.
 
+mod computing;
+mod coordinator;
+mod crash;
+mod faults;
+mod held;
+mod network;
+mod pause;
+mod worker;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::Path;
@@ -10,19 +19,19 @@ use lockstep_checkpoint::Proof;
 use lockstep_control::{Command, Outcome};
 
 use crate::arithmetic::Arithmetic;
-use crate::coordinator::{ArmedStall, Coordinator, Starting};
-use crate::crash::{Armed, Crash, IDLE};
+use crate::cluster::coordinator::{ArmedStall, Coordinator, Starting};
+use crate::cluster::crash::{Armed, Crash, IDLE};
+use crate::cluster::network::{HOSTS, Link, Network, StreamId};
+use crate::cluster::worker::Machine;
 use crate::disk::VirtualDisk;
 use crate::invariants::{self, Invariant, View};
 use crate::knobs::{Knobs, MAX_WORKERS};
-use crate::network::{HOSTS, Link, Network, StreamId};
 use crate::observed::{CoordinatorId, Observed};
 use crate::oracle::Oracle;
 use crate::report::{Failure, Statistics};
 use crate::rng::{Rng, Subject};
 use crate::storage;
 use crate::trace::Trace;
-use crate::worker::Machine;
 
 /// More events than any cluster needs at one instant: beyond, something goes round in circles.
 const MAX_EVENTS_AT_ONCE: u64 = 100_000;

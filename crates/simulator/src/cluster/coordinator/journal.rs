@@ -9,8 +9,8 @@ use lockstep_control::{Event, Task};
 
 use super::Coordinator;
 use crate::arithmetic::Value;
+use crate::cluster::held::{HeldThread, Progress};
 use crate::cluster::{Cluster, SimEvent};
-use crate::held::{HeldThread, Progress};
 use crate::observed::{CoordinatorId, Observed};
 use crate::storage::{Refusal, Storage};
 

@@ -16,9 +16,6 @@ use crate::message::{Down, Up};
 /// Machines that coordinators may run on.
 pub const HOSTS: usize = 2;
 
-/// Messages that wait for a worker that does not read, weights aside: then it has left.
-pub const MAX_WAITING: usize = lockstep_proto::MAX_QUEUED_MESSAGES;
-
 /// How long TCP takes to send a lost segment again.
 const RETRANSMISSION_US: u64 = 200_000;
 

@@ -4,7 +4,7 @@
 use lockstep_control::Command;
 
 use crate::cluster::{Cluster, SimEvent};
-use crate::faults::FaultKind;
+use crate::fault_kind::FaultKind;
 use crate::observed::CoordinatorId;
 
 /// A process of the coordinator was killed at a point.

@@ -15,11 +15,11 @@ use lockstep_proto::Fence;
 use lockstep_reduction::TaskSums;
 
 use crate::arithmetic::Value;
+use crate::cluster::crash::Crash;
+use crate::cluster::network::StreamId;
 use crate::cluster::{Cluster, SimEvent};
-use crate::crash::Crash;
 use crate::knobs::MAX_WORKERS;
-use crate::message::{AssignMessage, Down, NodeMessage, Up};
-use crate::network::{MAX_WAITING, StreamId};
+use crate::message::{AssignMessage, Down, MAX_WAITING, NodeMessage, Up};
 use crate::observed::{CoordinatorId, Observed};
 use journal::Journal;
 

@@ -1,9 +1,9 @@
 //! Processes that are stopped for a while: what happens to them waits, and happens when they go on. And the end of all
 //! faults.
 
+use crate::cluster::crash::Crash;
+use crate::cluster::network::{HOSTS, Link, StreamId};
 use crate::cluster::{Cluster, SimEvent};
-use crate::crash::Crash;
-use crate::network::{HOSTS, Link, StreamId};
 use crate::observed::{CoordinatorId, Observed};
 
 impl Cluster {

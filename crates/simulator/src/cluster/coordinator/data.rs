@@ -6,7 +6,7 @@ use lockstep_reduction::{Comparison, Node, NodeSum, Received};
 use super::Coordinator;
 use crate::arithmetic::Value;
 use crate::cluster::Cluster;
-use crate::crash::Crash;
+use crate::cluster::crash::Crash;
 use crate::observed::Observed;
 
 impl Cluster {

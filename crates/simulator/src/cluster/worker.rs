@@ -11,10 +11,10 @@ use lockstep_proto::Fence;
 use lockstep_reduction::{Node, Payload};
 
 use crate::arithmetic::Value;
+use crate::cluster::computing::Computing;
+use crate::cluster::network::StreamId;
 use crate::cluster::{Cluster, SimEvent};
-use crate::computing::Computing;
 use crate::message::{AssignMessage, Down, NodeMessage, OTHER_RUN, Up};
-use crate::network::StreamId;
 use crate::observed::Observed;
 
 /// An attempt to join that has no answer for so long is given up.
