@@ -11,6 +11,7 @@ mod crash_sweep;
 mod dashboard;
 mod digits;
 mod disks;
+mod documents;
 mod environment;
 mod event_files;
 mod external;
