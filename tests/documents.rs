@@ -50,9 +50,7 @@ fn every_path_in_the_documents_exists() {
     let homes = ["", "crates", "coordinator", "coordinator/src", "worker/src", "proto/src", "docs"];
     let inner = folders("crates").into_iter().map(|name| format!("crates/{name}/src"));
     let homes: Vec<String> = homes.iter().map(ToString::to_string).chain(inner).collect();
-    for document in
-        ["ARCHITECTURE.md", "README.md", "docs/reliability.md", "docs/performance.md", "docs/runs.md"]
-    {
+    for document in ["ARCHITECTURE.md", "README.md", "docs/performance.md", "docs/runs.md"] {
         let text = text(document);
         let code = text.split('`').skip(1).step_by(2);
         let paths = code.filter(|code| {
