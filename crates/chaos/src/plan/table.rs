@@ -286,6 +286,7 @@ mod tests {
             "listen",
             "max-restarts",
             "micro-shards",
+            "offline",
             "patience",
             "resume",
             "resume-or-start",
