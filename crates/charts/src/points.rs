@@ -26,7 +26,7 @@ pub fn means(points: Vec<Point>, most: usize) -> Vec<Point> {
     parts.filter_map(mean).collect()
 }
 
-/// At most [`MAX_POINTS`] of the points: of each stretch the least and the greatest, and the first and last of all.
+/// At most `MAX_POINTS` of the points: of each stretch the least and the greatest, and the first and last of all.
 pub fn decimate(points: &[Point]) -> Vec<Point> {
     let ([first, inner @ .., last], true) = (points, points.len() > MAX_POINTS) else {
         return points.to_vec();

@@ -20,7 +20,7 @@ pub fn write(bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub fn print(text: &str) -> Result<()> {
     write(text.as_bytes()).context("cannot write to standard output")
 }
