@@ -65,7 +65,7 @@ impl Drawn {
             Kind::CutDown => Action::Cut { worker, hold, way: Way::Down },
             Kind::Flap => Action::Flap { worker, hold, every: (hold / 8).max(Duration::from_millis(1)) },
             Kind::Reset => Action::Reset { worker },
-            // Whoever comes goes again and the other way round, or the cast would grow or shrink without end.
+            // A worker that joins leaves again, and one that leaves comes back: their number would grow or shrink without end.
             Kind::Join => Action::Join { hold: Some(hold) },
             Kind::Leave => Action::Leave { worker, restart_after: Some(restart_after) },
             Kind::KillCoordinator => Action::KillCoordinator { restart_after },

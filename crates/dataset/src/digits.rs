@@ -70,7 +70,7 @@ fn develop(canvas: &Canvas, image: &mut [u8], draw: &mut Draw) {
         if depth > -EDGE {
             let ink = (depth + draw.between(-roughness, roughness)) / softness + 0.5;
             let grey = smaller(ink, 1.0) * dark + draw.between(-10.0, 10.0);
-            // The cast cuts off: at 0 below, at 255 above. Where there is no ink there is no noise either.
+            // `as u8` saturates: at 0 below, at 255 above. Where there is no ink there is no noise either.
             *pixel = if ink > 0.0 { grey as u8 } else { 0 };
         }
     }

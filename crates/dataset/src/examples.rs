@@ -106,7 +106,7 @@ impl Dataset {
 /// If `split` is not within 0 to 1.
 pub fn validation_examples(n: usize, split: f64) -> usize {
     assert!((0.0..=1.0).contains(&split), "a validation split is within 0 to 1, not {split}");
-    // The cast is the floor: the value is never negative.
+    // `as` rounds towards zero, which is the floor: the value is never negative.
     (n as f64 * split + 0.5) as usize
 }
 

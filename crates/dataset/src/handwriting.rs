@@ -157,7 +157,7 @@ impl Path {
             let edge = radius - low[axis] * scale;
             let extent = (high[axis] - low[axis]) * scale + 2.0 * radius;
             let wanted = side / 2.0 + 1.0 - (centre + edge);
-            // The cast takes the floor, and 0 for what is negative.
+            // `as` takes the floor, and 0 for what is negative.
             edge + f32::from(smaller(wanted, side - extent) as u8)
         };
         let (x, y) = (place(0), place(1));
