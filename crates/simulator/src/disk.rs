@@ -180,16 +180,16 @@ impl VirtualDisk {
         Self(Arc::new(Mutex::new(copy)))
     }
 
-    /// Flips one bit of a file at rest; says which one, if the file is there and has any.
-    pub fn rot(&self, path: &Path) -> Option<String> {
+    /// Flips one bit of a file at rest, in the part of it that `part` picks; says which one, if there is such a part.
+    pub fn rot(&self, path: &Path, part: impl Fn(&[u8]) -> Range<usize>) -> Option<String> {
         let mut state = self.state();
         let state = &mut *state;
         let content = state.contents.get_mut(state.names.get(path)?)?;
-        let length = content.bytes.len() as u64;
-        if length == 0 {
+        let part = part(&content.bytes);
+        if part.is_empty() {
             return None;
         }
-        let bit = state.rng.below(8 * length);
+        let bit = 8 * part.start as u64 + state.rng.below(8 * part.len() as u64);
         content.bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
         Some(format!("bit {bit} of {}", path.display()))
     }

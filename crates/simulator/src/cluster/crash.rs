@@ -132,6 +132,12 @@ impl Cluster {
         point
     }
 
+    /// Has a coordinator killed as soon as what is going on now has been observed.
+    pub(crate) fn arm_crash_now(&mut self, id: CoordinatorId) {
+        self.armed = Some(Armed { point: IDLE, passes: 0 });
+        self.at(self.now, SimEvent::ArmedCrash { coordinator: id });
+    }
+
     /// Sometimes the next process is killed while it starts.
     pub(crate) fn arm_start(&mut self, id: CoordinatorId) {
         let kills = self.knobs.faults[FaultKind::CoordinatorKill as usize] > 0;

@@ -2,6 +2,8 @@
 //!
 //! Messages that are lost, late or repeated, and calls of the disk that fail, are drawn where they occur instead.
 
+use std::ops::Range;
+
 use lockstep_control::{Event, LeaveCause, Signal};
 
 use crate::cluster::coordinator::ArmedStall;
@@ -18,6 +20,14 @@ const LONGEST_JUMP_DEADLINES: u64 = 40;
 
 /// A call of the disk takes so many deadlines at most, but for one that takes until everything is repaired.
 const LONGEST_STALL_DEADLINES: u64 = 40;
+
+/// Where a checkpoint's manifest says of which step it is.
+fn step_of(content: &[u8]) -> Option<Range<usize>> {
+    const FIELD: &[u8] = b"\"step\": ";
+    let begin = content.windows(FIELD.len()).position(|window| window == FIELD)? + FIELD.len();
+    let digits = content[begin..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    Some(begin..begin + digits)
+}
 
 impl Cluster {
     /// Injects the next fault and has another one follow.
@@ -248,7 +258,19 @@ impl Cluster {
         at_rest.push(&log);
         let path = at_rest[self.fault_rng.below(at_rest.len() as u64) as usize];
         self.rotten = true;
-        self.disk.rot(path)
+        // Of a manifest's bits only few decide anything; the step that it is of does.
+        let aims_at_step = self.fault_rng.happens(500);
+        let rotted = self
+            .disk
+            .rot(path, |content| step_of(content).filter(|_| aims_at_step).unwrap_or(0..content.len()))?;
+        // Only the process that starts next reads it, and a new checkpoint soon takes its place.
+        if self.armed.is_none()
+            && self.fault_rng.happens(500)
+            && let Some(coordinator) = self.some_coordinator()
+        {
+            self.arm_crash_now(coordinator);
+        }
+        Some(rotted)
     }
 
     /// A machine with a worker that is not stopped.
