@@ -195,6 +195,22 @@ fn what_was_computed_is_printed_though_the_disk_is_full_and_kept_when_it_is_well
 }
 
 #[test]
+fn a_log_that_ends_early_for_a_full_disk_is_explained_by_the_summary() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = with_fault(endless(folder.path()), "disk:40=full-1000000");
+    run.wait_for_line("no storage space");
+    run.wait_for_line("epoch ");
+    run.signal(Signal::INT);
+    let finished = run.finish();
+    let reason = finished.summary()["log_ends_early"].to_string();
+    assert!(reason.contains("the records of steps ") && reason.contains(" are not kept"), "{finished}");
+    // Also where no event is left that says so.
+    std::fs::write(folder.path().join("run/events.jsonl"), "").unwrap();
+    let verified = start(coordinator(folder.path()).args(["verify", "run"])).finish().done();
+    assert!(verified.stdout.contains("as the run says: the records of steps "), "{verified}");
+}
+
+#[test]
 fn a_disk_that_was_full_for_a_while_is_written_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut run = with_fault(endless(folder.path()), "disk:40=full-60");

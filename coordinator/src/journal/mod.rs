@@ -45,6 +45,8 @@ pub(crate) enum News {
     Saved { sentence: String },
     /// A checkpoint could not be written.
     NotSaved { sentence: String },
+    /// The log ends before the run does.
+    LogEndsEarly { sentence: String },
     /// Something else went wrong, or is well again, and the run goes on.
     Event {
         /// The kind of the event.

@@ -74,7 +74,8 @@ impl Writer {
         self.report_notes();
         if let Some(steps) = self.journal.pending() {
             let (first, last) = (steps.start(), steps.end());
-            self.report("log_failed", format!("the records of steps {first} to {last} are not kept"));
+            let sentence = format!("the records of steps {first} to {last} are not kept");
+            self.send(News::LogEndsEarly { sentence });
         }
         self.flush();
     }

@@ -80,14 +80,11 @@ impl Observers {
                 self.unsaved = true;
                 self.record("not_saved", None, sentence);
             }
-            News::Event { kind, sentence } => {
-                match kind {
-                    "log_failed" => self.totals.log_ends_early = Some(sentence.clone()),
-                    "log_goes_on" => self.totals.log_ends_early = None,
-                    _ => {}
-                }
-                self.record(kind, None, sentence);
+            News::LogEndsEarly { sentence } => {
+                self.log_ends_early(&sentence);
+                self.record("log_failed", None, sentence);
             }
+            News::Event { kind, sentence } => self.record(kind, None, sentence),
             News::FileFailed { sentence } => tracing::warn!("{sentence}"),
             News::Superseded { sentence, .. } => tracing::error!("{sentence}"),
             News::Contradicted { sentence, .. } => self.record("contradicted", None, sentence),

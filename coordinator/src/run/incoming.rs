@@ -45,7 +45,7 @@ impl Run {
         let event = match &news {
             News::Saved { .. } => Some(Event::Saved { durable: true }),
             News::NotSaved { .. } => Some(Event::Saved { durable: false }),
-            News::Event { .. } | News::FileFailed { .. } => None,
+            News::LogEndsEarly { .. } | News::Event { .. } | News::FileFailed { .. } => None,
             News::Superseded { term, .. } => Some(Event::Superseded { term: *term }),
             News::Contradicted { step, .. } => Some(Event::Contradicted { step: *step }),
         };
