@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use lockstep_command_line::Period;
+use lockstep_command_line::variables::{self, Variables};
 use lockstep_model::Cpu;
 use lockstep_proto::Token;
 use tracing_subscriber::EnvFilter;
 
 use crate::process::{self, Parent};
 use crate::{Config, WorkerError, instruction_set, run};
-use lockstep_command_line::Period;
-use lockstep_command_line::variables::{self, Variables};
 
 /// What `--help` says of the exit codes and of the variable that is no flag.
 pub const EXIT_CODES: &str = "Exit codes: 0 the run ended, 1 refused by the coordinator, 2 usage, 75 the coordinator \

@@ -1,9 +1,9 @@
 //! Why a worker ends before its run does, and the exit code that says so.
 
+use lockstep_command_line::Period;
 use lockstep_proto::{MalformedMessage, TokenError};
 
 use crate::instruction_set::ForcedCpuError;
-use lockstep_command_line::Period;
 
 /// Why a worker ended before its run.
 #[derive(Debug, thiserror::Error)]

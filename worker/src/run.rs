@@ -3,6 +3,7 @@
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use lockstep_command_line::Period;
 use lockstep_model::{Cpu, NUMERICS_VERSION};
 use lockstep_proto::{Hello, PROTOCOL_VERSION, Token};
 use tonic::transport::Endpoint;
@@ -14,7 +15,6 @@ use crate::join::{Broken, endpoint, join};
 use crate::retry::Retry;
 use crate::session::session;
 use crate::tasks::Tasks;
-use lockstep_command_line::Period;
 
 /// What a worker has to know.
 #[derive(Clone, Debug)]

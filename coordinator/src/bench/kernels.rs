@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::output::print;
 use lockstep_dataset::{Examples, digits_train};
 use lockstep_kernels::peak::multiply_adds;
 use lockstep_model::{
@@ -19,8 +21,6 @@ use ndarray::{ArrayView1, ArrayView3};
 use serde_json::{Map, Value, json};
 
 use super::threads::together;
-use lockstep_command_line::exit::EXIT_DONE;
-use lockstep_command_line::output::print;
 
 /// Multiply-adds of one example, forward and backward, if every term of every layer is computed.
 const DENSE_MULTIPLY_ADDS: u64 = 2_173_440;

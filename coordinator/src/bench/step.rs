@@ -14,6 +14,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::exit::Interrupted;
+use lockstep_command_line::output::print;
+use lockstep_command_line::own_command::own_command;
+use lockstep_command_line::runtime;
+use lockstep_command_line::{Signals, exit_code};
 use lockstep_control::{Task, TaskKind, WorkerId};
 use lockstep_dataset::{Dataset, Kind, digits_test, digits_train};
 use lockstep_model::{Cpu, PARAMETER_BYTES, PARAMETERS, PIXELS, copy_from_le_bytes, initial_weights};
@@ -26,12 +32,6 @@ use super::threads::together;
 use crate::batches::{Batches, LeafData};
 use crate::single_process::SingleProcess;
 use crate::trainer::Trainer;
-use lockstep_command_line::exit::EXIT_DONE;
-use lockstep_command_line::exit::Interrupted;
-use lockstep_command_line::output::print;
-use lockstep_command_line::own_command::own_command;
-use lockstep_command_line::runtime;
-use lockstep_command_line::{Signals, exit_code};
 
 const SEED: u64 = 42;
 const LEARNING_RATE: f32 = 0.01;

@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{
     ArgAction, ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand,
 };
+use lockstep_command_line::exit::EXIT_USAGE;
 use lockstep_command_line::nearest;
 use lockstep_command_line::variables::{self, PREFIX, Variables};
 use lockstep_worker::instruction_set::{self, ForcedCpuError};
@@ -19,7 +20,6 @@ use lockstep_worker::instruction_set::{self, ForcedCpuError};
 use crate::bench::Bench;
 use crate::commands::{compare, data, evaluate, export, predict, report, show, verify};
 use crate::settings::{Settings, SettingsError, processors};
-use lockstep_command_line::exit::EXIT_USAGE;
 use train_arguments::TrainArguments;
 
 /// Variables of that prefix that are no flag: the instruction set that is forced, where the test-suite finds MNIST,

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
+use lockstep_command_line::output::print;
 use lockstep_dataset::{Choice, Source, contact_sheet};
 use lockstep_model::Digest;
+use lockstep_run_directory::user_file;
 use lockstep_telemetry::Terminal;
 
 use crate::start::DownloadDisplay;
-use lockstep_command_line::output::print;
-use lockstep_run_directory::user_file;
 
 /// Work on the training data.
 #[derive(Args)]

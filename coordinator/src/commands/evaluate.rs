@@ -7,10 +7,15 @@ use std::path::PathBuf;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::output::print;
 use lockstep_control::TaskKind;
 use lockstep_dataset::{Dataset, Examples};
 use lockstep_model::{CLASSES, Cpu, Digest, IMAGE_SIDE, Network, Workspace};
 use lockstep_records::{confusion_table, percent};
+use lockstep_run_directory::RunDirectory;
+use lockstep_run_directory::model_file::one_line;
+use lockstep_run_directory::user_file;
 use lockstep_telemetry::Terminal;
 use ndarray::ArrayView2;
 use serde::Serialize;
@@ -21,11 +26,6 @@ use crate::settings::{DatasetChoice, data_of_run};
 use crate::single_process::SingleProcess;
 use crate::start::dataset;
 use crate::trainer::Confusion;
-use lockstep_command_line::exit::EXIT_DONE;
-use lockstep_command_line::output::print;
-use lockstep_run_directory::RunDirectory;
-use lockstep_run_directory::model_file::one_line;
-use lockstep_run_directory::user_file;
 
 /// What to evaluate, and on what.
 #[derive(clap::Args, Clone, Debug, PartialEq)]

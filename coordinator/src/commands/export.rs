@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use lockstep_command_line::exit::EXIT_DONE;
 use lockstep_export::{onnx, pytorch, tfjs};
+use lockstep_run_directory::model_file::one_line;
+use lockstep_run_directory::user_file;
 use lockstep_telemetry::Terminal;
 
 use super::model_source::Model;
-use lockstep_command_line::exit::EXIT_DONE;
-use lockstep_run_directory::model_file::one_line;
-use lockstep_run_directory::user_file;
 
 /// What to export, and where to.
 #[derive(clap::Args, Clone, Debug, Eq, PartialEq)]

@@ -13,9 +13,9 @@ pub mod verify;
 
 use anyhow::{Result, anyhow};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use lockstep_run_directory::stored_run::StoredRun;
 
 use crate::settings::{DatasetChoice, Settings};
-use lockstep_run_directory::stored_run::StoredRun;
 
 /// The settings that a run would go on with if nobody asked for others.
 pub(crate) fn settings_of(run: &StoredRun) -> Result<Settings> {

@@ -6,18 +6,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::output::print;
 use lockstep_image_input::{PIXELS, Picture, digit};
 use lockstep_model::{CLASSES, Cpu, IMAGE_SIDE, Network, Prediction, Workspace};
 use lockstep_records::percent;
+use lockstep_run_directory::model_file::one_line;
+use lockstep_run_directory::path_error::reason;
 use lockstep_telemetry::Terminal;
 use ndarray::ArrayView2;
 use serde::Serialize;
 
 use super::model_source::Model;
-use lockstep_command_line::exit::EXIT_DONE;
-use lockstep_command_line::output::print;
-use lockstep_run_directory::model_file::one_line;
-use lockstep_run_directory::path_error::reason;
 
 /// An image of the greatest size that is read has less than this, unless it was never compressed.
 const MAX_IMAGE_BYTES: u64 = 64 << 20;

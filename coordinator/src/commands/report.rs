@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use lockstep_telemetry::Terminal;
-
-use crate::commands::settings_of;
-use crate::commands::show::data_of;
 use lockstep_command_line::exit::{EXIT_DONE, sentence};
 use lockstep_html_report as html_report;
 use lockstep_run_directory::stored_run::StoredRun;
 use lockstep_run_directory::user_file;
+use lockstep_telemetry::Terminal;
+
+use crate::commands::settings_of;
+use crate::commands::show::data_of;
 
 /// Which run to report on, and where to.
 #[derive(Args)]

@@ -12,10 +12,17 @@ use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
 use clap::Args;
 use lockstep_checkpoint::{Disk, History, LogHeader};
+use lockstep_command_line::Signals;
+use lockstep_command_line::exit::{EXIT_DONE, sentence};
+use lockstep_command_line::runtime;
+use lockstep_dashboard::{Dashboard, Digits, Facts, RunFiles};
 use lockstep_dataset::{Dataset, validation_examples};
 use lockstep_model::into_le_bytes;
 use lockstep_proto::RunId;
 use lockstep_records::{EvaluationKind, EvaluationRecord, Summary};
+use lockstep_run_directory::newest_weights::Latest;
+use lockstep_run_directory::stored_run::StoredRun;
+use lockstep_run_directory::workers_file;
 use lockstep_telemetry::{Sink, Terminal};
 
 use crate::batches;
@@ -23,13 +30,6 @@ use crate::commands::settings_of;
 use crate::settings::{HostName, Settings, address};
 use crate::start::dataset;
 use crate::start::initial_weights::Initial;
-use lockstep_command_line::Signals;
-use lockstep_command_line::exit::{EXIT_DONE, sentence};
-use lockstep_command_line::runtime;
-use lockstep_dashboard::{Dashboard, Digits, Facts, RunFiles};
-use lockstep_run_directory::newest_weights::Latest;
-use lockstep_run_directory::stored_run::StoredRun;
-use lockstep_run_directory::workers_file;
 
 /// Which run to show, and where.
 #[derive(Args)]

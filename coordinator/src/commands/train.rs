@@ -7,6 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Result;
+use lockstep_command_line::exit::EXIT_DONE;
+use lockstep_command_line::runtime;
+use lockstep_command_line::{Signals, exit_code};
 use lockstep_control::Signal;
 use lockstep_telemetry::Terminal;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -16,9 +19,6 @@ use crate::finish::outcome::{self, EndedRun};
 use crate::settings::Settings;
 use crate::start::open_run::OpenRun;
 use crate::start::{Inputs, ReadyRun};
-use lockstep_command_line::exit::EXIT_DONE;
-use lockstep_command_line::runtime;
-use lockstep_command_line::{Signals, exit_code};
 
 /// Trains as the settings say and reports on standard output; returns the exit code.
 ///

@@ -18,7 +18,12 @@ use lockstep_records::{Ended, Summary, WorkersRecord};
 use lockstep_telemetry::{Sink, Terminal};
 use tokio::sync::mpsc;
 
+use lockstep_command_line::Signals;
 use lockstep_command_line::background::in_background;
+use lockstep_command_line::exit::{EXIT_FAILED, sentence};
+use lockstep_dashboard::Dashboard;
+use lockstep_html_report as html_report;
+use lockstep_run_directory::{RunDirectory, workers_file};
 
 use self::deadlines::{
     Deadlines, EARLIER_LINES, EndPhase, FILES, LAST_LINES, LAST_SAVE, MEASURING, PAGE, PRINT, REPORT,
@@ -29,11 +34,6 @@ use self::result_files::{FileWrites, ResultFile};
 use crate::local_workers::LocalWorkers;
 use crate::run::Run;
 use crate::transport::service::Incoming;
-use lockstep_command_line::Signals;
-use lockstep_command_line::exit::{EXIT_FAILED, sentence};
-use lockstep_dashboard::Dashboard;
-use lockstep_html_report as html_report;
-use lockstep_run_directory::{RunDirectory, workers_file};
 
 /// What reading records and drawing the report may take at an end by signal, which is promised within 2 seconds, and at
 /// any other.

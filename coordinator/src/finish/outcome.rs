@@ -4,21 +4,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lockstep_checkpoint::write_atomically_on;
+use lockstep_command_line::exit::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
+use lockstep_command_line::exit_code;
+use lockstep_command_line::output;
 use lockstep_control::Outcome;
 use lockstep_proto::RunId;
 use lockstep_records::{SchemaVersion, Status, Summary};
+use lockstep_run_directory::RunDirectory;
+use lockstep_run_directory::identity::RunIdentity;
+use lockstep_run_directory::model_file;
 
 use super::ResultFile;
 use crate::crashing_disk::CrashingDisk;
 use crate::observe::RunTotals;
 use crate::settings::Settings;
 use crate::trainer::Trainer;
-use lockstep_command_line::exit::{EXIT_DONE, EXIT_FAILED, EXIT_WORKERS_LOST};
-use lockstep_command_line::exit_code;
-use lockstep_command_line::output;
-use lockstep_run_directory::RunDirectory;
-use lockstep_run_directory::identity::RunIdentity;
-use lockstep_run_directory::model_file;
 
 /// A run that ended, and all that its results say besides its totals.
 pub(crate) struct EndedRun<'a> {

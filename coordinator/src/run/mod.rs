@@ -14,6 +14,7 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use lockstep_command_line::Signals;
 use lockstep_control::{Command, Control, Event, Outcome, Time, WorkerId};
 use lockstep_proto::{Encoded, Fence, ToWorker};
 use tokio::sync::mpsc;
@@ -25,7 +26,6 @@ use crate::trainer::Trainer;
 use crate::transport::arrived::Arrived;
 use crate::transport::encode;
 use crate::transport::service::{Incoming, MAX_QUEUED_INCOMING, Outbound};
-use lockstep_command_line::Signals;
 
 /// A run under way.
 pub struct Run {

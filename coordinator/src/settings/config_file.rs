@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lockstep_command_line::nearest;
+use lockstep_run_directory::identity::read_configuration;
 use serde::de::IgnoredAny;
 
 use super::flags::Flags;
-use lockstep_command_line::nearest;
 
 use super::SettingsError;
-use lockstep_run_directory::identity::read_configuration;
 
 /// The tables that `config.toml` has besides the keys: what a run wrote about itself. They are accepted, so that it can
 /// be read back, and ignored: a new run has another id, and its identity follows from its own settings and data.

@@ -5,12 +5,12 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lockstep_proto::TokenError;
 
-use lockstep_run_directory::micro_shards::MicroShardsError;
-
-use super::{Origin, Period};
 use lockstep_run_directory::RunDirectoryError;
 use lockstep_run_directory::identity::OtherIdentity;
+use lockstep_run_directory::micro_shards::MicroShardsError;
 use lockstep_run_directory::path_error::reason;
+
+use super::{Origin, Period};
 
 /// A setting, or several together, that no run can have.
 #[derive(Debug, thiserror::Error)]

@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lockstep_command_line::Period;
+use lockstep_run_directory::identity::shortest_f32;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{DatasetChoice, HostName, TokenText, address};
-use lockstep_run_directory::identity::shortest_f32;
 
 /// Calls `$with!` with the flags, in the order in which `config.toml` has them.
 macro_rules! training_flags {

@@ -3,13 +3,13 @@
 //! The run's own `config.toml` takes the place of the `--config` file. What decides the bits may not change, and a run
 //! gets no shorter; everything else may. Looks at the run directory and writes nothing there.
 
+use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
+use lockstep_run_directory::{RunDirectory, RunDirectoryError};
 use std::path::{Path, PathBuf};
 
 use super::flags::Flags;
 use super::origin::{Origin, Sources};
 use super::{Asked, DatasetChoice, Settings, SettingsError, config_file};
-use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
-use lockstep_run_directory::{RunDirectory, RunDirectoryError};
 
 /// What does not go with `--resume` and `--resume-or-start`, and why.
 const CONFLICTS: [(&str, &str); 2] = [

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lockstep_control::{ControlSettings, TaskOrder, heartbeat};
+use lockstep_dashboard::{Dashboard, Digits, RunFiles};
 use lockstep_dataset::Examples;
 use lockstep_proto::Fence;
+use lockstep_run_directory::identity::RunIdentity;
 use lockstep_telemetry::{Recorder, Terminal};
 use tokio::sync::mpsc;
 
@@ -22,8 +24,6 @@ use crate::run::Run;
 use crate::settings::Settings;
 use crate::trainer::Trainer;
 use crate::transport::service::Incoming;
-use lockstep_dashboard::{Dashboard, Digits, RunFiles};
-use lockstep_run_directory::identity::RunIdentity;
 
 /// Local workers start within a moment; one that hangs there is not waited for longer.
 const LOCAL_JOIN_TIMEOUT: Duration = Duration::from_secs(60);

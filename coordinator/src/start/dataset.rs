@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use lockstep_dataset::{Choice, Dataset, Source, validation_examples};
 use lockstep_model::{Digest, NUMERICS_VERSION};
+use lockstep_run_directory::identity::RunIdentity;
 use lockstep_telemetry::Terminal;
 
 use super::DownloadDisplay;
 use super::initial_weights::Initial;
 use crate::settings::{DatasetChoice, Settings, SettingsError};
-use lockstep_run_directory::identity::RunIdentity;
 
 impl From<DatasetChoice> for Choice {
     fn from(choice: DatasetChoice) -> Self {

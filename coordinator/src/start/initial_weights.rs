@@ -5,10 +5,10 @@
 
 use anyhow::{Context, Result};
 use lockstep_model::{Digest, digest, initial_weights};
-
-use crate::settings::{Resume, Settings};
 use lockstep_run_directory::RunDirectory;
 use lockstep_run_directory::model_file;
+
+use crate::settings::{Resume, Settings};
 
 /// The weights that a run begins with.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use lockstep_dataset::Dataset;
+use lockstep_run_directory::identity::RunIdentity;
+use lockstep_run_directory::path_error;
+use lockstep_run_directory::user_file;
 use lockstep_telemetry::Terminal;
 use tokio::net::TcpListener;
 
@@ -13,9 +16,6 @@ use super::initial_weights::Initial;
 use super::page::Page;
 use crate::local_workers::socket::LocalSocket;
 use crate::settings::Settings;
-use lockstep_run_directory::identity::RunIdentity;
-use lockstep_run_directory::path_error;
-use lockstep_run_directory::user_file;
 
 /// What a run takes from outside of its directory.
 pub(crate) struct Inputs {

@@ -17,16 +17,16 @@ use lockstep_control::{Task, TaskKind, TaskOrder};
 use lockstep_model::digest;
 use lockstep_proto::{RunId, Token};
 use lockstep_records::{Status, Summary};
+use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
+use lockstep_run_directory::model_file::weights_of;
+use lockstep_run_directory::newest_weights::final_model;
+use lockstep_run_directory::{Created, INITIAL_WEIGHTS, RunDirectory, RunDirectoryError};
 use lockstep_telemetry::Restored;
 
 use crate::crashing_disk::CrashingDisk;
 use crate::observe::RunTotals;
 use crate::settings::Settings;
 use crate::start::initial_weights::Initial;
-use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
-use lockstep_run_directory::model_file::weights_of;
-use lockstep_run_directory::newest_weights::final_model;
-use lockstep_run_directory::{Created, INITIAL_WEIGHTS, RunDirectory, RunDirectoryError};
 
 /// A run's directory, held by this process.
 pub(crate) struct OpenRun {

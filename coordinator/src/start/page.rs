@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 
 use lockstep_control::TaskOrder;
+use lockstep_dashboard::metrics_routes::{self, MetricsState};
+use lockstep_dashboard::{Dashboard, DashboardError, Digits, Facts, RunFiles};
 use lockstep_model::NUMERICS_VERSION;
+use lockstep_run_directory::identity::RunIdentity;
 use lockstep_telemetry::{PrometheusSink, Readiness, Recorder, RunFacts};
 
 use super::open_run::{OpenRun, ResumePoint};
 use crate::batches::Batches;
 use crate::settings::{HostName, Settings};
-use lockstep_dashboard::metrics_routes::{self, MetricsState};
-use lockstep_dashboard::{Dashboard, DashboardError, Digits, Facts, RunFiles};
-use lockstep_run_directory::identity::RunIdentity;
 
 /// The page, served already, and its sinks, which get nothing before `follow`.
 pub(crate) struct Page {

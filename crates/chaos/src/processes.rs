@@ -9,13 +9,13 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use lockstep_command_line::log_tail::last_lines;
+use lockstep_command_line::own_command::own_command;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::plan::FaultPlan;
 use super::proxy::Proxy;
-use lockstep_command_line::log_tail::last_lines;
-use lockstep_command_line::own_command::own_command;
 
 /// Variables that children inherit although they are flags: where the data are. All else is in the plan.
 const INHERITED: [&str; 2] = ["LOCKSTEP_DATA_DIR", "LOCKSTEP_OFFLINE"];

@@ -1,10 +1,10 @@
 //! The operator's signals (SIGINT, SIGTERM, SIGHUP), as a stream that the loop waits for.
 
+use lockstep_control::Signal;
 use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::signals;
-use lockstep_control::Signal;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
 use crate::exit::{EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED};

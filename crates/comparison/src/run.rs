@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 use lockstep_checkpoint::{Disk, History, Kind, LogHeader};
 use lockstep_proto::RunId;
 use lockstep_records::{EpochRecord, RunHistory, Summary, configuration_pairs};
+use lockstep_run_directory::newest_weights::summary;
+use lockstep_run_directory::stored_run::StoredRun;
 
 use super::curves::CurvePoint;
 use super::differences::Fields;
 use super::first_difference::Logged;
-use lockstep_run_directory::newest_weights::summary;
-use lockstep_run_directory::stored_run::StoredRun;
 
 /// Keys and values in a fixed order, the same for all runs; runs in which they are equal must have the same bits.
 pub type Identity = Vec<(&'static str, String)>;

@@ -11,12 +11,12 @@ use axum::extract::{Path as Requested, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use lockstep_run_directory::RunDirectory;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::site::Site;
-use lockstep_run_directory::RunDirectory;
 
 /// What is read of a file at once.
 const CHUNK_BYTES: usize = 64 << 10;

@@ -2,10 +2,10 @@
 //!
 //! Colours are the stylesheet's.
 
+use lockstep_charts::{Axis, Chart, Point, Theme, decimate};
 use std::fmt::Write;
 
 use super::escape;
-use lockstep_charts::{Axis, Chart, Point, Theme, decimate};
 
 /// Of the drawing, with room for the labels of the axes.
 const WIDTH: f64 = 560.0;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
+use lockstep_charts::{Point, smooth};
 use lockstep_records::{EpochRecord, percent};
 
 use super::sections::{counted, sentence};
 use super::svg::{Curves, Line};
 use super::{Predicted, RunData, escape};
-use lockstep_charts::{Point, smooth};
 
 /// Loss and accuracy over the steps.
 pub fn curves(run: &RunData) -> String {

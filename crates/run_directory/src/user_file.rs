@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use lockstep_checkpoint::write_atomically;
+use lockstep_command_line::output::{self, print, print_aside};
 
 use crate::RunDirectory;
-use lockstep_command_line::output::{self, print, print_aside};
 
 /// What stands for standard output in the place of a file.
 const STANDARD_OUTPUT: &str = "-";

@@ -1,9 +1,9 @@
 //! The verdict as a picture: examples/s and the coordinator's cost over the number of workers, as SVG.
 
+use lockstep_charts::{Axis, COLOURS, Chart, PLAIN, Point, dot, label, line, picture};
 use std::fmt::Write;
 
 use super::verdict::{Row, Verdict};
-use lockstep_charts::{Axis, COLOURS, Chart, PLAIN, Point, dot, label, line, picture};
 
 /// Of one chart, with the room for its labels; both are beside each other.
 const WIDTH: f64 = 480.0;

@@ -9,7 +9,12 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use lockstep_command_line::exit::Interrupted;
+use lockstep_command_line::log_tail::last_lines;
+use lockstep_command_line::own_command::own_command;
+use lockstep_command_line::{Signals, exit_code};
 use lockstep_records::{Record, RecordReader, StepRecord, Summary};
+use lockstep_run_directory::RunDirectory;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::time::ClockId;
@@ -20,11 +25,6 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::figures::median;
 use super::plan::{Point, ScalingPlan};
-use lockstep_command_line::exit::Interrupted;
-use lockstep_command_line::log_tail::last_lines;
-use lockstep_command_line::own_command::own_command;
-use lockstep_command_line::{Signals, exit_code};
-use lockstep_run_directory::RunDirectory;
 
 /// A coordinator promises to end within 2 seconds of a signal; one that does not is killed.
 const EXIT_GRACE: Duration = Duration::from_secs(5);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use std::{env, ffi::OsString, fs, process};
 
 use clap::FromArgMatches;
+use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
 
 use crate::cli::{Cli, Command, Invocation, UsageError, command, parse};
 use crate::settings::flags::Flags;
 use crate::settings::{DatasetChoice, Settings};
-use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
 
 fn settings(arguments: &[&str]) -> Result<Settings, UsageError> {
     let arguments = ["coordinator"].iter().chain(arguments).map(OsString::from);

@@ -13,7 +13,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use lockstep_checkpoint::{Digests, Disk, FileSystem, History, LogHeader, list_checkpoints, load_checkpoint};
+use lockstep_command_line::exit::{EXIT_DONE, EXIT_FAILED};
+use lockstep_command_line::output::print;
 use lockstep_model::{Digest, digest};
+use lockstep_run_directory::RunDirectory;
+use lockstep_run_directory::model_file::weights_of;
+use lockstep_run_directory::stored_run::StoredRun;
 use lockstep_telemetry::Terminal;
 
 use self::findings::{Findings, Log, Verdict};
@@ -23,11 +28,6 @@ use crate::settings::{SettingsError, processors};
 use crate::single_process::SingleProcess;
 use crate::start::dataset;
 use crate::start::initial_weights::Initial;
-use lockstep_command_line::exit::{EXIT_DONE, EXIT_FAILED};
-use lockstep_command_line::output::print;
-use lockstep_run_directory::RunDirectory;
-use lockstep_run_directory::model_file::weights_of;
-use lockstep_run_directory::stored_run::StoredRun;
 
 /// Which steps of which run to recompute.
 #[derive(Args)]

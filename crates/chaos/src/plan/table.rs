@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lockstep_command_line::nearest;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::values::{Refusal, between, digest, duration, duration_or, place, until};
 use super::{Action, Fault, FaultPlan, Faults, Kind, MAX_FAULTS, MAX_WORKERS, Until, Way};
 use crate::draw::{Drawn, End};
-use lockstep_command_line::nearest;
 
 const DEFAULT_RESTART_AFTER: Duration = Duration::from_millis(500);
 const DEFAULT_LIMIT: Duration = Duration::from_secs(3600);
