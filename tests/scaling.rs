@@ -148,7 +148,7 @@ fn a_signal_ends_the_measurement_its_run_and_the_workers() {
 }
 
 #[test]
-fn a_run_that_fails_is_named_with_its_last_words() {
+fn a_run_that_fails_is_named_with_its_last_lines() {
     let folder = tempfile::tempdir().unwrap();
     let (bench, coordinator) = under_way(folder.path());
     let log = folder.path().join("results/runs/round-1-workers-2-batch-8.log");

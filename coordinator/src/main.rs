@@ -17,9 +17,11 @@ use lockstep_scaling as scaling;
 use lockstep_telemetry::Terminal;
 use lockstep_worker::cli::log_filter;
 use lockstep_worker::instruction_set;
+use tracing::Level;
+use tracing_subscriber::prelude::*;
 
-/// So long somebody who pages through the output of a command has at its end, to read on.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the end waits for somebody who pages through the output.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     if let Err(error) = signals::take_over() {
@@ -40,21 +42,22 @@ fn main() -> ExitCode {
     }
     let terminal = Terminal::stderr();
     let log = tracing_subscriber::fmt()
-        .with_env_filter(log_filter())
+        // What is shown is for the filter to say.
+        .with_max_level(Level::TRACE)
         .with_ansi(terminal.has_color())
         .with_target(false)
         .with_writer(terminal.log_writer());
-    // Who watches knows the time; who keeps a log wants it.
+    // A file needs the time of each line, a terminal does not.
     if terminal.is_interactive() {
-        log.without_time().init()
+        log.without_time().finish().with(log_filter()).init()
     } else {
-        log.init()
+        log.finish().with(log_filter()).init()
     }
     for warning in cli::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         tracing::warn!("{warning}");
     }
     let code = run(invocation, &variables, &terminal);
-    terminal.flush(LAST_WORDS);
+    terminal.flush(FLUSH_LIMIT);
     code
 }
 

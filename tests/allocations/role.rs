@@ -8,8 +8,10 @@ use std::process::ExitCode;
 use lockstep_coordinator::cli::{self, Command, Invocation};
 use lockstep_coordinator::commands::train;
 use lockstep_telemetry::Terminal;
+use lockstep_worker::cli::log_filter;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::prelude::*;
 
 /// Of all threads.
 #[global_allocator]
@@ -32,8 +34,9 @@ pub fn play(folder: &Path) -> ExitCode {
         }
         Invocation::Train(settings) => {
             let terminal = Terminal::stderr();
-            let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("info")).with_ansi(false);
-            log.with_target(false).with_writer(terminal.log_writer()).init();
+            let log =
+                tracing_subscriber::fmt().with_max_level(Level::TRACE).with_ansi(false).with_target(false);
+            log.with_writer(terminal.log_writer()).finish().with(log_filter()).init();
             ("coordinator", train::train(&settings, &terminal).unwrap().into())
         }
         _ => panic!("neither the command line of a training nor of a worker"),

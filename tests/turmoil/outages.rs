@@ -70,8 +70,8 @@ fn a_partition_for_ever_leaves_the_run_to_the_others() {
     assert!(end.results.faults.assignments_copied > 0, "{}", world.story());
     // It goes on trying, until its patience ends.
     world.pass_until(ms(75_000), |world| world.worker_end(WORKER).is_some());
-    let last_words = world.worker_end(WORKER).unwrap().unwrap_err();
-    assert!(last_words.contains("is gone"), "{last_words}");
+    let end = world.worker_end(WORKER).unwrap().unwrap_err();
+    assert!(end.contains("is gone"), "{end}");
 }
 
 #[test]

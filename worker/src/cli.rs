@@ -11,7 +11,9 @@ use lockstep_command_line::Period;
 use lockstep_command_line::variables::{self, Variables};
 use lockstep_model::Cpu;
 use lockstep_proto::Token;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 use crate::process::{self, Parent};
 use crate::{Config, WorkerError, instruction_set, run};
@@ -132,9 +134,11 @@ pub fn no_signals(error: &std::io::Error) -> ExitCode {
 }
 
 /// What is logged: what `RUST_LOG` says, else everything from `info` on.
-pub fn log_filter() -> EnvFilter {
-    let set = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|set| !set.is_empty());
-    set.and_then(|set| EnvFilter::try_new(set).ok()).unwrap_or_else(|| EnvFilter::new("info"))
+///
+/// A level, or levels of targets: `debug`, `info,lockstep_worker=trace`.
+pub fn log_filter() -> Targets {
+    let set = std::env::var("RUST_LOG").ok().filter(|set| !set.is_empty());
+    set.and_then(|set| set.parse().ok()).unwrap_or_else(|| Targets::new().with_default(Level::INFO))
 }
 
 /// Runs a worker to its end and says how it ended; an error about a flag that one of `variables` gave names that.
@@ -142,11 +146,14 @@ pub fn main(arguments: Arguments, variables: &Variables) -> ExitCode {
     let stderr = std::io::stderr();
     let ansi = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt()
-        .with_env_filter(log_filter())
+        // What is shown is for the filter to say.
+        .with_max_level(Level::TRACE)
         .with_ansi(ansi)
         // It would tell standard error, and panic, that standard error is gone.
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
+        .finish()
+        .with(log_filter())
         .init();
 
     match configure(arguments).and_then(run) {

@@ -9,13 +9,12 @@ use std::time::SystemTime;
 use anyhow::{Result, bail};
 use lockstep_model::{Digest, NUMERICS_VERSION, digest};
 use lockstep_records::{Status, Summary};
-use serde::Serialize;
-
 use lockstep_run_directory::RunDirectory;
 use lockstep_run_directory::identity::{RunIdentity, StoredIdentity};
 use lockstep_run_directory::model_file;
 use lockstep_run_directory::newest_weights::{Latest, Stored};
 use lockstep_run_directory::stored_run::StoredRun;
+use serde::Serialize;
 
 /// Where runs lie that were given no directory.
 const RUNS: &str = "runs";

@@ -4,9 +4,8 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use lockstep_control::{Outcome, Signal};
-
 use lockstep_command_line::{Signals, exit_code};
+use lockstep_control::{Outcome, Signal};
 
 /// How long workers have to take in that the run is over, before local ones are killed.
 pub(super) const WORKER_EXIT_GRACE: Duration = Duration::from_millis(500);

@@ -12,18 +12,17 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::Result;
-use lockstep_control::Outcome;
-use lockstep_dataset::Examples;
-use lockstep_records::{Ended, Summary, WorkersRecord};
-use lockstep_telemetry::{Sink, Terminal};
-use tokio::sync::mpsc;
-
 use lockstep_command_line::Signals;
 use lockstep_command_line::background::in_background;
 use lockstep_command_line::exit::{EXIT_FAILED, sentence};
+use lockstep_control::Outcome;
 use lockstep_dashboard::Dashboard;
+use lockstep_dataset::Examples;
 use lockstep_html_report as html_report;
+use lockstep_records::{Ended, Summary, WorkersRecord};
 use lockstep_run_directory::{RunDirectory, workers_file};
+use lockstep_telemetry::{Sink, Terminal};
+use tokio::sync::mpsc;
 
 use self::deadlines::{
     Deadlines, EARLIER_LINES, EndPhase, FILES, LAST_LINES, LAST_SAVE, MEASURING, PAGE, PRINT, REPORT,

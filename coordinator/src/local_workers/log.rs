@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn last_words_are_the_last_lines() {
+    async fn the_tail_is_the_last_lines() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let text: String = (1..=1000).map(|line| format!("line {line}\n\n")).collect();

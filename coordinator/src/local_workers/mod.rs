@@ -13,13 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use lockstep_command_line::own_command::own_command;
 use lockstep_proto::Token;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-
-use lockstep_command_line::own_command::own_command;
 
 use crate::transport::process_exit::{End, Exit, Restart};
 use crate::transport::service::Incoming;

@@ -4,7 +4,6 @@
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lockstep_proto::TokenError;
-
 use lockstep_run_directory::RunDirectoryError;
 use lockstep_run_directory::identity::OtherIdentity;
 use lockstep_run_directory::micro_shards::MicroShardsError;

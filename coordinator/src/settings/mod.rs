@@ -22,9 +22,8 @@ use std::{
 
 pub(crate) use lockstep_command_line::Period;
 use lockstep_control::HEARTBEATS_PER_DEADLINE;
-use lockstep_proto::{MAX_HEARTBEAT, Token};
-
 pub use lockstep_dashboard::HostName;
+use lockstep_proto::{MAX_HEARTBEAT, Token};
 use lockstep_run_directory::identity::{StoredIdentity, to_toml};
 use lockstep_run_directory::micro_shards::{MAX_MICRO_SHARDS, MicroShards};
 

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lockstep_records::Summary;
-
-use fault_runner::{FaultRunner, PendingFaults, Progress};
 use lockstep_command_line::exit::{EXIT_DONE, EXIT_FAILED};
 use lockstep_command_line::output::print;
-use lockstep_command_line::runtime;
-use lockstep_command_line::{Signals, exit_code};
+use lockstep_command_line::{Signals, exit_code, runtime};
+use lockstep_records::Summary;
 use lockstep_run_directory::RunDirectory;
+
+use fault_runner::{FaultRunner, PendingFaults, Progress};
 use plan::{FaultPlan, Until};
 use verdict::Verdict;
 

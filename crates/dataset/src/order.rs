@@ -37,7 +37,6 @@ pub fn epoch_order_into(seed: u64, epoch: u64, n: usize, order: &mut Vec<u32>) {
 mod tests {
     use super::*;
     use crate::examples::{hex, sha256};
-    use proptest::prelude::*;
 
     #[test]
     fn the_permutation_is_the_promised_one() {
@@ -59,13 +58,14 @@ mod tests {
         assert_ne!(epoch_order(42, 1, 100), epoch_order(43, 1, 100));
     }
 
-    proptest! {
-        #[test]
-        fn each_index_appears_once(seed: u64, epoch in 1u64..1000, n in 0usize..2000) {
+    #[test]
+    fn each_index_appears_once() {
+        for n in (0..2000).step_by(7) {
+            let (seed, epoch) = (n as u64 % 3, n as u64 + 1);
             let mut order = vec![9; 5];
             epoch_order_into(seed, epoch, n, &mut order);
             order.sort_unstable();
-            prop_assert!(order.iter().copied().eq(0..n as u32));
+            assert!(order.iter().copied().eq(0..n as u32), "{n} indices");
         }
     }
 }

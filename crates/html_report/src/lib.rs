@@ -17,12 +17,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use lockstep_charts::escaped as escape;
 use lockstep_dataset::{Examples, SHEET_COLUMNS, contact_sheet};
 use lockstep_model::{Cpu, Network, Workspace, digest};
 use lockstep_proto::RunId;
 use lockstep_records::{Ended, Summary, WorkersRecord, configuration_pairs};
-
-use lockstep_charts::escaped as escape;
 use lockstep_run_directory::RunDirectory;
 use lockstep_run_directory::newest_weights::{Latest, Stored};
 use lockstep_run_directory::stored_run::StoredRun;

@@ -7,7 +7,6 @@ use std::io;
 
 use lockstep_proto::RunId;
 use lockstep_records::{Record, RunHistory, each_record};
-
 use lockstep_run_directory::RunDirectory;
 
 /// Names of workers that are told apart; of a run that had more, the rest are counted only.

@@ -10,12 +10,11 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use lockstep_model::Cpu;
-
 use lockstep_command_line::Signals;
 use lockstep_command_line::exit::EXIT_DONE;
 use lockstep_command_line::output::print;
 use lockstep_command_line::runtime;
+use lockstep_model::Cpu;
 use lockstep_run_directory::{RunDirectory, compact_utc};
 pub use plan::{Arguments, PlanError};
 use plan::{Point, ScalingPlan};

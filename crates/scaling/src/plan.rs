@@ -5,7 +5,6 @@
 use std::path::PathBuf;
 
 use lockstep_dataset::DIGITS_TRAIN;
-
 use lockstep_run_directory::micro_shards::{MicroShards, MicroShardsError};
 
 /// Each worker is a process of this one machine: beyond this the scheduler and the limit of processes are measured.

@@ -8,7 +8,6 @@ use lockstep_checkpoint::{Disk, list_checkpoints, load_checkpoint, read_model};
 use lockstep_model::{Digest, digest};
 use lockstep_proto::RunId;
 use lockstep_records::{Record, each_record};
-
 use lockstep_run_directory::RunDirectory;
 use lockstep_run_directory::model_file::weights_of;
 use lockstep_run_directory::newest_weights;

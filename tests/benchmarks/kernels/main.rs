@@ -1,10 +1,9 @@
-//! `cargo bench -p lockstep-kernels`: each kernel, forward and backward, on each instruction set of this machine.
+//! `cargo bench -p lockstep-benchmarks --bench kernels`: each kernel, forward and backward, on each instruction set of this machine.
 //!
-//! The tensors are those of the network in a training step: four drawings go through the layers once, and each kernel
+//! The tensors are those of the network in a training step: four generated digits go through the layers once, and each kernel
 //! is timed on what it was given there, so that as much of it is background, loses in a pool or is cut off by a ReLU as
 //! in reality. `coordinator bench kernels` times the same kernels inside a whole computation, with the caches of that.
 
-mod drawing;
 mod tensors;
 
 use std::hint::black_box;

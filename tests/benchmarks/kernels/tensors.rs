@@ -1,12 +1,11 @@
-//! What each layer of the network gets and gives for a group of drawings, forward and backward.
+//! What each layer of the network gets and gives for a group of digits, forward and backward.
 
+use lockstep_dataset::{IMAGE_SIDE, digits_train};
 use lockstep_kernels::reference::WINDOW_POINTS;
 use lockstep_kernels::{Cpu, conv2d, dense, layout, pixels, softmax_cross_entropy};
 use ndarray::{Array1, Array2, Array3, Array4, ArrayView2, ShapeBuilder, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-
-use crate::drawing::{SIDE, drawing};
 
 /// Examples that go through the layers together, as in a training.
 pub const EXAMPLES: usize = 4;
@@ -61,10 +60,10 @@ impl Tensors {
     pub fn new() -> Self {
         let cpu = Cpu::detect();
         let mut random = ChaCha8Rng::from_seed([7; 32]);
-        let pixels: Vec<u8> = (0..EXAMPLES).flat_map(|_| drawing(&mut random)).collect();
+        let digits = digits_train(EXAMPLES);
         let mut t = Self {
-            x: Array4::zeros((EXAMPLES, SIDE, SIDE, 1)),
-            labels: Array1::from_iter((0..EXAMPLES as u8).map(|label| 2 * label)),
+            x: Array4::zeros((EXAMPLES, IMAGE_SIDE, IMAGE_SIDE, 1)),
+            labels: Array1::from_vec(digits.labels),
             background1: conv2d::Background::new(1, 16),
             background2: conv2d::Background::new(16, 32),
             w1: weights(&mut random, (3, 3, 1, 16), 9 + 144),
@@ -95,7 +94,7 @@ impl Tensors {
             da3: Array4::zeros((EXAMPLES, 3, 3, 32)),
             dp2: Array4::zeros((EXAMPLES, 5, 5, 32)),
             dp1: Array4::zeros((EXAMPLES, 12, 12, 16)),
-            pixels,
+            pixels: digits.images,
         };
         // Ten classes, padded to a block.
         t.w5.slice_mut(s![.., CLASSES..]).fill(0.0);

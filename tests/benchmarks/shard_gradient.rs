@@ -1,27 +1,22 @@
-//! `cargo bench -p lockstep-model`: what a worker computes for a step, on each instruction set of this machine: the
+//! `cargo bench -p lockstep-benchmarks --bench shard_gradient`: what a worker computes for a step, on each instruction set of this machine: the
 //! gradient of a whole micro-shard, and the weights' way into the kernels' layouts.
-
-#[path = "../../kernels/benches/kernels/drawing.rs"]
-mod drawing;
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use drawing::{SIDE, drawing};
+use lockstep_dataset::{IMAGE_SIDE, digits_train};
 use lockstep_model::{Cpu, GROUP, Network, PARAMETERS, Workspace, initial_weights};
 use ndarray::{Array1, Array3};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 
 /// Examples of a micro-shard: a batch of 64 in 16.
 const EXAMPLES: usize = GROUP;
 
 fn shard_gradient(criterion: &mut Criterion) {
-    let mut random = ChaCha8Rng::from_seed([7; 32]);
-    let pixels = (0..EXAMPLES).flat_map(|_| drawing(&mut random)).collect();
-    let images = Array3::from_shape_vec((EXAMPLES, SIDE, SIDE), pixels).expect("whole drawings");
-    let labels = Array1::from_iter((0..EXAMPLES as u8).map(|label| 2 * label));
+    let digits = digits_train(EXAMPLES);
+    let images =
+        Array3::from_shape_vec((EXAMPLES, IMAGE_SIDE, IMAGE_SIDE), digits.images).expect("whole images");
+    let labels = Array1::from_vec(digits.labels);
     let weights = initial_weights(42);
     let (mut workspace, mut gradient) = (Workspace::new(), vec![0.0; PARAMETERS]);
     let mut group = criterion.benchmark_group("shard gradient");
