@@ -145,7 +145,7 @@ impl Batches {
         }
     }
 
-    /// The examples below a node of a task; `None` if the run has no such task or node, whoever names it.
+    /// The examples below a node of a task; `None` if the run has no such task or node.
     pub fn node_examples(&self, task: Task, node: Node) -> Option<u32> {
         if task.kind == TaskKind::Train && task.step == 0 {
             return None;

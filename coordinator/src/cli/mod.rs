@@ -121,7 +121,7 @@ pub enum UsageError {
     Settings {
         /// What is wrong.
         error: Box<SettingsError>,
-        /// The variables that have a say.
+        /// The variables that gave flags.
         variables: Variables,
     },
     /// From the variable that forces an instruction set.

@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<u8> {
             let metadata = serde_json::from_str(&metadata).context("the metadata as JSON")?;
             let files = tfjs::encode(weights, &metadata);
             let made = make_folder(&out)?;
-            // Its index last: whoever finds it finds the weights.
+            // The index last: a program that finds it finds the weights too.
             let (weights, index) = (out.join(tfjs::WEIGHTS_FILE), out.join(tfjs::MODEL_FILE));
             let write = |path: &Path, bytes: &[u8]| {
                 user_file::write(path, bytes, "--out").inspect_err(|_| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::{fmt, path::PathBuf};
 
-/// Where a value came from, as one says it to whoever gave it.
+/// Where a value came from, in the words of messages.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Origin {
     /// A flag, without its dashes.

@@ -34,7 +34,7 @@ pub struct ControlSettings {
     pub local: bool,
     /// How long the first step waits for them; `None`: for ever.
     pub join_timeout: Option<Duration>,
-    /// How long a run goes on in which nothing new is computed, because nobody is there or whoever comes breaks.
+    /// How long a run goes on in which nothing new is computed, because there is no worker or each one breaks.
     pub patience: Duration,
     /// A member that says nothing for so long is gone; above 0.
     pub deadline: Duration,
@@ -212,7 +212,7 @@ impl Control {
     }
 
     fn start_when_complete(&mut self, now: Time, commands: &mut Vec<Command>) {
-        // A run that goes on needs nobody in particular: whoever comes later gets a share then.
+        // A run that goes on can begin with one worker: others get a share when they come.
         let enough = if self.settings.done.is_some() { 1 } else { self.awaited_workers };
         if self.phase == Phase::Joining && self.member_count() >= enough {
             self.phase = Phase::Running;

@@ -3,8 +3,8 @@
 //! The deadlines that end a run are set and stopped. The others follow from when members were heard and got on with
 //! their work, and are derived anew whenever the timer is set: none of them can be forgotten or out of date.
 //!
-//! Slow and stuck are told apart by what members say that they have done: whoever does example after example is not
-//! stuck, however long its leaves take.
+//! Slow and stuck are told apart by what members say that they have done: a member that does example after example is
+//! not stuck, however long its leaves take.
 
 use std::fmt;
 use std::time::Duration;
@@ -112,14 +112,14 @@ impl Deadlines {
     }
 }
 
-/// Since when the run has not got on, and until when whoever joins is waited for.
+/// Since when the run has not got on, and until when joining workers are waited for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Patience {
     /// When something was computed that nobody had computed before.
     pub(crate) progress_at: Time,
     /// For how long since then this process itself did not run.
     own_pauses: Duration,
-    /// Whoever joins later is not waited for.
+    /// Workers that join later are not waited for.
     pub(crate) until: Time,
     /// Somebody came since, and left.
     pub(crate) joined_and_left: bool,
@@ -226,7 +226,7 @@ impl Control {
             if let DropReason::Stuck { waited_ms, .. } = reason
                 && let Some(front) = self.window.front_mut()
             {
-                // Whoever gets its leaves next is given longer.
+                // The next holder of its leaves is given longer.
                 front.longest_stuck = front.longest_stuck.max(Duration::from_millis(waited_ms));
             }
             self.drop_member(now, worker, reason, commands);

@@ -106,7 +106,7 @@ impl Control {
     }
 
     /// Work that is known to be late, that nobody else has, and a member that is idle beside it, though fast enough and
-    /// trusted: there is none after any event that changes who is there. For whoever checks that.
+    /// trusted: there is none after any event that changes who is there. For invariants.
     pub fn uncopied(&self, now: Time) -> Option<(AssignmentId, WorkerId)> {
         let front = self.window.front().filter(|_| self.phase == Phase::Running)?;
         let late = front.held().iter().find(|held| held.late.is_some() && front.holds_alone(held))?;

@@ -55,7 +55,7 @@ impl Member {
     }
 
     pub(crate) fn candidate(&self, kind: TaskKind) -> Candidate {
-        // Portions of an evaluation go to whoever is idle: measuring would only repeat what that says.
+        // Portions of an evaluation go to any idle member, so speed needs no measuring.
         let leaf_time = if kind == TaskKind::Train { self.leaf_time(kind) } else { None };
         Candidate { threads: self.threads, leaf_time }
     }

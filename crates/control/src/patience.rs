@@ -1,4 +1,4 @@
-//! How long a run goes on that does not get on, whoever comes and leaves meanwhile.
+//! How long a run goes on without progress, no matter which workers come and leave.
 //!
 //! What counts is work that nobody had done before: one more leaf counted, or more examples of what is left than
 //! anybody has done of it. Computing the same again is no progress. But nobody who came in time is given up: a member

@@ -32,7 +32,7 @@ pub(crate) fn shares(candidates: &[Candidate], leaves: u32, times: &mut Vec<u64>
     }
     let capped = |leaf: &u64| u32::try_from(enough / leaf).unwrap_or(u32::MAX).min(leaves);
     shares.extend(times.iter().map(capped));
-    // Whoever is ready in the last moment only may have one leaf less: the last members first.
+    // More leaves fit than there are: members that would end at the last moment give one back, the last members first.
     let mut surplus = fits(enough).saturating_sub(leaves.into());
     for (share, leaf) in shares.iter_mut().zip(times.iter()).rev() {
         if surplus > 0 && *share > 0 && (enough - 1) / leaf < enough / leaf {

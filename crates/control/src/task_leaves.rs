@@ -1,7 +1,7 @@
 //! The leaves of one task: which nobody holds, which are held and by whom, which are counted.
 //!
 //! Every leaf that is not counted is free or held. It is held twice where a late holder's leaves went to others, too;
-//! whoever answers first is counted.
+//! the first answer is counted.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -22,8 +22,8 @@ pub const MAX_CONNECTIONS: usize = 64;
 /// Connections beyond that: probes get their answer, everybody else hears that there is no place.
 const MAX_OVERFLOW: usize = 16;
 
-/// A connection beyond the limit is over by then.
-const HASTE: Duration = Duration::from_secs(2);
+/// The longest that a connection beyond the limit lasts.
+const OVERFLOW_LIMIT: Duration = Duration::from_secs(2);
 
 /// The most of a request's head, and of an answer that waits to be sent.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
@@ -32,8 +32,8 @@ const MAX_BUFFER_BYTES: usize = 64 << 10;
 /// pages something moves oftener.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// What pages have to take in the end.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long open pages may take to read the end.
+const END_GRACE: Duration = Duration::from_millis(500);
 
 /// The pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -71,7 +71,7 @@ pub async fn serve(
                             connections.spawn(async move {
                                 let conversation = converse(at_once(stream), overflow, phase);
                                 // Whoever does not even take these few bytes hears nothing.
-                                let _ = tokio::time::timeout(HASTE, conversation).await;
+                                let _ = tokio::time::timeout(OVERFLOW_LIMIT, conversation).await;
                                 drop(place);
                             });
                         }
@@ -94,9 +94,9 @@ pub async fn serve(
         }
     }
     drop(listener);
-    let farewell = async { while connections.join_next().await.is_some() {} };
+    let all_closed = async { while connections.join_next().await.is_some() {} };
     // Whoever does not read by then finds the connection closed.
-    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    let _ = tokio::time::timeout(END_GRACE, all_closed).await;
 }
 
 /// Small messages are to be seen at once.

@@ -1,4 +1,4 @@
-//! From named tensors, whoever wrote them, to the network's weights.
+//! From named tensors of any program to the network's weights.
 //!
 //! Two ways of naming are understood: the network's own (`conv1.kernel`, channels last) and PyTorch's
 //! (`conv1.weight`, channels first), also as its wrappers write it. Names, shapes and the values' finiteness are checked; nothing is guessed.

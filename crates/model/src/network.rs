@@ -178,9 +178,9 @@ impl Network {
         result.expect("nobody stops it")
     }
 
-    /// Does what [`Self::shard_gradient`] does, and calls `done` after each part of each group of examples: for
-    /// whoever measures them. After each group it calls `go_on` with the number of its examples: for whoever counts
-    /// them, or stops; then there is no result, and `gradient` is untouched.
+    /// Does what [`Self::shard_gradient`] does, and calls `done` after each part of each group of examples, so that the
+    /// parts can be measured. After each group it calls `go_on` with the number of its examples, so that they can be
+    /// counted; if that says stop, there is no result, and `gradient` is untouched.
     ///
     /// # Panics
     /// As it does.
@@ -264,8 +264,8 @@ impl Network {
         self.evaluate_while(images, labels, ws, confusion, |_| true).expect("nobody stops it")
     }
 
-    /// Does what [`Self::evaluate`] does, and calls `go_on` after each group of examples with their number: for whoever
-    /// counts them, or stops; then there is no result, and `confusion` has a part of it.
+    /// Does what [`Self::evaluate`] does, and calls `go_on` after each group of examples with their number, so that
+    /// they can be counted; if that says stop, there is no result, and `confusion` has a part of it.
     ///
     /// # Panics
     /// As it does.

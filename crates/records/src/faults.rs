@@ -1,6 +1,6 @@
 //! The counts of what went wrong in a run and was made good, for the summary.
 //!
-//! Plain numbers; whoever sees a fault counts it, and nothing here decides what one is.
+//! Plain numbers: what a fault is, is decided where it is counted.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! What a run records of itself: the types of steps, epochs, events, workers and measurements, the summary, the one
 //! reader of the files that have them, and the bounded history that pages and reports show.
 //!
-//! The types are plain data; sinks (the crate `telemetry`) write them, and whoever shows a run reads them here.
+//! The types are plain data; sinks (the crate `telemetry`) write them, and pages and reports read them here.
 
 mod configuration;
 mod ended;

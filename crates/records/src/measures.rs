@@ -1,6 +1,6 @@
 //! What is measured of the weights now and then, beside the training: their norms, and a picture of predictions.
 //!
-//! Plain data, like the records of steps; whoever measures decides how often. `metrics.jsonl` does not have them: its
+//! Plain data, like the records of steps; the measuring thread decides how often. `metrics.jsonl` does not have them: its
 //! lines are what every run of the same identity has.
 
 /// The norms of the weights after one step, and of the gradient that made them.

@@ -329,7 +329,7 @@ impl RunDirectory {
         self.path.join("tensorboard")
     }
 
-    /// The folder of the logs; whoever writes the first one makes it.
+    /// The folder of the logs; the first log that is written makes it.
     pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }

@@ -33,7 +33,7 @@ pub fn write_on(
     lockstep_checkpoint::write_model_on(files, path, &tensors, metadata)
 }
 
-/// Reads weights, whoever wrote them.
+/// Reads weights of any program.
 ///
 /// # Errors
 ///

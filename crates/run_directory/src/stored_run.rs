@@ -1,5 +1,5 @@
 //! A run as its directory has it, for the commands that only read it: `show`, `report`, `verify`, `compare`, and those
-//! that take a model. Neither flags nor variables of training have a say there.
+//! that take a model. Flags and variables of training do not count there.
 
 use std::path::Path;
 

@@ -204,7 +204,7 @@ impl Knobs {
         let longest_example_us =
             self.leaf_us.into_iter().max().unwrap_or(0) / u64::from(self.full_leaf(TaskKind::Train));
         if longest_example_us > ORDINARY_EXAMPLE_DEADLINES * self.deadline_us {
-            // Whoever has such examples is patient, or no try would ever be long enough.
+            // Such examples need patience, or no try would ever be long enough.
             self.patience_us = self.patience_us.max(60_000_000);
             self.max_restarts = self.max_restarts.max(6);
         }

@@ -29,14 +29,14 @@ pub enum Up {
     Node(Box<NodeMessage>),
     /// A sign of life.
     Heartbeat {
-        /// Whose.
+        /// The run and term.
         fence: Fence,
         /// How far the worker is with what it computes.
         progress: Option<Progress>,
     },
     /// Nothing more comes.
     End {
-        /// Why.
+        /// Reason of the end.
         cause: LeaveCause,
     },
 }
@@ -72,16 +72,16 @@ pub enum Down {
     Assign(Box<AssignMessage>),
     /// Work taken back.
     Revoke {
-        /// Whose.
+        /// The run and term.
         fence: Fence,
-        /// Which.
+        /// The assignment that is taken back.
         assignment: AssignmentId,
     },
     /// A sign of life.
     Heartbeat,
     /// The run is over.
     Finish {
-        /// Whose.
+        /// The run and term.
         fence: Fence,
     },
     /// Nothing more comes.

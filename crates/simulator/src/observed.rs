@@ -18,7 +18,7 @@ pub type CoordinatorId = usize;
 pub enum Observed {
     /// A process of the coordinator began, with the state after `done`.
     Started {
-        /// Which.
+        /// Its number.
         coordinator: CoordinatorId,
         /// Its term.
         term: u64,
@@ -31,12 +31,12 @@ pub enum Observed {
     },
     /// A coordinator is stopped for a while.
     Paused {
-        /// Which.
+        /// Its number.
         coordinator: CoordinatorId,
     },
     /// A coordinator that was stopped goes on, or its clock jumped.
     Resumed {
-        /// Which.
+        /// Its number.
         coordinator: CoordinatorId,
         /// Members of which something has arrived that it has not seen yet.
         unread: Vec<WorkerId>,
@@ -45,28 +45,28 @@ pub enum Observed {
     },
     /// A process of the coordinator could not begin.
     NotStarted {
-        /// Why.
+        /// In words.
         reason: String,
     },
     /// The control plane was told something.
     Told {
         /// By which coordinator.
         coordinator: CoordinatorId,
-        /// What.
+        /// What it was told.
         event: Event,
     },
     /// The control plane decided something.
     Decided {
         /// Of which coordinator.
         coordinator: CoordinatorId,
-        /// What.
+        /// The decision.
         command: Command,
     },
     /// Members came or left, and the control plane was asked what is late and not copied though somebody is idle.
     Looked {
         /// Of which coordinator.
         coordinator: CoordinatorId,
-        /// What, and who is idle.
+        /// The late assignment, and the idle member.
         uncopied: Option<(AssignmentId, WorkerId)>,
     },
     /// A node went into a tree.
@@ -268,7 +268,7 @@ pub enum Observed {
     },
     /// A process of the coordinator is no more.
     Ended {
-        /// Which.
+        /// Its number.
         coordinator: CoordinatorId,
         /// How; `None`: it was killed.
         outcome: Option<Outcome>,

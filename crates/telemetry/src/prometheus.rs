@@ -1,4 +1,4 @@
-//! Metrics for Prometheus: a registry that records keep up to date, and its text for whoever asks.
+//! Metrics for Prometheus: a registry that records keep up to date, and its text for scrapers.
 //!
 //! Owns the names: `lockstep_<what>_<unit>`, `_total` for what only grows. Counters are of this process, as Prometheus
 //! expects it; gauges are of the run. Labels are bounded. It knows nothing of HTTP, and has no clock.

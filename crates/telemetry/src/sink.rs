@@ -43,7 +43,7 @@ pub trait Sink {
     /// Takes the result of an evaluation; that of a validation comes before its epoch's end.
     fn evaluation(&mut self, _record: &EvaluationRecord) {}
 
-    /// Takes the weights after a step, little-endian f32 and shared: whoever keeps them keeps their buffer.
+    /// Takes the weights after a step, little-endian f32 and shared: keeping them keeps their whole buffer.
     fn weights(&mut self, _step: u64, _weights: &Bytes) {}
 
     /// Hands on everything that is still buffered, and reports what went wrong since the last call.

@@ -56,7 +56,7 @@ struct State {
     closed: bool,
     /// What draws, until the thread takes it; if there is no thread, it stays.
     artist: Option<Artist>,
-    /// The system had no thread: whoever has something to say draws it.
+    /// The system had no thread: each caller draws its own line.
     without_thread: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Every record as one `tracing` event with named fields, for whoever subscribes.
+//! Every record as one `tracing` event with named fields, for subscribers.
 //!
 //! Targets are `lockstep::step`, `lockstep::epoch` (both debug: the console and `metrics.jsonl` have them already) and
 //! `lockstep::event` (info). Without a subscriber that wants them, a record costs one atomic load.

@@ -48,7 +48,7 @@ pub enum SpanKind {
 /// Something that a worker's thread did, in the time of the worker's own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// What.
+    /// What it did.
     pub kind: SpanKind,
     /// Which thread of the worker.
     pub thread: u32,

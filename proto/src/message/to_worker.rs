@@ -76,7 +76,7 @@ pub struct Finish {
 pub struct Revoke {
     /// The run and term.
     pub fence: Fence,
-    /// Which.
+    /// As given with it.
     pub assignment_id: u64,
 }
 

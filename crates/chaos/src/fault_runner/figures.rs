@@ -107,7 +107,7 @@ impl Figures {
                 };
                 events.iter().find(is_it).map(|placed| &placed.event)
             };
-            // Whoever joins costs nothing; that it is dropped is for its leaving again.
+            // A joining worker costs nothing; that it is dropped is because it leaves again.
             faults[*fault].recovery = if faults[*fault].kind == Kind::Join {
                 in_window("worker_joined").zip(in_window("worker_contributes")).map(joining)
             } else {

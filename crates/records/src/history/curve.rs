@@ -56,7 +56,7 @@ pub struct Curve {
     open: Bucket,
     /// Steps of a bucket.
     width: u64,
-    /// How often neighbours became one: whoever knows points of an earlier generation has to forget them.
+    /// How often neighbours became one: points of an earlier generation are void.
     generation: u32,
 }
 

@@ -1,6 +1,6 @@
 //! The history of a run as people look at it: small, and bounded however long the run is.
 //!
-//! Records go in; whoever shows the run takes out all of it, or what its cursor does not know yet.
+//! Records go in; pages and reports take out all of it, or what their cursor does not know yet.
 
 mod curve;
 mod notices;

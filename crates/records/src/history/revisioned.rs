@@ -1,4 +1,4 @@
-//! A value and how often it has changed, so that whoever knows an older one is told of the new one once.
+//! A value and how often it has changed, so that a reader of an older one is told of the new one once.
 
 /// A value with a revision number: 0 until it is first changed.
 #[derive(Debug, Default)]

@@ -90,7 +90,7 @@ impl Cluster {
         }
     }
 
-    /// Faults stop, links heal, whoever is down comes back.
+    /// Faults stop, links heal, hosts that are down come back.
     pub(crate) fn repair(&mut self) {
         self.repaired = Some(self.now);
         self.observe(Observed::Repaired);

@@ -1,4 +1,4 @@
-//! What is late is copied while somebody is idle: whoever comes or leaves, no late leaf stays with its holder alone.
+//! What is late is copied while somebody is idle: whichever workers come or leave, no late leaf stays with its holder alone.
 
 use super::{Invariant, View};
 use crate::observed::Observed;

@@ -8,7 +8,7 @@ use lockstep_control::{AssignmentId, Command, DropReason, Event, Task};
 use super::{Invariant, View};
 use crate::observed::{CoordinatorId, Observed};
 
-/// Whoever does nothing for less is not stuck.
+/// A worker that does nothing for less is not stuck.
 const STUCK_DEADLINES: u64 = 8;
 
 /// When the holder of each assignment got on with it.
