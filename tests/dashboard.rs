@@ -2,6 +2,7 @@
 
 pub mod client;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -11,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    END_BY_SIGNAL, PATIENT, Running, SMALL, coordinator, kill_with_checkpoints, run_small, start,
+    END_BY_SIGNAL, PATIENT, Running, SMALL, coordinator, kill_with_checkpoints, run_small, start, wait_until,
 };
 use client::{Address, Answer, Events, request};
 
@@ -515,8 +516,10 @@ fn a_finished_run_is_shown_from_its_files() {
 fn a_killed_run_is_shown_as_far_as_its_files_go() {
     let folder = tempfile::tempdir().unwrap();
     let (mut run, _) = start_with(folder.path(), &[ENDLESS[0], ENDLESS[1], "--checkpoint-every", "0"]);
-    // What stands before the line of an epoch is written.
     run.wait_for_line("epoch      3/100000");
+    // The disk may be behind what was printed.
+    let metrics = folder.path().join("run/metrics.jsonl");
+    wait_until(|| fs::read_to_string(&metrics).unwrap().matches(r#""kind":"epoch""#).count() >= 2);
     kill_with_checkpoints(run, &folder.path().join("run"), 1);
     let (_show, address) = show(folder.path(), &[]);
     let told =
