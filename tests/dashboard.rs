@@ -2,7 +2,6 @@
 
 pub mod client;
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -232,7 +231,7 @@ fn a_page_too_many_is_refused_until_another_one_goes() {
     assert_eq!(refused.text(), "16 pages look at this run already, and it takes no more; close one\n");
     assert_eq!(address.get("/").status, 200);
     pages.pop();
-    crate::harness::wait_until(|| Events::try_open(address).is_some());
+    wait_until(|| Events::try_open(address).is_some());
 }
 
 #[test]
@@ -247,7 +246,7 @@ fn a_connection_too_many_is_refused_in_words() {
     assert_eq!(address.get("/healthz").text(), "ok\n");
     assert!(address.get("/metrics").text().contains("\nlockstep_"));
     idle.pop();
-    crate::harness::wait_until(|| address.get("/").status == 200);
+    wait_until(|| address.get("/").status == 200);
 }
 
 /// Asks for the page by the name of `host`.
@@ -519,7 +518,7 @@ fn a_killed_run_is_shown_as_far_as_its_files_go() {
     run.wait_for_line("epoch      3/100000");
     // The disk may be behind what was printed.
     let metrics = folder.path().join("run/metrics.jsonl");
-    wait_until(|| fs::read_to_string(&metrics).unwrap().matches(r#""kind":"epoch""#).count() >= 2);
+    wait_until(|| std::fs::read_to_string(&metrics).unwrap().matches(r#""kind":"epoch""#).count() >= 2);
     kill_with_checkpoints(run, &folder.path().join("run"), 1);
     let (_show, address) = show(folder.path(), &[]);
     let told =
