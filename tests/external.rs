@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::harness::{Finished, Running, SMALL, coordinator, run_small, start, worker};
+use crate::harness::{
+    Finished, Running, SMALL, coordinator, json_lines, run_small, start, wait_until, worker,
+};
 
 fn start_external(folder: &Path, workers: &str) -> (Running, String) {
     let mut command = coordinator(folder);
@@ -35,6 +37,63 @@ fn external_workers_of_different_sizes_give_the_same_bits_and_end_with_the_run()
     }
     assert_eq!(finished.digest(), run_small(&["--workers", "1"]).0.done().digest());
     assert!(finished.summary()["threads_per_worker"].is_null());
+}
+
+/// TCP ports on which a process listens.
+fn listening(process: u32) -> usize {
+    let sockets =
+        |file: &str| std::fs::read_to_string(format!("/proc/{process}/net/{file}")).unwrap_or_default();
+    let mut inodes = Vec::new();
+    for line in [sockets("tcp"), sockets("tcp6")].iter().flat_map(|text| text.lines()) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if fields.get(3) == Some(&"0A") {
+            inodes.push(format!("socket:[{}]", fields[9]));
+        }
+    }
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let links = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    links.filter(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str())).count()
+}
+
+#[test]
+fn a_run_of_local_workers_opens_no_port_unless_it_is_told_to_listen() {
+    for (flags, ports) in [(&["--no-dashboard"][..], 0), (&["--no-dashboard", "--listen", "127.0.0.1:0"], 1)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = coordinator(folder.path());
+        command
+            .args(["--run-dir", "run", "--epochs", "100000", "--workers", "1"])
+            .args(&SMALL[..6])
+            .args(flags);
+        let mut run = start(&mut command);
+        run.wait_for_workers(1);
+        assert_eq!(listening(run.pid()), ports, "{flags:?}");
+        run.signal(rustix::process::Signal::TERM);
+        run.finish();
+    }
+}
+
+#[test]
+fn external_workers_join_local_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coordinator(folder.path());
+    command.args(["--run-dir", "run", "--workers", "1", "--listen", "127.0.0.1:0", "--token", "secret"]);
+    command.args(&SMALL[..6]).args(["--epochs", "100000"]);
+    let mut run = start(&mut command);
+    let url = run.wait_for(|line| {
+        let (_, after) = line.split_once("worker --coordinator ")?;
+        after.split_whitespace().next().map(str::to_string)
+    });
+    let external = start_worker(folder.path(), &url, "1");
+    run.wait_for_workers(2);
+    let events = folder.path().join("run/events.jsonl");
+    let contributes =
+        || json_lines(&events).iter().filter(|event| event["kind"] == "worker_contributes").count();
+    wait_until(|| contributes() == 2);
+    run.signal(rustix::process::Signal::TERM);
+    run.finish();
+    assert_eq!(external.finish().code(), Some(0));
+    start(coordinator(folder.path()).args(["verify", "run"])).finish().done();
 }
 
 #[test]

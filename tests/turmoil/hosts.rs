@@ -13,6 +13,7 @@ use lockstep_coordinator::journal::JournalThread;
 use lockstep_coordinator::observe::{Observers, RunTotals};
 use lockstep_coordinator::run::Run;
 use lockstep_coordinator::trainer::Trainer;
+use lockstep_coordinator::transport::admission::{Connection, Strangers};
 use lockstep_coordinator::transport::server::serve;
 use lockstep_coordinator::transport::service::{KeepAlive, MAX_QUEUED_INCOMING, Service};
 use lockstep_dataset::{Dataset, Kind, digits_test, digits_train};
@@ -24,6 +25,7 @@ use lockstep_worker::{Config, Environment, Inboxes, run_in};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
 use turmoil::net::TcpListener;
 
 use crate::network::{Dialler, Resets, connections};
@@ -100,7 +102,10 @@ pub async fn coordinate(
         KeepAlive { heartbeat: heartbeat(setup.deadline), silence: setup.deadline * WORKER_DEADLINES };
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
     let service = Service::new(fence, token(), join_test_digest(), keep_alive, sender);
-    serve(connections(listener), Arc::new(service));
+    let strangers = Strangers::none();
+    let connections = connections(listener)
+        .map(move |accepted| accepted.map(|(stream, peer)| Connection::remote(stream, peer, &strangers)));
+    serve(connections, Arc::new(service));
     let journal = JournalThread::start(journal, term, serde_json::from_str(IDENTITY)?, Recorder::default())?;
     let recorder = Recorder::new(vec![Box::new(notes.clone())]);
     let trainer = Trainer::new(&weights, 0.05);

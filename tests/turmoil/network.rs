@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -11,7 +12,6 @@ use lockstep_worker::Dial;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio_stream::Stream;
-use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Error, Uri};
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -52,12 +52,13 @@ impl Dial for Dialler {
 }
 
 /// What comes in at a listener.
-pub fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> + Send {
+pub fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<(Connection, SocketAddr)>> + Send {
     let listener = Arc::new(listener);
     let (sender, connections) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         loop {
-            let accepted = listener.accept().await.map(|(stream, _)| Connection { stream, cut: Cut::Never });
+            let accepted = listener.accept().await;
+            let accepted = accepted.map(|(stream, peer)| (Connection { stream, cut: Cut::Never }, peer));
             if sender.send(accepted).await.is_err() {
                 return;
             }
@@ -100,12 +101,6 @@ impl Connection {
         }
         Ok(())
     }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) -> Self::ConnectInfo {}
 }
 
 impl AsyncRead for Connection {

@@ -66,9 +66,9 @@ async fn train_on(settings: &Settings, terminal: &Terminal, start: Instant) -> R
     let local =
         socket.map(|socket| service.start_local(settings, socket, open.directory.logs(), Arc::clone(&begun)));
     if local.is_none() {
-        service.print_join_command(settings, terminal);
         open.created.keep();
     }
+    service.print_join_command(settings, terminal);
     let outcome = run.drive(&mut incoming, &mut signals).await;
     let ended = EndedRun {
         settings,

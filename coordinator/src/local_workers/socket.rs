@@ -3,13 +3,20 @@
 //! The name is random: nobody can take it beforehand. Only processes of the same user and of root are let in, and they
 //! need the join token, too.
 
-use std::{fmt::Write, io};
+use std::fmt::Write;
+use std::io;
+use std::time::Duration;
 
 use lockstep_worker::LOCAL_SOCKET;
 use rustix::process::getuid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
+
+use crate::transport::admission::Connection;
+
+/// The pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A socket that is listened on.
 pub struct LocalSocket {
@@ -41,10 +48,18 @@ impl LocalSocket {
     }
 
     /// The connections that are let in.
-    pub fn connections(self) -> impl Stream<Item = io::Result<UnixStream>> + Send {
-        UnixListenerStream::new(self.listener).filter(|connection| match connection {
+    pub fn connections(self) -> impl Stream<Item = io::Result<Connection<UnixStream>>> + Send {
+        let let_in = UnixListenerStream::new(self.listener).filter(|connection| match connection {
             Ok(connection) => is_let_in(connection),
             Err(_) => true,
+        });
+        let_in.map(|connection| connection.map(Connection::local)).then(|connection| async {
+            if let Err(error) = &connection {
+                // Without descriptors, accepting would fail again at once, and for ever.
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            connection
         })
     }
 }

@@ -21,7 +21,7 @@ impl Run {
     ) -> Option<Event> {
         let mut message = self.assignment(id, task, leaves);
         self.observers.sending(worker, task, &mut message);
-        self.send(worker, ToWorker::Assignment(message).into())
+        self.members.get(&worker).and_then(|member| stalled(worker, member.outbound.assign(message)))
     }
 
     /// Takes an assignment back from a worker.
@@ -67,7 +67,11 @@ impl Run {
     }
 
     fn send(&self, worker: WorkerId, message: Encoded) -> Option<Event> {
-        let member = self.members.get(&worker)?;
-        (!member.outbound.send(message)).then_some(Event::Left { worker, cause: LeaveCause::Stalled })
+        self.members.get(&worker).and_then(|member| stalled(worker, member.outbound.send(message)))
     }
+}
+
+/// What follows if a worker does not read what it is sent.
+fn stalled(worker: WorkerId, sent: bool) -> Option<Event> {
+    (!sent).then_some(Event::Left { worker, cause: LeaveCause::Stalled })
 }

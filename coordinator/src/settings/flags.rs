@@ -21,15 +21,16 @@ macro_rules! training_flags {
             #[arg(env = "LOCKSTEP_WORKERS", value_name = "N", help_heading = "Workers")]
             workers: u32 = "4",
 
-            /// Start no workers; they join with `worker --coordinator http://HOST:PORT`
+            /// Start no workers; all of them join with `worker --coordinator http://HOST:PORT`
             #[arg(action = ArgAction::SetTrue, env = "LOCKSTEP_EXTERNAL", help_heading = "Workers")]
             external: bool = "false",
 
-            /// Where workers connect; port 0 takes a free one, and :PORT is of all interfaces
+            /// Where external workers connect, besides those started here; port 0 takes a free one, and :PORT is of all
+            /// interfaces [default: 127.0.0.1:0 with --external, else nowhere]
             #[arg(env = "LOCKSTEP_LISTEN", value_name = "HOST:PORT", value_parser = address::parse,
                 help_heading = "Workers")]
             #[serde(deserialize_with = "address::deserialize")]
-            listen: SocketAddr = "127.0.0.1:0",
+            listen: SocketAddr,
 
             /// Allow --listen and --dashboard on addresses that other machines reach, without encryption
             #[arg(action = ArgAction::SetTrue, env = "LOCKSTEP_INSECURE", help_heading = "Workers")]

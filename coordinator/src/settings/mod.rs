@@ -12,7 +12,7 @@ mod resume;
 mod values;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroU64},
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -72,6 +72,9 @@ pub(crate) struct Asked {
     pub sources: Sources,
 }
 
+/// Where external workers connect if nobody says it.
+const ANY_LOOPBACK_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// Everything a run is told, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -79,8 +82,8 @@ pub struct Settings {
     pub workers: NonZeroU32,
     /// Whether workers are started by somebody else.
     pub external: bool,
-    /// Where workers connect; off loopback only with `insecure`.
-    pub listen: SocketAddr,
+    /// Where external workers connect, if any can; off loopback only with `insecure`.
+    pub listen: Option<SocketAddr>,
     /// Whether an unencrypted port off loopback is wanted.
     pub insecure: bool,
     /// A worker that says nothing for so long is taken for gone; 50 ms to 10 minutes.
@@ -193,7 +196,7 @@ impl Settings {
             workers,
             external: given(flags.external),
             threads_per_worker,
-            listen: given(flags.listen),
+            listen: flags.listen.or(given(flags.external).then_some(ANY_LOOPBACK_PORT)),
             insecure: given(flags.insecure),
             deadline: period("deadline", flags.deadline, &DEADLINES)?,
             patience: period("patience", flags.patience, &PERIODS)?,
@@ -272,8 +275,11 @@ impl Settings {
 
     /// The rules that hold between settings.
     fn check(&self) -> Result<(), SettingsError> {
-        if !self.listen.ip().to_canonical().is_loopback() && !self.insecure {
-            return Err(SettingsError::OffLoopback { address: self.listen });
+        if let Some(address) = self.listen
+            && !address.ip().to_canonical().is_loopback()
+            && !self.insecure
+        {
+            return Err(SettingsError::OffLoopback { address });
         }
         if let Some(address) = self.dashboard {
             Self::check_dashboard(address, self.insecure)?;

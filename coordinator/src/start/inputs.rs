@@ -1,6 +1,7 @@
 //! Everything about a run that a user's mistake can break, looked at before a file is created: addresses, the timeline's
 //! path, initial weights, data.
 
+use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,6 @@ use lockstep_run_directory::identity::RunIdentity;
 use lockstep_run_directory::path_error;
 use lockstep_run_directory::user_file;
 use lockstep_telemetry::Terminal;
-use tokio::net::TcpListener;
 
 use super::dataset;
 use super::initial_weights::Initial;
@@ -21,8 +21,8 @@ use crate::settings::Settings;
 pub(crate) struct Inputs {
     /// The dashboard, on its address; absent if there is to be none.
     pub page: Option<Page>,
-    /// Where external workers connect.
-    pub listener: TcpListener,
+    /// Where external workers connect, if any can.
+    pub listener: Option<TcpListener>,
     /// Where local workers connect; absent if all are external.
     pub socket: Option<LocalSocket>,
     /// The weights that the run began with, or begins with.
@@ -42,9 +42,11 @@ impl Inputs {
     pub async fn find(settings: &Settings, terminal: &Terminal) -> Result<Self> {
         let page = settings.dashboard.map(|address| Page::start(address, &settings.dashboard_hosts));
         let page = page.transpose()?;
-        let listener = TcpListener::bind(settings.listen).await.with_context(|| {
-            format!("cannot listen on {}; choose another address with --listen", settings.listen)
-        })?;
+        let listener = settings.listen.map(|address| {
+            TcpListener::bind(address)
+                .with_context(|| format!("cannot listen on {address}; choose another address with --listen"))
+        });
+        let listener = listener.transpose()?;
         settings.timeline.as_deref().map(refuse_timeline).transpose()?;
         let socket = (!settings.external).then(LocalSocket::bind).transpose();
         let socket = socket.context("cannot listen for local workers")?;

@@ -204,7 +204,7 @@ impl OpenRun {
         if let Some(token) = &settings.token {
             return Ok(token.clone());
         }
-        if !settings.external {
+        if settings.listen.is_none() {
             return Ok(Token::from_random(random()?));
         }
         // Workers that wait for the coordinator to come back know the old one.

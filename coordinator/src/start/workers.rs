@@ -1,22 +1,21 @@
 //! How workers come to a run: the gRPC service, the processes of local workers, the command for external ones.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use lockstep_model::Cpu;
 use lockstep_proto::{Fence, Token};
 use lockstep_telemetry::Terminal;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tonic::transport::server::TcpIncoming;
 
 use crate::local_workers::socket::LocalSocket;
 use crate::local_workers::{LaunchSettings, LocalWorkers};
 use crate::settings::Settings;
+use crate::transport::admission::acceptor;
 use crate::transport::server::serve;
 use crate::transport::service::{Incoming, KeepAlive, MAX_QUEUED_INCOMING, Service};
 
@@ -27,31 +26,36 @@ const WORKER_DEADLINES: u32 = 5;
 /// The service that workers join, on the run's address.
 pub(crate) struct WorkerService {
     service: Arc<Service>,
-    address: SocketAddr,
+    /// Where external workers connect.
+    address: Option<SocketAddr>,
     token: Token,
     /// To the loop; it stays open until the run is over.
     sender: mpsc::Sender<Incoming>,
 }
 
 impl WorkerService {
-    /// Serves on `listener`; what workers send comes out of the receiver.
+    /// Serves on `listener`, if there is one; what workers send comes out of the receiver.
     ///
     /// # Errors
     ///
-    /// If the system does not know the listener's address.
+    /// If the system does not know the listener's address, or refuses a thread.
     pub(super) fn start(
-        listener: TcpListener,
+        listener: Option<TcpListener>,
         fence: Fence,
         token: Token,
         deadline: Duration,
         heartbeat: Duration,
     ) -> Result<(Self, mpsc::Receiver<Incoming>)> {
         let (sender, incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
-        let address = listener.local_addr()?;
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let keep_alive = KeepAlive { heartbeat, silence: deadline * WORKER_DEADLINES };
         let join_test = lockstep_model::join_test(Cpu::detect());
         let service = Arc::new(Service::new(fence, token.clone(), join_test, keep_alive, sender.clone()));
-        serve(TcpIncoming::from(listener).with_nodelay(Some(true)), Arc::clone(&service));
+        if let Some(listener) = listener {
+            let connections =
+                acceptor::accept(listener).context("cannot start the thread that accepts workers")?;
+            serve(connections, Arc::clone(&service));
+        }
         Ok((Self { service, address, token, sender }, incoming))
     }
 
@@ -76,19 +80,19 @@ impl WorkerService {
         LocalWorkers::start(settings.workers.get(), launch, &self.sender)
     }
 
-    /// Prints the command that external workers are started with.
+    /// Prints the command that external workers are started with, if any can join.
     pub fn print_join_command(&self, settings: &Settings, terminal: &Terminal) {
-        let Self { address, token, .. } = self;
+        let Self { address: Some(address), token, .. } = self else { return };
         let port = address.port();
         let address =
             if address.ip().is_unspecified() { format!("HOST:{port}") } else { address.to_string() };
-        let (workers, each) =
-            if settings.workers.get() == 1 { ("worker", "it") } else { ("workers", "each") };
-        terminal.print_line(&format!(
-            "waiting for {} {workers}; start {each} with\n  worker --coordinator http://{address} --token {}",
-            settings.workers,
-            if settings.token.is_some() { "…" } else { token.reveal() },
-        ));
+        let workers = match (settings.external, settings.workers.get()) {
+            (true, 1) => "waiting for 1 worker; start it with".to_string(),
+            (true, workers) => format!("waiting for {workers} workers; start each with"),
+            (false, _) => "more workers can join; start each with".to_string(),
+        };
+        let token = if settings.token.is_some() { "…" } else { token.reveal() };
+        terminal.print_line(&format!("{workers}\n  worker --coordinator http://{address} --token {token}"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Workers' connections: the gRPC service, the server that serves it, and messages from decisions.
 
+pub mod admission;
 pub(crate) mod arrived;
 pub mod encode;
 pub mod process_exit;

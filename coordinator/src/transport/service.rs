@@ -9,25 +9,22 @@ use std::time::{Duration, Instant};
 use lockstep_control::{LeaveCause, WorkerId};
 use lockstep_model::{Digest, NUMERICS_VERSION, PARAMETER_BYTES};
 use lockstep_proto::{
-    Encoded, Fence, FromWorker, Heartbeat, Hello, Join, MAX_QUEUED_MESSAGES, MAX_WORKER_MESSAGE_BYTES,
-    Messages, NodeResult, PROTOCOL_VERSION, Progress, Spans, ToWorker, Token, Welcome, WorkerMessage,
+    Assignment, Encoded, Fence, FromWorker, Heartbeat, Hello, Join, MAX_QUEUED_MESSAGES,
+    MAX_WORKER_MESSAGE_BYTES, Messages, NodeResult, PROTOCOL_VERSION, Progress, Spans, ToWorker, Token,
+    Welcome, WorkerMessage,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::{IntervalStream, ReceiverStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
+use crate::transport::admission::allowance::{self, Allowance};
+use crate::transport::admission::connection::{ConnectionInfo, Pass, STRANGER_LIMIT};
+use crate::transport::admission::places::Places;
 use crate::transport::process_exit::Exit;
 
 /// Messages from all workers that wait for the loop; more make the workers wait.
 pub const MAX_QUEUED_INCOMING: usize = 64;
-
-/// A stream that says nothing for so long is no worker.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Members at once: above what one coordinator can serve, and a bound on its buffers.
-const MAX_MEMBERS: usize = 1024;
 
 /// What happens outside, for the run's loop.
 #[expect(missing_docs, reason = "the fields say what they are")]
@@ -76,6 +73,10 @@ pub struct Outbound {
     messages: mpsc::Sender<Result<Encoded, Status>>,
     /// Only the newest weights wait: a worker that was slow has no use for those of steps that are over.
     weights: watch::Sender<Option<Encoded>>,
+    /// Its connection.
+    pass: Arc<Pass>,
+    /// What the worker may send.
+    allowance: Arc<Allowance>,
     /// Its drop ends the reading task.
     _open: oneshot::Sender<()>,
 }
@@ -86,6 +87,12 @@ impl Outbound {
         !matches!(self.messages.try_send(Ok(message)), Err(mpsc::error::TrySendError::Full(_)))
     }
 
+    /// Has an assignment sent; `false` as for [`Self::send`].
+    pub fn assign(&self, assignment: Assignment) -> bool {
+        self.allowance.assigned(assignment.leaf_examples.len() as u32, assignment.trace.is_some());
+        self.send(ToWorker::Assignment(assignment).into())
+    }
+
     /// Has weights sent, in place of older ones that wait.
     pub fn send_weights(&self, weights: Encoded) {
         self.weights.send_replace(Some(weights));
@@ -93,6 +100,7 @@ impl Outbound {
 
     /// Ends the stream of a worker at fault, and tells it why.
     pub fn refuse(self, reason: &str) {
+        self.pass.convict();
         // With a full queue it gets nothing but the end of its stream.
         let _ = self.messages.try_send(Err(Status::failed_precondition(reason)));
     }
@@ -106,6 +114,7 @@ pub struct Service {
     keep_alive: KeepAlive,
     incoming: mpsc::Sender<Incoming>,
     joins: AtomicU32,
+    max_members: usize,
     free_places: Arc<Semaphore>,
 }
 
@@ -127,6 +136,7 @@ impl Service {
         keep_alive: KeepAlive,
         incoming: mpsc::Sender<Incoming>,
     ) -> Self {
+        let max_members = Places::of_this_process().members;
         Self {
             fence,
             token,
@@ -134,7 +144,8 @@ impl Service {
             keep_alive,
             incoming,
             joins: AtomicU32::new(0),
-            free_places: Arc::new(Semaphore::new(MAX_MEMBERS)),
+            max_members,
+            free_places: Arc::new(Semaphore::new(max_members)),
         }
     }
 
@@ -184,15 +195,32 @@ impl Service {
         Ok(())
     }
 
-    async fn admit(&self, messages: &mut Messages<WorkerMessage>) -> Result<Hello, Status> {
-        let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message()).await;
+    /// Makes a stranger a member, if it is a worker of this run and there is a place.
+    async fn let_in(
+        &self,
+        messages: &mut Messages<WorkerMessage>,
+        pass: &Pass,
+    ) -> Result<(Hello, OwnedSemaphorePermit), Status> {
+        let hello = self.first_message(messages).await?;
+        let place = Arc::clone(&self.free_places).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!("the run has {} workers, and takes no more", self.max_members))
+        })?;
+        if pass.admit() {
+            messages.allow(MAX_WORKER_MESSAGE_BYTES);
+            Ok((hello, place))
+        } else {
+            Err(Status::unavailable("it had to make room for others"))
+        }
+    }
+
+    async fn first_message(&self, messages: &mut Messages<WorkerMessage>) -> Result<Hello, Status> {
+        let first = tokio::time::timeout(STRANGER_LIMIT, messages.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("it said nothing"))??;
         let first =
             first.ok_or_else(|| Status::invalid_argument("it closed the stream before it said anything"))?;
         match FromWorker::parse(first, PARAMETER_BYTES) {
             Ok(FromWorker::Hello(hello)) => {
                 self.check(&hello)?;
-                messages.allow(MAX_WORKER_MESSAGE_BYTES);
                 Ok(hello)
             }
             Ok(_) => Err(Status::invalid_argument("its first message is no Hello")),
@@ -205,29 +233,33 @@ impl Join for Service {
     type Answers = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
 
     async fn join(&self, request: Request<Messages<WorkerMessage>>) -> Result<Self::Answers, Status> {
-        let peer = match request.remote_addr() {
-            Some(peer) => peer.to_string(),
-            None if request.extensions().get::<UdsConnectInfo>().is_some() => "this machine".to_string(),
-            None => "an unknown address".to_string(),
-        };
+        let ConnectionInfo(pass) = request
+            .extensions()
+            .get()
+            .cloned()
+            .ok_or_else(|| Status::internal("the call came over no connection"))?;
+        if !pass.begin_call() {
+            return Err(Status::failed_precondition(
+                "a connection is of one worker, and this one made a call before",
+            ));
+        }
         let mut messages = request.into_inner();
-        let hello = match self.admit(&mut messages).await {
-            Ok(hello) => hello,
+        let (hello, place) = match self.let_in(&mut messages, &pass).await {
+            Ok(admitted) => admitted,
             Err(status) => {
-                let refused = Incoming::Refused { peer, reason: status.message().to_string() };
+                pass.refuse();
+                let refused = Incoming::Refused { peer: pass.peer(), reason: status.message().to_string() };
                 // Refusals are news, not work: a flood of them must not hold up the loop.
                 let _ = self.incoming.try_send(refused);
                 return Err(status);
             }
         };
-        let place = Arc::clone(&self.free_places).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!("the run has {MAX_MEMBERS} workers, and takes no more"))
-        })?;
         let number = self.joins.fetch_add(1, Ordering::Relaxed) + 1;
         let worker = WorkerId(number);
         let (outbound, stream) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let (weights, newest) = watch::channel(None);
         let (open, closed) = oneshot::channel();
+        let allowance = Arc::new(Allowance::default());
         let KeepAlive { heartbeat, silence } = self.keep_alive;
         let fence = self.fence;
         let welcome =
@@ -236,10 +268,18 @@ impl Join for Service {
         let joined = Incoming::Joined {
             worker,
             hello,
-            outbound: Outbound { messages: outbound, weights, _open: open },
+            outbound: Outbound {
+                messages: outbound,
+                weights,
+                pass: Arc::clone(&pass),
+                allowance: Arc::clone(&allowance),
+                _open: open,
+            },
         };
         self.incoming.send(joined).await.map_err(|_| gone())?;
-        let read = read(worker, self.fence, messages, closed, self.incoming.clone());
+        let reader =
+            Reader { worker, fence, messages, heartbeat, allowance, pass, incoming: self.incoming.clone() };
+        let read = reader.read(closed);
         tokio::spawn(async move {
             read.await;
             drop(place);
@@ -262,49 +302,83 @@ fn interval(period: Duration) -> tokio::time::Interval {
     interval
 }
 
-/// Reads a member's messages until its stream or its membership ends.
-async fn read(
+/// Reads a member's messages.
+struct Reader {
     worker: WorkerId,
     fence: Fence,
-    mut messages: Messages<WorkerMessage>,
-    mut closed: oneshot::Receiver<()>,
+    messages: Messages<WorkerMessage>,
+    /// The time between two heartbeats that it was asked for.
+    heartbeat: Duration,
+    allowance: Arc<Allowance>,
+    pass: Arc<Pass>,
     incoming: mpsc::Sender<Incoming>,
-) {
-    let (cause, detail) = loop {
-        let message = tokio::select! {
-            message = messages.message() => message,
-            _ = &mut closed => return,
-        };
-        let node = match message {
-            Ok(Some(message)) => FromWorker::parse(message, PARAMETER_BYTES),
-            Ok(None) => break (LeaveCause::Closed, String::new()),
-            // Only this end's own decoder says so: the message is over the limit, or no message at all.
-            Err(status)
-                if status.source().is_none()
-                    && matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::Internal) =>
+}
+
+impl Reader {
+    /// Reads until the stream or the membership ends.
+    async fn read(mut self, mut closed: oneshot::Receiver<()>) {
+        let now = || tokio::time::Instant::now().into_std();
+        let mut heartbeats = allowance::heartbeats(self.heartbeat, now());
+        let (cause, detail) = loop {
+            let message = tokio::select! {
+                message = self.messages.message() => message,
+                _ = &mut closed => return,
+            };
+            self.pass.messages_took(self.messages.received_bytes());
+            let message = match message {
+                Ok(Some(message)) => FromWorker::parse(message, PARAMETER_BYTES),
+                Ok(None) => break (LeaveCause::Closed, String::new()),
+                // Only this end's own decoder says so: the message is over the limit, or no message at all.
+                Err(status)
+                    if status.source().is_none()
+                        && matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::Internal) =>
+                {
+                    break (LeaveCause::Protocol, status.message().to_string());
+                }
+                Err(status) => break (LeaveCause::Reset, status.message().to_string()),
+            };
+            let allowed = match &message {
+                Ok(FromWorker::Node(_)) if !self.allowance.take_node() => {
+                    Err("more nodes than leaves that it was given")
+                }
+                Ok(FromWorker::Spans(_)) if !self.allowance.take_spans() => {
+                    Err("spans that nobody asked for")
+                }
+                Ok(FromWorker::Heartbeat(_)) if !heartbeats.spend(1, now()) => {
+                    Err("many more heartbeats than it was asked for")
+                }
+                Ok(FromWorker::Hello(_)) => Err("a second Hello"),
+                _ => Ok(()),
+            };
+            let event = match message
+                .map_err(|error| error.to_string())
+                .and_then(|message| allowed.map(|()| self.event(message)).map_err(ToString::to_string))
             {
-                break (LeaveCause::Protocol, status.message().to_string());
+                Ok(event) => event,
+                Err(detail) => break (LeaveCause::Protocol, detail),
+            };
+            if self.incoming.send(event).await.is_err() {
+                return;
             }
-            Err(status) => break (LeaveCause::Reset, status.message().to_string()),
         };
-        let event = match node {
-            Ok(FromWorker::Node(result)) if result.fence == fence => Incoming::Node { worker, result },
-            Ok(FromWorker::Node(result)) => Incoming::Stale { worker, fence: result.fence },
-            Ok(FromWorker::Heartbeat(heartbeat)) if heartbeat.fence == fence => {
-                Incoming::Heartbeat { worker, progress: heartbeat.progress }
+        // The loop may be over.
+        let _ = self.incoming.send(Incoming::Left { worker: self.worker, cause, detail }).await;
+    }
+
+    fn event(&self, message: FromWorker) -> Incoming {
+        let Self { worker, fence: own, .. } = *self;
+        match message {
+            FromWorker::Node(NodeResult { fence, .. })
+            | FromWorker::Heartbeat(Heartbeat { fence, .. })
+            | FromWorker::Spans(Spans { fence, .. })
+                if fence != own =>
+            {
+                Incoming::Stale { worker, fence }
             }
-            Ok(FromWorker::Heartbeat(heartbeat)) => Incoming::Stale { worker, fence: heartbeat.fence },
-            Ok(FromWorker::Spans(spans)) if spans.fence == fence => {
-                Incoming::Spans { worker, spans, received: Instant::now() }
-            }
-            Ok(FromWorker::Spans(spans)) => Incoming::Stale { worker, fence: spans.fence },
-            Ok(FromWorker::Hello(_)) => break (LeaveCause::Protocol, "a second Hello".to_string()),
-            Err(error) => break (LeaveCause::Protocol, error.to_string()),
-        };
-        if incoming.send(event).await.is_err() {
-            return;
+            FromWorker::Node(result) => Incoming::Node { worker, result },
+            FromWorker::Heartbeat(Heartbeat { progress, .. }) => Incoming::Heartbeat { worker, progress },
+            FromWorker::Spans(spans) => Incoming::Spans { worker, spans, received: Instant::now() },
+            FromWorker::Hello(_) => unreachable!("a second Hello is not allowed"),
         }
-    };
-    // The loop may be over.
-    let _ = incoming.send(Incoming::Left { worker, cause, detail }).await;
+    }
 }

@@ -28,6 +28,8 @@ pub struct Messages<M> {
     /// The length of the message that has begun.
     length: Option<usize>,
     max_message_bytes: usize,
+    /// Of all messages so far.
+    received_bytes: u64,
     end: End,
     /// The end, or an error, was told.
     over: bool,
@@ -46,12 +48,26 @@ pub(super) enum End {
 impl<M: Message + Default> Messages<M> {
     pub(super) fn new(body: Body, max_message_bytes: usize, end: End) -> Self {
         let pieces = Pieces::default();
-        Self { body, pieces, length: None, max_message_bytes, end, over: false, message: PhantomData }
+        Self {
+            body,
+            pieces,
+            length: None,
+            max_message_bytes,
+            received_bytes: 0,
+            end,
+            over: false,
+            message: PhantomData,
+        }
     }
 
     /// Takes messages of up to so many bytes from now on.
     pub fn allow(&mut self, max_message_bytes: usize) {
         self.max_message_bytes = max_message_bytes;
+    }
+
+    /// The length of all messages so far, with their prefixes.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// The next message; `None` at the end of the stream. A call that is given up loses none.
@@ -115,6 +131,7 @@ impl<M: Message + Default> Messages<M> {
             return Ok(None);
         }
         self.length = None;
+        self.received_bytes += (PREFIX_BYTES + length) as u64;
         Ok(Some(self.pieces.split_to(length)))
     }
 

@@ -62,7 +62,7 @@ fn inside(test: &str, variables: &[(&str, &str)]) -> bool {
 fn defaults() {
     let settings = settings(&[]).unwrap();
     assert_eq!(settings.workers.get(), 4);
-    assert_eq!(settings.listen, "127.0.0.1:0".parse().unwrap());
+    assert_eq!(settings.listen, None);
     assert_eq!(settings.dataset, DatasetChoice::Auto);
     assert_eq!((settings.epochs.get(), settings.batch_size.get(), settings.micro_shards.get()), (10, 64, 16));
     assert_eq!(settings.learning_rate.get().to_bits(), 0.01_f32.to_bits());
@@ -481,7 +481,7 @@ fn the_written_file_is_plain_and_has_the_identity() {
     let text = written.to_toml(&stored(RunIdentity { seed: 42, ..identity() }));
     let expected = format!(
         "# The settings of this run. `coordinator --config THIS_FILE` trains the same again, in a new run directory.\n\
-         workers = 4\nexternal = false\nlisten = \"127.0.0.1:0\"\ninsecure = false\n\
+         workers = 4\nexternal = false\ninsecure = false\n\
          deadline = \"1s\"\npatience = \"60s\"\nmax-restarts = 10\ndataset = \"digits\"\nepochs = 10\n\
          batch-size = 64\nlearning-rate = 0.01\nseed = 42\nvalidation-split = 0.15\nmicro-shards = 16\n\
          offline = false\ncheckpoint-every = \"1s\"\nthreads-per-worker = 1\njson = false\nno-metrics = false\nno-tensorboard = false\n\

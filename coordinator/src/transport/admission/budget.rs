@@ -1,0 +1,60 @@
+//! A budget that refills with time: so much at once, and a unit after each period.
+
+use std::time::{Duration, Instant};
+
+/// Units that may be spent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// The most that can be saved up.
+    at_once: u32,
+    /// How long one unit takes to come back.
+    period: Duration,
+    /// When all that was spent has come back.
+    full_at: Instant,
+}
+
+impl Budget {
+    /// A full budget of `at_once` units; each that is spent takes `period` to come back.
+    pub fn new(at_once: u32, period: Duration, now: Instant) -> Self {
+        Self { at_once, period, full_at: now }
+    }
+
+    /// Spends units; `false`, and nothing is spent, if there are too few.
+    pub fn spend(&mut self, units: u32, now: Instant) -> bool {
+        let full_at = self.full_at.max(now) + self.period * units;
+        let granted = full_at <= now + self.span();
+        if granted {
+            self.full_at = full_at;
+        }
+        granted
+    }
+
+    /// When one unit can be spent; not later than `now` if it can be by now.
+    pub fn next(&self) -> Instant {
+        (self.full_at + self.period).checked_sub(self.span()).unwrap_or(self.full_at)
+    }
+
+    /// How long an empty budget takes to be full.
+    fn span(&self) -> Duration {
+        self.period.saturating_mul(self.at_once)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spent_comes_back_with_time() {
+        let start = Instant::now();
+        let mut budget = Budget::new(3, Duration::from_millis(100), start);
+        assert!((0..3).all(|_| budget.spend(1, start)));
+        assert!(!budget.spend(1, start));
+        assert_eq!(budget.next(), start + Duration::from_millis(100));
+        assert!(!budget.spend(1, start + Duration::from_millis(99)));
+        assert!(budget.spend(1, start + Duration::from_millis(100)));
+        // No more than the most is saved up.
+        let later = start + Duration::from_secs(3600);
+        assert!(budget.next() <= later && budget.spend(3, later) && !budget.spend(1, later));
+    }
+}
