@@ -1,7 +1,8 @@
 //! A real coordinator with two honest workers, and what can be seen of it from outside.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,6 +25,8 @@ pub struct Target {
     folder: TempDir,
     coordinator: Child,
     workers: Vec<Child>,
+    /// The seconds of each step that has its record, and how many bytes of the records they took.
+    steps: RefCell<(Vec<f64>, u64)>,
     /// Where workers connect.
     pub address: SocketAddr,
 }
@@ -60,7 +63,17 @@ impl Target {
         let programs = std::env::current_exe()?.parent().context("no folder of this program")?.to_path_buf();
         let folder = tempfile::tempdir()?;
         let mut coordinator = Command::new(programs.join("coordinator"))
-            .args(["--external", "--workers", "2", "--dataset", "digits", "--examples", "3000"])
+            .args([
+                "--external",
+                "--workers",
+                "2",
+                "--dataset",
+                "digits",
+                "--examples",
+                "3000",
+                "--batch-size",
+                "16",
+            ])
             .args(["--epochs", "1000000", "--validation-split", "0.02", "--no-progress", "--run-dir"])
             .arg(folder.path().join("run"))
             .env("LOCKSTEP_TOKEN", TOKEN)
@@ -83,7 +96,7 @@ impl Target {
             worker.args(["--coordinator", &format!("http://{address}"), "--threads", "1", "--name", name]);
             workers.push(worker.env("LOCKSTEP_TOKEN", TOKEN).stderr(Stdio::null()).spawn()?);
         }
-        let target = Self { folder, coordinator, workers, address };
+        let target = Self { folder, coordinator, workers, steps: RefCell::default(), address };
         let begin = Instant::now();
         while target.sample()?.steps < 200 {
             if begin.elapsed() > START_LIMIT {
@@ -115,7 +128,7 @@ impl Target {
         let peak = peak.and_then(|text| text.split_whitespace().next()?.parse().ok());
         Ok(Sample {
             at: Instant::now(),
-            steps: self.steps().len(),
+            steps: self.read_steps()?,
             cpu: Duration::from_millis((user + system) * 1000 / rustix::param::clock_ticks_per_second()),
             peak_kib: peak.context("the coordinator ended")?,
         })
@@ -128,7 +141,7 @@ impl Target {
     /// If the coordinator is gone.
     pub fn since(&self, earlier: Sample) -> Result<Interval> {
         let now = self.sample()?;
-        let steps = self.steps();
+        let steps = &self.steps.borrow().0;
         let seconds = (now.at - earlier.at).as_secs_f64();
         let count = (now.steps - earlier.steps) as f64;
         Ok(Interval {
@@ -139,12 +152,22 @@ impl Target {
         })
     }
 
-    /// The seconds of each step that has its record.
-    fn steps(&self) -> Vec<f64> {
-        let text = fs::read_to_string(self.run().join("metrics.jsonl")).unwrap_or_default();
-        let steps = text.lines().filter(|line| line.starts_with(r#"{"kind":"step""#) && line.ends_with('}'));
-        let records = steps.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        records.filter_map(|record| record["seconds"].as_f64()).collect()
+    /// Reads the records that have come since the last time; returns how many steps there are.
+    fn read_steps(&self) -> Result<usize> {
+        let (steps, offset) = &mut *self.steps.borrow_mut();
+        let Ok(mut file) = File::open(self.run().join("metrics.jsonl")) else { return Ok(0) };
+        file.seek(SeekFrom::Start(*offset))?;
+        let mut lines = BufReader::new(file);
+        let mut line = String::new();
+        while lines.read_line(&mut line)? > 0 && line.ends_with('\n') {
+            *offset += line.len() as u64;
+            let record: serde_json::Value = serde_json::from_str(&line)?;
+            if record["kind"] == "step" {
+                steps.extend(record["seconds"].as_f64());
+            }
+            line.clear();
+        }
+        Ok(steps.len())
     }
 
     /// Honest workers that were dropped.
