@@ -54,6 +54,8 @@ fn a_run_of_the_version_before_goes_on_to_the_bits_of_an_undisturbed_one() {
     let folder = killed_run();
     let resumed = run(folder.path(), &["--resume", "run", "--json"]).done();
     assert!(resumed.stderr.contains("in term 2 after step 9; steps up to 14 are replayed"), "{resumed}");
+    // Its settings have the port that every run had then; one of local workers has none now.
+    assert!(!resumed.stderr.contains("more workers can join"), "{resumed}");
     let undisturbed =
         run(folder.path(), &[&["--run-dir", "undisturbed", "--json"], &SETTINGS[..]].concat()).done();
     assert_eq!((resumed.digest(), undisturbed.digest()), (DIGEST.to_owned(), DIGEST.to_owned()));

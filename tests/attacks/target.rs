@@ -187,8 +187,12 @@ impl Target {
     /// If it does not end well, or its bits are others.
     pub fn end_and_verify(mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.coordinator);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
-        self.coordinator.wait()?;
+        // SIGINT may be ignored by whoever started this program, which the run respects.
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = self.coordinator.wait()?;
+        if status.code() != Some(143) {
+            bail!("the run ended with {status}");
+        }
         let program = std::env::current_exe()?.with_file_name("coordinator");
         let verified = Command::new(program).arg("verify").arg(self.run()).output()?;
         if !verified.status.success() {

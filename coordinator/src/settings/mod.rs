@@ -182,7 +182,9 @@ impl Settings {
     /// Each setting from the first that gives it, held against its own bounds.
     fn merge(flags: Flags, base: Base, cores: NonZeroU32) -> Result<Self, SettingsError> {
         let run_dir = base.run_dir();
-        let Base { file, resume, .. } = base;
+        let Base { mut file, resume, .. } = base;
+        // An earlier version kept it as the default of every run, and nobody can know the port.
+        file.listen = file.listen.filter(|address| *address != ANY_LOOPBACK_PORT);
         let flags = flags.or(file).or(Flags { run_dir, ..Flags::defaults() });
         let all = flags.clone();
 
@@ -192,11 +194,12 @@ impl Settings {
             None => cores_per_worker(cores, workers),
         };
         let dataset = given(flags.dataset);
+        let listen = flags.listen.or(given(flags.external).then_some(ANY_LOOPBACK_PORT));
         Ok(Self {
             workers,
             external: given(flags.external),
             threads_per_worker,
-            listen: flags.listen.or(given(flags.external).then_some(ANY_LOOPBACK_PORT)),
+            listen,
             insecure: given(flags.insecure),
             deadline: period("deadline", flags.deadline, &DEADLINES)?,
             patience: period("patience", flags.patience, &PERIODS)?,

@@ -19,7 +19,8 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Status};
 
 use crate::transport::admission::allowance::{self, Allowance};
-use crate::transport::admission::connection::{ConnectionInfo, Pass, STRANGER_LIMIT};
+use crate::transport::admission::budget::Budget;
+use crate::transport::admission::connection::{ConnectionInfo, Peer, STRANGER_LIMIT};
 use crate::transport::admission::places::Places;
 use crate::transport::process_exit::Exit;
 
@@ -73,8 +74,8 @@ pub struct Outbound {
     messages: mpsc::Sender<Result<Encoded, Status>>,
     /// Only the newest weights wait: a worker that was slow has no use for those of steps that are over.
     weights: watch::Sender<Option<Encoded>>,
-    /// Its connection.
-    pass: Arc<Pass>,
+    /// The worker as its connection has it.
+    peer: Arc<Peer>,
     /// What the worker may send.
     allowance: Arc<Allowance>,
     /// Its drop ends the reading task.
@@ -100,7 +101,7 @@ impl Outbound {
 
     /// Ends the stream of a worker at fault, and tells it why.
     pub fn refuse(self, reason: &str) {
-        self.pass.convict();
+        self.peer.convict();
         // With a full queue it gets nothing but the end of its stream.
         let _ = self.messages.try_send(Err(Status::failed_precondition(reason)));
     }
@@ -199,13 +200,13 @@ impl Service {
     async fn let_in(
         &self,
         messages: &mut Messages<WorkerMessage>,
-        pass: &Pass,
+        peer: &Peer,
     ) -> Result<(Hello, OwnedSemaphorePermit), Status> {
         let hello = self.first_message(messages).await?;
         let place = Arc::clone(&self.free_places).try_acquire_owned().map_err(|_| {
             Status::resource_exhausted(format!("the run has {} workers, and takes no more", self.max_members))
         })?;
-        if pass.admit() {
+        if peer.admit() {
             messages.allow(MAX_WORKER_MESSAGE_BYTES);
             Ok((hello, place))
         } else {
@@ -233,22 +234,22 @@ impl Join for Service {
     type Answers = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
 
     async fn join(&self, request: Request<Messages<WorkerMessage>>) -> Result<Self::Answers, Status> {
-        let ConnectionInfo(pass) = request
+        let ConnectionInfo(peer) = request
             .extensions()
             .get()
             .cloned()
             .ok_or_else(|| Status::internal("the call came over no connection"))?;
-        if !pass.begin_call() {
+        if !peer.begin_call() {
             return Err(Status::failed_precondition(
                 "a connection is of one worker, and this one made a call before",
             ));
         }
         let mut messages = request.into_inner();
-        let (hello, place) = match self.let_in(&mut messages, &pass).await {
+        let (hello, place) = match self.let_in(&mut messages, &peer).await {
             Ok(admitted) => admitted,
             Err(status) => {
-                pass.refuse();
-                let refused = Incoming::Refused { peer: pass.peer(), reason: status.message().to_string() };
+                peer.refuse();
+                let refused = Incoming::Refused { peer: peer.name(), reason: status.message().to_string() };
                 // Refusals are news, not work: a flood of them must not hold up the loop.
                 let _ = self.incoming.try_send(refused);
                 return Err(status);
@@ -271,17 +272,17 @@ impl Join for Service {
             outbound: Outbound {
                 messages: outbound,
                 weights,
-                pass: Arc::clone(&pass),
+                peer: Arc::clone(&peer),
                 allowance: Arc::clone(&allowance),
                 _open: open,
             },
         };
         self.incoming.send(joined).await.map_err(|_| gone())?;
-        let reader =
-            Reader { worker, fence, messages, heartbeat, allowance, pass, incoming: self.incoming.clone() };
-        let read = reader.read(closed);
+        let heartbeats = allowance::heartbeats(heartbeat, tokio::time::Instant::now().into_std());
+        let reader = Reader { worker, fence, allowance, heartbeats, incoming: self.incoming.clone() };
         tokio::spawn(async move {
-            read.await;
+            reader.read(messages, &peer, closed).await;
+            peer.leave();
             drop(place);
         });
         let heartbeats = IntervalStream::new(interval(heartbeat))
@@ -306,25 +307,25 @@ fn interval(period: Duration) -> tokio::time::Interval {
 struct Reader {
     worker: WorkerId,
     fence: Fence,
-    messages: Messages<WorkerMessage>,
-    /// The time between two heartbeats that it was asked for.
-    heartbeat: Duration,
     allowance: Arc<Allowance>,
-    pass: Arc<Pass>,
+    heartbeats: Budget,
     incoming: mpsc::Sender<Incoming>,
 }
 
 impl Reader {
     /// Reads until the stream or the membership ends.
-    async fn read(mut self, mut closed: oneshot::Receiver<()>) {
-        let now = || tokio::time::Instant::now().into_std();
-        let mut heartbeats = allowance::heartbeats(self.heartbeat, now());
+    async fn read(
+        mut self,
+        mut messages: Messages<WorkerMessage>,
+        peer: &Peer,
+        mut closed: oneshot::Receiver<()>,
+    ) {
         let (cause, detail) = loop {
             let message = tokio::select! {
-                message = self.messages.message() => message,
+                message = messages.message() => message,
                 _ = &mut closed => return,
             };
-            self.pass.messages_took(self.messages.received_bytes());
+            peer.messages_took(messages.received_bytes());
             let message = match message {
                 Ok(Some(message)) => FromWorker::parse(message, PARAMETER_BYTES),
                 Ok(None) => break (LeaveCause::Closed, String::new()),
@@ -337,26 +338,11 @@ impl Reader {
                 }
                 Err(status) => break (LeaveCause::Reset, status.message().to_string()),
             };
-            let allowed = match &message {
-                Ok(FromWorker::Node(_)) if !self.allowance.take_node() => {
-                    Err("more nodes than leaves that it was given")
-                }
-                Ok(FromWorker::Spans(_)) if !self.allowance.take_spans() => {
-                    Err("spans that nobody asked for")
-                }
-                Ok(FromWorker::Heartbeat(_)) if !heartbeats.spend(1, now()) => {
-                    Err("many more heartbeats than it was asked for")
-                }
-                Ok(FromWorker::Hello(_)) => Err("a second Hello"),
-                _ => Ok(()),
-            };
-            let event = match message
-                .map_err(|error| error.to_string())
-                .and_then(|message| allowed.map(|()| self.event(message)).map_err(ToString::to_string))
-            {
-                Ok(event) => event,
-                Err(detail) => break (LeaveCause::Protocol, detail),
-            };
+            let event =
+                match message.map_err(|error| error.to_string()).and_then(|message| self.event(message)) {
+                    Ok(event) => event,
+                    Err(detail) => break (LeaveCause::Protocol, detail),
+                };
             if self.incoming.send(event).await.is_err() {
                 return;
             }
@@ -365,9 +351,23 @@ impl Reader {
         let _ = self.incoming.send(Incoming::Left { worker: self.worker, cause, detail }).await;
     }
 
-    fn event(&self, message: FromWorker) -> Incoming {
-        let Self { worker, fence: own, .. } = *self;
-        match message {
+    /// What a message is for the loop; an error says why a member may not send it.
+    fn event(&mut self, message: FromWorker) -> Result<Incoming, String> {
+        let (worker, own) = (self.worker, self.fence);
+        match &message {
+            FromWorker::Node(_) if !self.allowance.take_node() => {
+                return Err("more nodes than leaves that it was given".to_string());
+            }
+            FromWorker::Spans(_) if !self.allowance.take_spans() => {
+                return Err("spans that nobody asked for".to_string());
+            }
+            FromWorker::Heartbeat(_) if !self.heartbeats.spend(tokio::time::Instant::now().into_std()) => {
+                return Err("many more heartbeats than it was asked for".to_string());
+            }
+            _ => {}
+        }
+        Ok(match message {
+            FromWorker::Hello(_) => return Err("a second Hello".to_string()),
             FromWorker::Node(NodeResult { fence, .. })
             | FromWorker::Heartbeat(Heartbeat { fence, .. })
             | FromWorker::Spans(Spans { fence, .. })
@@ -378,7 +378,6 @@ impl Reader {
             FromWorker::Node(result) => Incoming::Node { worker, result },
             FromWorker::Heartbeat(Heartbeat { progress, .. }) => Incoming::Heartbeat { worker, progress },
             FromWorker::Spans(spans) => Incoming::Spans { worker, spans, received: Instant::now() },
-            FromWorker::Hello(_) => unreachable!("a second Hello is not allowed"),
-        }
+        })
     }
 }

@@ -85,8 +85,8 @@ impl Acceptor {
                 () = self.sender.closed() => return Ok(()),
                 permit = self.sender.reserve(), if may_let_in <= now && !self.waiting.is_empty() => {
                     let Ok(permit) = permit else { return Ok(()) };
-                    self.let_in.spend(1, now);
-                    if let Some((_, (stream, peer))) = self.waiting.pop(|origin| self.strangers.may_come(origin, now))
+                    self.let_in.spend(now);
+                    if let Some((_, (stream, peer))) = self.waiting.pop(|subnet| self.strangers.may_come(subnet, now))
                         && let Ok(stream) = prepared(stream)
                     {
                         permit.send((stream, peer));
@@ -94,7 +94,7 @@ impl Acceptor {
                 }
                 accepted = listener.accept(), if may_accept <= now => match accepted {
                     Ok((stream, peer)) => {
-                        self.accepted.spend(1, now);
+                        self.accepted.spend(now);
                         // One that is evicted is closed here.
                         self.waiting.push(peer.ip().into(), (stream, peer));
                     }

@@ -19,9 +19,9 @@ impl Budget {
         Self { at_once, period, full_at: now }
     }
 
-    /// Spends units; `false`, and nothing is spent, if there are too few.
-    pub fn spend(&mut self, units: u32, now: Instant) -> bool {
-        let full_at = self.full_at.max(now) + self.period * units;
+    /// Spends a unit; `false` if there is none.
+    pub fn spend(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.max(now) + self.period;
         let granted = full_at <= now + self.span();
         if granted {
             self.full_at = full_at;
@@ -48,13 +48,13 @@ mod tests {
     fn what_was_spent_comes_back_with_time() {
         let start = Instant::now();
         let mut budget = Budget::new(3, Duration::from_millis(100), start);
-        assert!((0..3).all(|_| budget.spend(1, start)));
-        assert!(!budget.spend(1, start));
+        assert!((0..3).all(|_| budget.spend(start)));
+        assert!(!budget.spend(start));
         assert_eq!(budget.next(), start + Duration::from_millis(100));
-        assert!(!budget.spend(1, start + Duration::from_millis(99)));
-        assert!(budget.spend(1, start + Duration::from_millis(100)));
+        assert!(!budget.spend(start + Duration::from_millis(99)));
+        assert!(budget.spend(start + Duration::from_millis(100)));
         // No more than the most is saved up.
         let later = start + Duration::from_secs(3600);
-        assert!(budget.next() <= later && budget.spend(3, later) && !budget.spend(1, later));
+        assert!(budget.next() <= later && (0..3).all(|_| budget.spend(later)) && !budget.spend(later));
     }
 }

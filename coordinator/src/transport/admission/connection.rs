@@ -4,16 +4,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-use super::fair_queue::{FairQueue, Origin, Ticket};
+use super::fair_queue::{FairQueue, Subnet, Ticket};
 use super::penalties::Penalties;
 use super::places::MAX_STRANGERS;
 
@@ -42,7 +42,7 @@ const ACKNOWLEDGED_PART: u64 = 64;
 pub struct Strangers(Arc<Shared>);
 
 struct Shared {
-    here: Mutex<FairQueue<Arc<Pass>>>,
+    here: Mutex<FairQueue<Arc<Peer>>>,
     penalties: Mutex<Penalties>,
 }
 
@@ -54,13 +54,13 @@ impl Strangers {
     }
 
     /// Whether somebody from there may be let in now.
-    pub(super) fn may_come(&self, origin: Origin, now: Instant) -> bool {
-        !self.penalties().pauses(origin, now)
+    pub(super) fn may_come(&self, subnet: Subnet, now: Instant) -> bool {
+        !self.penalties().pauses(subnet, now)
     }
 
     // A panic elsewhere leaves both as they were.
 
-    fn here(&self) -> MutexGuard<'_, FairQueue<Arc<Pass>>> {
+    fn here(&self) -> MutexGuard<'_, FairQueue<Arc<Peer>>> {
         self.0.here.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,24 +69,20 @@ impl Strangers {
     }
 }
 
-impl Default for Strangers {
-    fn default() -> Self {
-        Self::none()
-    }
-}
-
 /// What a connection and the call on it know of each other.
-pub(crate) struct Pass {
+pub(crate) struct Peer {
     /// Where the peer is; `None` if on this machine, over the local workers' socket.
-    peer: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     /// Where its address is remembered, if it is a remote peer.
     strangers: Option<Strangers>,
-    state: Mutex<PassState>,
+    state: Mutex<PeerState>,
+    /// Its membership is over.
+    left: AtomicBool,
     /// Bytes of a member's messages.
     message_bytes: AtomicU64,
 }
 
-struct PassState {
+struct PeerState {
     standing: Standing,
     /// A call has come.
     called: bool,
@@ -102,17 +98,25 @@ enum Standing {
     Refused,
     /// It has to make room.
     Evicted,
+    /// It was a member: it may read the rest.
+    Left,
 }
 
-impl Pass {
-    fn new(peer: Option<SocketAddr>, strangers: Option<Strangers>) -> Arc<Self> {
-        let state = PassState { standing: Standing::Stranger, called: false, waker: None };
-        Arc::new(Self { peer, strangers, state: Mutex::new(state), message_bytes: AtomicU64::new(0) })
+impl Peer {
+    fn new(address: Option<SocketAddr>, strangers: Option<Strangers>) -> Arc<Self> {
+        let state = PeerState { standing: Standing::Stranger, called: false, waker: None };
+        Arc::new(Self {
+            address,
+            strangers,
+            state: Mutex::new(state),
+            left: AtomicBool::new(false),
+            message_bytes: AtomicU64::new(0),
+        })
     }
 
     /// For people.
-    pub fn peer(&self) -> String {
-        self.peer.map_or_else(|| "this machine".to_string(), |peer| peer.to_string())
+    pub fn name(&self) -> String {
+        self.address.map_or_else(|| "this machine".to_string(), |address| address.to_string())
     }
 
     /// Notes that a call has come; `false` if it is not the first.
@@ -137,13 +141,27 @@ impl Pass {
 
     /// The member was at fault: others from its address have to wait.
     pub fn convict(&self) {
-        if let (Some(peer), Some(strangers)) = (self.peer, &self.strangers) {
-            strangers.penalties().convict(peer.ip().into(), Instant::now());
+        if let (Some(address), Some(strangers)) = (self.address, &self.strangers) {
+            strangers.penalties().convict(address.ip().into(), Instant::now());
         }
+    }
+
+    /// The membership is over: the peer hears of it, and has to go.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
     }
 
     fn evict(&self) {
         self.set(Standing::Evicted);
+    }
+
+    /// What became of a stranger; `waker` is woken when that changes.
+    fn standing(&self, waker: &Waker) -> Standing {
+        let mut state = self.lock();
+        if state.standing == Standing::Stranger {
+            state.waker = Some(waker.clone());
+        }
+        state.standing
     }
 
     /// Only a stranger can change.
@@ -157,7 +175,7 @@ impl Pass {
         changes
     }
 
-    fn lock(&self) -> MutexGuard<'_, PassState> {
+    fn lock(&self) -> MutexGuard<'_, PeerState> {
         // A panic elsewhere leaves a state that is as it was.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,25 +183,25 @@ impl Pass {
 
 /// What the service learns of the connection of a call.
 #[derive(Clone)]
-pub struct ConnectionInfo(pub(crate) Arc<Pass>);
+pub struct ConnectionInfo(pub(crate) Arc<Peer>);
 
 /// A stranger's place among the others.
 struct Place {
     strangers: Strangers,
-    origin: Origin,
+    subnet: Subnet,
     ticket: Ticket,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.strangers.here().remove(self.origin, self.ticket);
+        self.strangers.here().remove(self.subnet, self.ticket);
     }
 }
 
 /// A stream of bytes with a peer, within the limits of its standing.
 pub struct Connection<C> {
     stream: C,
-    pass: Arc<Pass>,
+    peer: Arc<Peer>,
     /// Of a stranger over TCP.
     place: Option<Place>,
     /// The last that was known.
@@ -206,24 +224,24 @@ impl<C> Connection<C> {
         Self::new(stream, None, None)
     }
 
-    /// With `peer`, which takes a place among `strangers` until it is admitted.
-    pub fn remote(stream: C, peer: SocketAddr, strangers: &Strangers) -> Self {
-        Self::new(stream, Some(peer), Some(strangers))
+    /// With the peer at `address`, which takes a place among `strangers` until it is admitted.
+    pub fn remote(stream: C, address: SocketAddr, strangers: &Strangers) -> Self {
+        Self::new(stream, Some(address), Some(strangers))
     }
 
-    fn new(stream: C, peer: Option<SocketAddr>, strangers: Option<&Strangers>) -> Self {
-        let pass = Pass::new(peer, strangers.cloned());
-        let place = peer.zip(strangers).map(|(peer, strangers)| {
-            let origin = Origin::from(peer.ip());
-            let (ticket, evicted) = strangers.here().push(origin, Arc::clone(&pass));
+    fn new(stream: C, address: Option<SocketAddr>, strangers: Option<&Strangers>) -> Self {
+        let peer = Peer::new(address, strangers.cloned());
+        let place = address.zip(strangers).map(|(address, strangers)| {
+            let subnet = Subnet::from(address.ip());
+            let (ticket, evicted) = strangers.here().push(subnet, Arc::clone(&peer));
             if let Some(evicted) = evicted {
                 evicted.evict();
             }
-            Place { strangers: strangers.clone(), origin, ticket }
+            Place { strangers: strangers.clone(), subnet, ticket }
         });
         Self {
             stream,
-            pass,
+            peer,
             place,
             standing: Standing::Stranger,
             limit: Box::pin(tokio::time::sleep(STRANGER_LIMIT)),
@@ -234,36 +252,34 @@ impl<C> Connection<C> {
         }
     }
 
-    /// Looks at what became of a stranger; `Pending` if nothing more is read from it.
-    fn stranger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let standing = {
-            let mut state = self.pass.lock();
-            if state.standing == Standing::Stranger {
-                state.waker = Some(context.waker().clone());
-            }
-            state.standing
+    /// Looks at what became of the peer; `Pending` if nothing more is read from it.
+    fn look(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let standing = match self.standing {
+            Standing::Member if self.peer.left.load(Ordering::Relaxed) => Standing::Left,
+            Standing::Member => return Poll::Ready(Ok(())),
+            Standing::Left => Standing::Left,
+            _ => self.peer.standing(context.waker()),
         };
         if standing != self.standing {
-            self.standing = standing;
-            self.place = None;
-            self.since = tokio::time::Instant::now();
-            if standing == Standing::Refused {
-                self.limit.as_mut().reset(tokio::time::Instant::now() + REFUSAL_LIMIT);
+            (self.standing, self.place) = (standing, None);
+            let now = tokio::time::Instant::now();
+            match standing {
+                Standing::Member => self.since = now,
+                Standing::Left => self.limit.as_mut().reset(now + STRANGER_LIMIT),
+                _ => self.limit.as_mut().reset(now + REFUSAL_LIMIT),
             }
         }
+        let aborted = || Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         match standing {
-            Standing::Member => return Poll::Ready(Ok(())),
-            Standing::Evicted => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            Standing::Stranger | Standing::Refused => {}
+            Standing::Member => Poll::Ready(Ok(())),
+            Standing::Evicted => aborted(),
+            _ if self.limit.as_mut().poll(context).is_ready() => aborted(),
+            Standing::Stranger if self.received > STRANGER_BYTES as u64 => aborted(),
+            Standing::Stranger | Standing::Left => Poll::Ready(Ok(())),
+            Standing::Refused => Poll::Pending,
         }
-        if self.limit.as_mut().poll(context).is_ready() || self.received > STRANGER_BYTES as u64 {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        if standing == Standing::Refused { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
-}
 
-impl<C> Connection<C> {
     fn count_sent(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
             self.sent += *bytes as u64;
@@ -272,7 +288,7 @@ impl<C> Connection<C> {
 
     /// Whether a member has sent much more than its messages.
     fn overdrawn(&self) -> bool {
-        let overhead = self.received.saturating_sub(self.pass.message_bytes.load(Ordering::Relaxed));
+        let overhead = self.received.saturating_sub(self.peer.message_bytes.load(Ordering::Relaxed));
         let allowed = OVERHEAD_BYTES + self.sent / ACKNOWLEDGED_PART;
         overhead > allowed && overhead > allowed + self.since.elapsed().as_secs() * OVERHEAD_BYTES_PER_SECOND
     }
@@ -282,7 +298,7 @@ impl<C> Connected for Connection<C> {
     type ConnectInfo = ConnectionInfo;
 
     fn connect_info(&self) -> ConnectionInfo {
-        ConnectionInfo(Arc::clone(&self.pass))
+        ConnectionInfo(Arc::clone(&self.peer))
     }
 }
 
@@ -293,11 +309,9 @@ impl<C: AsyncRead + Unpin> AsyncRead for Connection<C> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.standing != Standing::Member {
-            std::task::ready!(this.stranger(context))?;
-        }
-        let member = this.standing == Standing::Member;
-        let turn_bytes = if member { MEMBER_TURN_BYTES } else { STRANGER_BYTES };
+        ready!(this.look(context))?;
+        let stranger = this.standing == Standing::Stranger;
+        let turn_bytes = if stranger { STRANGER_BYTES } else { MEMBER_TURN_BYTES };
         if this.turn >= turn_bytes {
             this.turn = 0;
             context.waker().wake_by_ref();
@@ -311,7 +325,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Connection<C> {
             let bytes = buffer.filled().len() - before;
             this.turn += bytes;
             this.received += bytes as u64;
-            if member && this.overdrawn() {
+            if !stranger && this.overdrawn() {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
         }
@@ -358,13 +372,13 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-    fn peer(last: u8) -> SocketAddr {
+    fn address(last: u8) -> SocketAddr {
         ([10, 0, 0, last], 1000).into()
     }
 
     fn stranger(strangers: &Strangers, last: u8) -> (DuplexStream, Connection<DuplexStream>) {
         let (theirs, ours) = duplex(1 << 20);
-        (theirs, Connection::remote(ours, peer(last), strangers))
+        (theirs, Connection::remote(ours, address(last), strangers))
     }
 
     async fn ends(connection: &mut Connection<DuplexStream>) -> bool {
@@ -414,6 +428,22 @@ mod tests {
         assert!(!connection.connect_info().0.admit(), "a refused peer was admitted");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_does_not_outlive_its_membership_for_long() {
+        let (mut theirs, mut connection) = stranger(&Strangers::none(), 1);
+        let peer = connection.connect_info().0;
+        assert!(peer.admit());
+        theirs.write_all(&[0; 100]).await.unwrap();
+        connection.read_exact(&mut [0; 100]).await.unwrap();
+        peer.leave();
+        // What acknowledges the rest is still read.
+        theirs.write_all(&[0; 100]).await.unwrap();
+        connection.read_exact(&mut [0; 100]).await.unwrap();
+        let begin = tokio::time::Instant::now();
+        assert!(ends(&mut connection).await);
+        assert_eq!(begin.elapsed().as_secs(), STRANGER_LIMIT.as_secs());
+    }
+
     #[tokio::test]
     async fn the_oldest_stranger_of_the_address_with_the_most_makes_room() {
         let strangers = Strangers::none();
@@ -455,15 +485,15 @@ mod tests {
     async fn a_member_that_sends_much_more_than_messages_has_to_go() {
         let (mut theirs, ours) = duplex(1 << 20);
         let mut connection = Connection::local(ours);
-        let pass = connection.connect_info().0;
-        assert!(pass.admit());
+        let peer = connection.connect_info().0;
+        assert!(peer.admit());
         let flood = async { while theirs.write_all(&[0; 1 << 16]).await.is_ok() {} };
         let reading = async {
             // All of it was messages so far.
             let mut bytes = vec![0; 4 * OVERHEAD_BYTES as usize];
             for chunk in bytes.chunks_mut(1 << 16) {
                 let read = connection.read_exact(chunk).await.unwrap() as u64;
-                pass.messages_took(pass.message_bytes.load(Ordering::Relaxed) + read);
+                peer.messages_took(peer.message_bytes.load(Ordering::Relaxed) + read);
             }
             ends(&mut connection).await
         };

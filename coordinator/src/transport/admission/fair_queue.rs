@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 /// Where a connection comes from, as far as one user is told from another: an IPv4 address, or an IPv6 network of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Origin(IpAddr);
+pub(crate) struct Subnet(IpAddr);
 
-impl From<IpAddr> for Origin {
+impl From<IpAddr> for Subnet {
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
@@ -25,12 +25,12 @@ pub(crate) struct Ticket(u64);
 #[derive(Debug)]
 pub(crate) struct FairQueue<T> {
     /// Oldest first; none is empty.
-    entries: BTreeMap<Origin, VecDeque<(Ticket, T)>>,
+    entries: BTreeMap<Subnet, VecDeque<(Ticket, T)>>,
     length: usize,
     capacity: usize,
     next: Ticket,
     /// Whose turn it was last.
-    served: Option<Origin>,
+    served: Option<Subnet>,
 }
 
 impl<T> FairQueue<T> {
@@ -42,31 +42,31 @@ impl<T> FairQueue<T> {
 
     /// Takes an entry in. Where all places are taken, the oldest entry of the address with the most goes, and is returned;
     /// of two such addresses the one whose oldest came first.
-    pub fn push(&mut self, origin: Origin, entry: T) -> (Ticket, Option<T>) {
+    pub fn push(&mut self, subnet: Subnet, entry: T) -> (Ticket, Option<T>) {
         let evicted = if self.length == self.capacity { self.evict() } else { None };
         let ticket = self.next;
         self.next = Ticket(ticket.0 + 1);
-        self.entries.entry(origin).or_default().push_back((ticket, entry));
+        self.entries.entry(subnet).or_default().push_back((ticket, entry));
         self.length += 1;
         (ticket, evicted)
     }
 
     /// The oldest entry of the address whose turn it is, among those that `may` have one.
-    pub fn pop(&mut self, may: impl Fn(Origin) -> bool) -> Option<(Origin, T)> {
-        let mut origins = self.entries.keys().copied().filter(|origin| may(*origin));
-        let first = origins.next()?;
+    pub fn pop(&mut self, may: impl Fn(Subnet) -> bool) -> Option<(Subnet, T)> {
+        let mut subnets = self.entries.keys().copied().filter(|subnet| may(*subnet));
+        let first = subnets.next()?;
         let after = self.served.filter(|served| first <= *served);
-        let origin = after.and_then(|served| origins.find(|origin| *origin > served)).unwrap_or(first);
-        self.served = Some(origin);
-        self.pop_oldest(origin).map(|entry| (origin, entry))
+        let subnet = after.and_then(|served| subnets.find(|subnet| *subnet > served)).unwrap_or(first);
+        self.served = Some(subnet);
+        self.pop_oldest(subnet).map(|entry| (subnet, entry))
     }
 
     /// Takes out an entry before its turn; `None` if it is not there any more.
-    pub fn remove(&mut self, origin: Origin, ticket: Ticket) -> Option<T> {
-        let entries = self.entries.get_mut(&origin)?;
+    pub fn remove(&mut self, subnet: Subnet, ticket: Ticket) -> Option<T> {
+        let entries = self.entries.get_mut(&subnet)?;
         let index = entries.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
         let (_, entry) = entries.remove(index)?;
-        self.taken_out(origin);
+        self.taken_out(subnet);
         Some(entry)
     }
 
@@ -78,20 +78,20 @@ impl<T> FairQueue<T> {
     fn evict(&mut self) -> Option<T> {
         let oldest = |entries: &VecDeque<(Ticket, T)>| entries.front().map(|(ticket, _)| *ticket);
         let rank = |entries: &VecDeque<(Ticket, T)>| (entries.len(), std::cmp::Reverse(oldest(entries)));
-        let (origin, _) = self.entries.iter().max_by_key(|(_, entries)| rank(entries))?;
-        self.pop_oldest(*origin)
+        let (subnet, _) = self.entries.iter().max_by_key(|(_, entries)| rank(entries))?;
+        self.pop_oldest(*subnet)
     }
 
-    fn pop_oldest(&mut self, origin: Origin) -> Option<T> {
-        let (_, entry) = self.entries.get_mut(&origin)?.pop_front()?;
-        self.taken_out(origin);
+    fn pop_oldest(&mut self, subnet: Subnet) -> Option<T> {
+        let (_, entry) = self.entries.get_mut(&subnet)?.pop_front()?;
+        self.taken_out(subnet);
         Some(entry)
     }
 
-    fn taken_out(&mut self, origin: Origin) {
+    fn taken_out(&mut self, subnet: Subnet) {
         self.length -= 1;
-        if self.entries.get(&origin).is_some_and(VecDeque::is_empty) {
-            self.entries.remove(&origin);
+        if self.entries.get(&subnet).is_some_and(VecDeque::is_empty) {
+            self.entries.remove(&subnet);
         }
     }
 }
@@ -100,7 +100,7 @@ impl<T> FairQueue<T> {
 mod tests {
     use super::*;
 
-    fn from(last: u8) -> Origin {
+    fn from(last: u8) -> Subnet {
         IpAddr::from([10, 0, 0, last]).into()
     }
 
@@ -116,7 +116,7 @@ mod tests {
         }
         queue.push(from(2), "b1");
         queue.push(from(2), "b2");
-        assert_eq!(queue.pop(|origin| origin == from(2)), Some((from(2), "b1")));
+        assert_eq!(queue.pop(|subnet| subnet == from(2)), Some((from(2), "b1")));
         assert_eq!(all(&mut queue), ["a1", "b2", "a2", "a3"]);
         assert!(queue.is_empty());
     }
@@ -152,9 +152,9 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_address() {
-        let origin = |text: &str| Origin::from(text.parse::<IpAddr>().unwrap());
-        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:2"));
-        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
-        assert_eq!(origin("::ffff:10.0.0.1"), origin("10.0.0.1"));
+        let subnet = |text: &str| Subnet::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(subnet("2001:db8::1"), subnet("2001:db8::ffff:2"));
+        assert_ne!(subnet("2001:db8::1"), subnet("2001:db8:0:1::1"));
+        assert_eq!(subnet("::ffff:10.0.0.1"), subnet("10.0.0.1"));
     }
 }

@@ -7,7 +7,7 @@
 
 pub(crate) mod acceptor;
 pub(crate) mod allowance;
-mod budget;
+pub(crate) mod budget;
 pub(crate) mod connection;
 mod fair_queue;
 mod penalties;

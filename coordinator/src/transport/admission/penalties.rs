@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::fair_queue::Origin;
+use super::fair_queue::Subnet;
 
 /// The pause after the first conviction; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -15,7 +15,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// Addresses that are remembered; the one whose pause ends first is forgotten for another.
-const MAX_ORIGINS: usize = 1024;
+const MAX_SUBNETS: usize = 1024;
 
 #[derive(Clone, Copy, Debug)]
 struct Penalty {
@@ -31,26 +31,26 @@ impl Penalty {
 
 /// What is remembered of addresses.
 #[derive(Debug, Default)]
-pub(super) struct Penalties(BTreeMap<Origin, Penalty>);
+pub(super) struct Penalties(BTreeMap<Subnet, Penalty>);
 
 impl Penalties {
     /// A member from there was at fault.
-    pub fn convict(&mut self, origin: Origin, now: Instant) {
-        let earlier = self.0.get(&origin).filter(|penalty| now < penalty.convicted + FORGOTTEN_AFTER);
+    pub fn convict(&mut self, subnet: Subnet, now: Instant) {
+        let earlier = self.0.get(&subnet).filter(|penalty| now < penalty.convicted + FORGOTTEN_AFTER);
         let pause = earlier.map_or(FIRST_PAUSE, |penalty| (2 * penalty.pause).min(LONGEST_PAUSE));
-        if self.0.len() == MAX_ORIGINS
-            && !self.0.contains_key(&origin)
+        if self.0.len() == MAX_SUBNETS
+            && !self.0.contains_key(&subnet)
             && let Some(first) =
-                self.0.iter().min_by_key(|(_, penalty)| penalty.until()).map(|(origin, _)| *origin)
+                self.0.iter().min_by_key(|(_, penalty)| penalty.until()).map(|(subnet, _)| *subnet)
         {
             self.0.remove(&first);
         }
-        self.0.insert(origin, Penalty { pause, convicted: now });
+        self.0.insert(subnet, Penalty { pause, convicted: now });
     }
 
     /// Whether nobody from there is let in now.
-    pub fn pauses(&self, origin: Origin, now: Instant) -> bool {
-        self.0.get(&origin).is_some_and(|penalty| now < penalty.until())
+    pub fn pauses(&self, subnet: Subnet, now: Instant) -> bool {
+        self.0.get(&subnet).is_some_and(|penalty| now < penalty.until())
     }
 }
 
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use std::net::IpAddr;
 
-    fn from(number: u32) -> Origin {
+    fn from(number: u32) -> Subnet {
         IpAddr::from(number.to_be_bytes()).into()
     }
 
@@ -86,7 +86,7 @@ mod tests {
         for number in 0..5000 {
             penalties.convict(from(number), now + Duration::from_millis(number.into()));
         }
-        assert_eq!(penalties.0.len(), MAX_ORIGINS);
+        assert_eq!(penalties.0.len(), MAX_SUBNETS);
         assert!(penalties.pauses(from(4999), now + Duration::from_millis(5000)));
     }
 }
